@@ -1,0 +1,266 @@
+"""The audit: a proven Lipschitz constant, from the numbers that are really stored.
+
+`lipschitz(module, p, q)` multiplies what each layer can prove. A rule, one per *exact* module type and written beside
+the class it describes, returns `Gains`: every provable bound ‖f(x) − f(x')‖_q ≤ c·‖x − x'‖_p for p ≤ q in {1, 2, ∞}.
+Composition keeps, for every pair, the best product over the norm in between,
+
+    c(p→q) = min_r c_inner(p→r) · c_outer(r→q),
+
+so that a 2→∞ first layer followed by ∞→∞ layers (paper, Theorem 3) is audited as what it is. Constants are float64
+upper bounds, multiplied as exact rationals and rounded up once. What no rule can prove raises; a flag, a class name
+or an iteration count proves nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.nn.utils import parametrize
+
+from .errors import TightlipError
+from .linalg.rounding import UNIT_ROUNDOFF, gamma, round_up
+from .linalg.spectral import operator_norm_bound
+from .norms import NORMS, PAIRS, as_norm, norm_name
+
+ARITHMETIC = "exact arithmetic on the stored weights; every constant is a float64 upper bound"
+
+
+class Roundoff(NamedTuple):
+    """How far float64 evaluation of a layer can stray: ‖error‖₂ ≤ input·‖x‖₂ + constant + output·‖f(x)‖₂."""
+
+    input: float = 0.0
+    constant: float = 0.0
+    output: float = 0.0
+
+
+EXACT = Roundoff()
+"""Comparisons, permutations and reshapes: no rounding at all."""
+
+FEW_ULPS = Roundoff(output=16.0 * UNIT_ROUNDOFF)
+"""An elementwise function from a good mathematical library."""
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Proven Lipschitz constants of one map: ``table[p, q]`` bounds p→q for p ≤ q; a missing pair is not proven.
+
+    ‖x‖_∞ ≤ ‖x‖₂ ≤ ‖x‖₁ carries each entry to every smaller p and larger q.
+    """
+
+    table: Mapping[tuple[float, float], Fraction]
+    roundoff: Roundoff = FEW_ULPS
+
+    def __post_init__(self) -> None:
+        closed = {
+            (p, q): min(known)
+            for p, q in PAIRS
+            if (known := [c for (r, s), c in self.table.items() if p <= r and s <= q])
+        }
+        object.__setattr__(self, "table", closed)
+
+    @classmethod
+    def constant(cls, value: float, roundoff: Roundoff = FEW_ULPS) -> "Gains":
+        """The same constant in every norm, as an elementwise map or a permutation has it."""
+        if not (math.isfinite(value) and value >= 0):
+            raise TightlipError(f"{value} is no Lipschitz constant: give a finite number ≥ 0")
+        return cls(dict.fromkeys(PAIRS, Fraction(value)), roundoff)
+
+    def then(self, outer: "Gains") -> "Gains":
+        """The gains of ``outer`` after this map."""
+        table = {}
+        for p, q in PAIRS:
+            paths = [
+                self.table[p, r] * outer.table[r, q] for r in NORMS if (p, r) in self.table and (r, q) in outer.table
+            ]
+            if paths:
+                table[p, q] = min(paths)
+        return Gains(table)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A proven constant: ‖f(x) − f(x')‖_output ≤ constant · ‖x − x'‖_input for all x, x'.
+
+    ``layers`` holds one (name, module text, bound in the best matching norms) row per layer, in order.
+    """
+
+    constant: float
+    input_norm: float
+    output_norm: float
+    arithmetic: str = ARITHMETIC
+    layers: tuple[tuple[str, str, "Bound"], ...] = field(default=(), repr=False)
+
+    @property
+    def sensitivity(self) -> float:
+        """How fast a difference of two outputs can change: 2^(1 − 1/q)·constant, rounded up (q the output norm)."""
+        return round_up(Fraction(self.constant) * _PAIR_FACTOR[self.output_norm])
+
+
+_PAIR_FACTOR = {1.0: Fraction(1), 2.0: Fraction(math.nextafter(math.sqrt(2.0), 2.0)), math.inf: Fraction(2)}
+
+_Rule = Callable[[Any], Gains]
+_RULES: dict[type, tuple[_Rule, Callable[..., Any]]] = {}
+TRUSTED_PARAMETRIZATIONS: set[type] = set()
+TRUSTED_HOOKS: set[Callable[..., Any]] = set()
+
+
+def rule(*types: type) -> Callable[[_Rule], _Rule]:
+    """Register the function below as the Lipschitz rule of exactly these module types (never of their subclasses).
+
+    The rule takes the module and returns its `Gains`. It states a theorem: whoever writes it vouches for it.
+
+    >>> class Halve(nn.Module):
+    ...     def forward(self, x): return x / 2
+    >>> @rule(Halve)
+    ... def _(module): return Gains.constant(0.5)
+    >>> lipschitz(Halve(), 2).constant
+    0.5
+    """
+
+    def register(function: _Rule) -> _Rule:
+        for cls in types:
+            _RULES[cls] = (function, cls.forward)  # type: ignore[attr-defined]
+        return function
+
+    return register
+
+
+def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
+    """A proven Lipschitz constant of ``module`` from the p-norm to the q-norm of flattened inputs and outputs.
+
+    Args:
+        module: A network of modules with rules; training mode, caches and flags are ignored.
+        p: Norm of the input: 1, 2 or ``math.inf``.
+        q: Norm of the output; None picks the one with the smallest margin sensitivity 2^(1−1/q)·K.
+
+    Raises:
+        TightlipError: if a module has no rule, has been altered (subclass, replaced forward, foreign hook or
+            parametrization), holds NaN, or if no rule proves this pair of norms.
+
+    >>> lipschitz(nn.Sequential(nn.ReLU(), nn.Flatten()), 2).constant
+    1.0
+    """
+    p = as_norm(p)
+    rows = [(name, leaf, gains(leaf, name)) for name, leaf in chain(module)]
+    total = Gains.constant(1.0)
+    for _, _, layer in rows:
+        total = total.then(layer)
+    choices = [_bound(total, p, s) for s in ([as_norm(q)] if q is not None else NORMS) if (p, s) in total.table]
+    if not choices:
+        asked = f"{norm_name(p)}→{norm_name(q)}" if q is not None else f"any norm from {norm_name(p)}"
+        raise TightlipError(f"no rule proves a bound for {asked} on this network: ask for another pair with p ≤ q")
+    best = min(choices, key=lambda bound: bound.sensitivity)
+    layers = tuple((name, _describe(leaf), _best(layer, p, best.output_norm)) for name, leaf, layer in rows)
+    return Bound(best.constant, p, best.output_norm, layers=layers)
+
+
+def gains(module: nn.Module, name: str = "") -> Gains:
+    """Every proven constant of one module that has a rule (or of a Sequential of such)."""
+    refuse_altered(module, name)
+    if type(module) is nn.Sequential:
+        total = Gains.constant(1.0)
+        for inner_name, leaf in chain(module, name):
+            total = total.then(gains(leaf, inner_name))
+        return total
+    return _RULES[_original_type(module)][0](module)
+
+
+def chain(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The layers of a network in order, with their names: nested Sequentials opened, everything else a leaf."""
+    refuse_altered(module, name)
+    if type(module) is not nn.Sequential:
+        yield name, module
+        return
+    for key, child in module.named_children():
+        yield from chain(child, f"{name}.{key}" if name else key)
+
+
+def refuse_altered(module: nn.Module, name: str = "") -> None:
+    """Raise unless the module is exactly what its rule describes."""
+    cls = _original_type(module)
+    where = f"{cls.__name__} at {name!r}" if name else cls.__name__
+    if cls is not nn.Sequential and cls not in _RULES:
+        raise TightlipError(
+            f"no Lipschitz rule is known for {where}: build the network from nn.Sequential and modules with rules, "
+            "or register one with @tightlip.rule(YourModule)"
+        )
+    if "forward" in vars(module) or cls.forward is not (_SEQUENTIAL if cls is nn.Sequential else _RULES[cls][1]):
+        raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    hooks += [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
+    if any(hook not in TRUSTED_HOOKS for hook in hooks):
+        raise TightlipError(f"{where} runs a forward hook that could change its output: remove the hook first")
+
+
+def _original_type(module: nn.Module) -> type:
+    """The module's own class, seen through torch's parametrization wrapper when the map is one of ours."""
+    if not parametrize.is_parametrized(module):
+        return type(module)
+    maps = [m for maps in module.parametrizations.values() for m in maps]  # type: ignore[union-attr, operator]
+    foreign = [type(m).__name__ for m in maps if type(m) not in TRUSTED_PARAMETRIZATIONS]
+    if foreign:
+        raise TightlipError(
+            f"the parametrization {foreign[0]} can give other weights at each call: "
+            "make it permanent with torch.nn.utils.parametrize.remove_parametrizations before the audit"
+        )
+    return type(module).__bases__[0]
+
+
+def _bound(total: Gains, p: float, q: float) -> Bound:
+    return Bound(round_up(total.table[p, q]), p, q)
+
+
+def _best(layer: Gains, p: float, q: float) -> Bound:
+    """The row of a layer in the table of a p→q network: its own pair, or the nearest that it can prove."""
+    for pair in ((p, p), (p, q), (q, q), *PAIRS):
+        if pair in layer.table:
+            return _bound(layer, *pair)
+    raise TightlipError("a rule returned no bound at all: return at least one entry in Gains")
+
+
+def _describe(module: nn.Module) -> str:
+    return repr(module).splitlines()[0].rstrip("(")
+
+
+_SEQUENTIAL = nn.Sequential.forward
+
+
+@rule(nn.Linear)
+def _linear(module: nn.Linear) -> Gains:
+    weight, bias = module.weight, module.bias
+    table = {(p, q): Fraction(operator_norm_bound(weight, p, q)) for p, q in PAIRS}
+    size = float(torch.linalg.matrix_norm(weight.detach().double()))
+    shift = 0.0 if bias is None else float(torch.linalg.vector_norm(bias.detach().double()))
+    return Gains(table, Roundoff(1.01 * gamma(weight.shape[1] + 2) * size, 1.01 * gamma(4) * shift))
+
+
+@rule(nn.Identity, nn.ReLU)
+def _no_rounding(module: nn.Module) -> Gains:
+    return Gains.constant(1.0, EXACT)
+
+
+@rule(nn.Tanh)
+def _one(module: nn.Module) -> Gains:
+    return Gains.constant(1.0)
+
+
+@rule(nn.Sigmoid)
+def _sigmoid(module: nn.Sigmoid) -> Gains:
+    return Gains.constant(0.25)
+
+
+@rule(nn.LeakyReLU)
+def _leaky_relu(module: nn.LeakyReLU) -> Gains:
+    return Gains.constant(max(1.0, abs(module.negative_slope)))
+
+
+@rule(nn.Flatten)
+def _flatten(module: nn.Flatten) -> Gains:
+    if module.start_dim < 1:
+        raise TightlipError("Flatten(start_dim < 1) mixes the examples of a batch: use start_dim=1")
+    return Gains.constant(1.0, EXACT)

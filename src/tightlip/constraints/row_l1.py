@@ -1,0 +1,27 @@
+"""The ∞-norm ball: every row has L1 norm at most 1 (paper §4.2.2), the set of Theorem 3's hidden layers."""
+
+import math
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..linalg.ball import project_l1_ball
+from .constraint import Constraint
+
+
+class RowL1Ball(Constraint):
+    """Matrices with ‖W‖_∞ ≤ 1. Members are left alone bit for bit; the map is the nearest point, row by row.
+
+    Source: paper §4.2.2 (Condat's projection) and Theorem 3.
+    """
+
+    norms: ClassVar[tuple[float, float]] = (math.inf, math.inf)
+
+    def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+        """The Euclidean projection of each row onto the L1 ball."""
+        return project_l1_ball(weight)
+
+    def distance(self, weight: Float[Tensor, "out in"]) -> float:
+        """How much the largest row norm exceeds 1."""
+        return max(0.0, float(weight.abs().sum(-1).max()) - 1.0)

@@ -1,0 +1,90 @@
+"""Stateless layers with a known constant: one `Scale(K)` per network, and input normalisation."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from .audit import Gains, Roundoff, rule
+from .errors import TightlipError
+from .linalg.rounding import UNIT_ROUNDOFF, round_up
+
+
+class Scale(nn.Module):
+    """x ↦ K·x, the one place where a network's constant K lives (paper §4).
+
+    K is a buffer in the default dtype, rounded toward zero so that the network never exceeds the K asked for.
+
+    >>> Scale(8.0)(torch.tensor([0.5]))
+    tensor([4.])
+    """
+
+    scale: Tensor
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        if not 0 < scale < float("inf"):
+            raise TightlipError(f"K = {scale} is no Lipschitz constant: give a finite number > 0")
+        stored = torch.tensor(float(scale))
+        if float(stored) > scale:
+            stored = torch.nextafter(stored, torch.zeros_like(stored))
+        self.register_buffer("scale", stored)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same."""
+        return self.scale * x
+
+    def extra_repr(self) -> str:
+        """The constant."""
+        return f"{float(self.scale):g}"
+
+
+class Normalize(nn.Module):
+    """x ↦ (x − mean) / std per channel: the input normalisation, with its own share in every bound.
+
+    Radii are therefore in raw input units. ``mean`` and ``std`` are numbers, or one number per channel for inputs
+    (N, C, …).
+
+    Raises:
+        TightlipError: unless every std is positive and finite.
+
+    >>> Normalize(0.5, 0.25)(torch.tensor([1.0]))
+    tensor([2.])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        super().__init__()
+        mean_, std_ = torch.as_tensor(mean, dtype=torch.get_default_dtype()), torch.as_tensor(std).to(torch.float32)
+        std_ = std_.to(mean_.dtype)
+        if not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):
+            raise TightlipError(f"mean {mean} and std {std} cannot normalise: give finite numbers, std > 0")
+        self.register_buffer("mean", mean_)
+        self.register_buffer("std", std_)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same; channels, if several, on axis 1."""
+        if self.mean.dim() == self.std.dim() == 0:
+            return (x - self.mean) / self.std
+        shape = (-1, *[1] * (x.dim() - 2))
+        return (x - self.mean.reshape(shape)) / self.std.reshape(shape)
+
+    def extra_repr(self) -> str:
+        """Mean and std."""
+        return f"{self.mean.tolist()}, {self.std.tolist()}"
+
+
+@rule(Scale)
+def _scale(module: Scale) -> Gains:
+    return Gains.constant(abs(float(module.scale)), Roundoff(output=2.0 * UNIT_ROUNDOFF))
+
+
+@rule(Normalize)
+def _normalize(module: Normalize) -> Gains:
+    smallest = float(module.std.double().abs().min())
+    if not smallest > 0:
+        raise TightlipError("Normalize has a std of zero or NaN, so it has no Lipschitz constant: give std > 0")
+    return Gains.constant(round_up(1 / Fraction(smallest)), Roundoff(output=4.0 * UNIT_ROUNDOFF))

@@ -1,0 +1,65 @@
+"""Floating point made honest: bounds that hold for the numbers that are really stored.
+
+For a sum of n products in any order, with or without fused multiply-add, the computed value is within
+γ_n Σ|aᵢbᵢ| of the true one, where γ_n = n·u / (1 − n·u) and u = 2⁻⁵³ in float64.
+Source: Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1. Products of bounds are taken in exact
+rationals (`fractions.Fraction`) and rounded once, in the safe direction.
+"""
+
+import math
+from fractions import Fraction
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import TightlipError
+
+UNIT_ROUNDOFF = 2.0**-53
+"""Half the gap between 1 and the next float64."""
+
+UNDERFLOW = 2.0**-900
+"""More than anything that underflow can lose in matrices whose largest entry is near 1."""
+
+
+def gamma(n: int) -> float:
+    """An upper bound on γ_n = n·u / (1 − n·u), the relative error of an n-term float64 inner product."""
+    return float(n + 1) * UNIT_ROUNDOFF / (1.0 - float(n + 1) * UNIT_ROUNDOFF)
+
+
+def round_up(value: Fraction) -> float:
+    """The smallest float64 that is not below ``value``; ∞ beyond the largest."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.nextafter(math.inf, 0)
+    return nearest if Fraction(nearest) >= value else math.nextafter(nearest, math.inf)
+
+
+def round_down(value: Fraction) -> float:
+    """The largest float64 that is not above ``value``."""
+    return -round_up(-value)
+
+
+def sqrt_up(value: float) -> float:
+    """An upper bound on √value (IEEE square roots are correctly rounded; one step up covers the rounding)."""
+    return math.nextafter(math.sqrt(value), math.inf) if value > 0 else 0.0
+
+
+def normalize_exactly(weight: Float[Tensor, "out in"]) -> tuple[Float[Tensor, "out in"], int]:
+    """``weight`` as float64 on the CPU, times a power of two (exactly) so that its largest entry is in [½, 1).
+
+    Returns the matrix and the exponent e with weight = matrix · 2^e; a zero matrix keeps e = 0.
+
+    Raises:
+        TightlipError: if an entry is NaN or infinite.
+    """
+    matrix = weight.detach().to("cpu", torch.float64)
+    if not torch.isfinite(matrix).all():
+        raise TightlipError("the weights contain NaN or infinity, so nothing can be proven: restore a finite checkpoint")
+    largest = float(matrix.abs().max()) if matrix.numel() else 0.0
+    if largest == 0.0:
+        return matrix, 0
+    exponent = math.frexp(largest)[1]
+    half = -exponent // 2  # two steps, so that neither factor over- or underflows
+    return matrix * 2.0**half * 2.0 ** (-exponent - half), exponent

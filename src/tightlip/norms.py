@@ -1,0 +1,73 @@
+"""The norms of the library: p in {1, 2, ∞}, their duals, and operator norms where a closed form exists.
+
+    ‖W‖_{p→q} = sup_{‖x‖_p = 1} ‖Wx‖_q
+
+is a maximum over columns for p = 1, a maximum over rows for q = ∞, and the largest singular value for p = q = 2;
+these six are exactly the pairs with p ≤ q. The others have no closed form (∞→1 is NP-hard).
+Source: paper §2.2. What is computed here is as exact as floating point; *proven* bounds are `audit`'s.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import TightlipError
+
+NORMS = (1.0, 2.0, math.inf)
+"""The norms that the library speaks of."""
+
+PAIRS = tuple((p, q) for p in NORMS for q in NORMS if p <= q)
+"""The (input, output) norms with a closed form: all with p ≤ q."""
+
+
+def as_norm(p: float | str) -> float:
+    """The norm meant by ``p``: 1, 2, ``math.inf``, or the strings "1", "2", "inf".
+
+    Raises:
+        TightlipError: for any other value.
+
+    >>> as_norm("inf")
+    inf
+    """
+    try:
+        value = float(p)
+    except (TypeError, ValueError):
+        value = math.nan
+    if value not in NORMS:
+        raise TightlipError(f"no norm is called {p!r}: choose 1, 2 or inf")
+    return value
+
+
+def norm_name(p: float) -> str:
+    """How a norm is written in files and tables: "1", "2" or "inf"."""
+    return f"{as_norm(p):g}"
+
+
+def dual(p: float) -> float:
+    """The exponent p* with 1/p + 1/p* = 1.
+
+    >>> dual(math.inf), dual(2), dual(1)
+    (1.0, 2.0, inf)
+    """
+    return {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[as_norm(p)]
+
+
+def operator_norm(weight: Float[Tensor, "*batch out in"], p: float, q: float | None = None) -> Float[Tensor, "*batch"]:
+    """‖W‖_{p→q} of each matrix; ``q=None`` means q = p.
+
+    Raises:
+        TightlipError: for a pair without a closed form (p > q).
+
+    >>> operator_norm(torch.tensor([[3.0, -4.0]]), math.inf)
+    tensor(7.)
+    """
+    p, q = as_norm(p), as_norm(p if q is None else q)
+    if p == 1:
+        return torch.linalg.vector_norm(weight, q, dim=-2).amax(-1)
+    if q == math.inf:
+        return torch.linalg.vector_norm(weight, dual(p), dim=-1).amax(-1)
+    if p == q == 2:
+        return torch.linalg.matrix_norm(weight, 2)
+    raise TightlipError(f"the {norm_name(p)}→{norm_name(q)} operator norm has no closed form: ask for p ≤ q")
