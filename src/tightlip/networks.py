@@ -17,7 +17,7 @@ def mlp(
     widths: Sequence[int],
     constraint: Constraint | Sequence[Constraint] | None = None,
     activation: Callable[[], nn.Module] = partial(MaxMin, contiguous=False),
-    K: float = 1.0,  # noqa: N803  the field's symbol
+    K: float = 1.0,
     hold: Literal["step", "forward"] = "step",
     bias: bool = True,
 ) -> nn.Sequential:

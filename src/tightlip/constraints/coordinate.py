@@ -10,34 +10,31 @@ optimiser; a forward pass on a weight that left its set without being folded rai
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
-
-if TYPE_CHECKING:
-    from .constraint import Constraint
+from .constraint import Constraint
 
 
 class Coordinate(abc.ABC):
     """How a weight on a set is moved by an optimiser that knows nothing of the set."""
 
-    def attach(self, layer: nn.Linear, constraint: "Constraint") -> None:
+    def attach(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Make the layer remember its constraint and watch for steps that nobody folded."""
-        handle = layer.register_forward_pre_hook(refuse_unfolded)
-        layer._held = Held(constraint, self, handle, layer.weight._version)  # type: ignore[assignment]
+        layer.register_forward_pre_hook(refuse_unfolded)
+        layer._held = Held(constraint, self, layer.weight._version)  # type: ignore[assignment]
 
     @abc.abstractmethod
-    def before_step(self, layer: nn.Linear, constraint: "Constraint") -> None:
+    def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Replace the gradient by its tangent part, once per optimiser step."""
 
     @abc.abstractmethod
-    def fold_(self, layer: nn.Linear, constraint: "Constraint") -> None:
+    def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Pull the weight back onto the set, in place."""
 
 
@@ -45,13 +42,13 @@ class Ambient(Coordinate):
     """The weight is trained directly: tangent gradient before the step, projection after it."""
 
     @torch.no_grad()
-    def before_step(self, layer: nn.Linear, constraint: "Constraint") -> None:
+    def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
         """G ← tangent(W, G)."""
         if layer.weight.grad is not None:
             layer.weight.grad.copy_(constraint.tangent(layer.weight, layer.weight.grad))
 
     @torch.no_grad()
-    def fold_(self, layer: nn.Linear, constraint: "Constraint") -> None:
+    def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
         """W ← map(W)."""
         layer.weight.copy_(constraint.map(layer.weight))
 
@@ -60,23 +57,14 @@ class Ambient(Coordinate):
 class Held:
     """What a step-held layer remembers; ``version`` is the weight's when it was last seen on its set."""
 
-    constraint: "Constraint"
+    constraint: Constraint
     coordinate: Coordinate
-    handle: RemovableHandle
     version: int
 
 
 def held(layer: nn.Module) -> Held | None:
     """The record of a step-held layer, or None."""
     return vars(layer).get("_held")
-
-
-def release(layer: nn.Linear) -> None:
-    """Forget the constraint of a step-held layer."""
-    record = held(layer)
-    if record is not None:
-        record.handle.remove()
-        del layer._held
 
 
 def refuse_unfolded(layer: nn.Linear, args: Any) -> None:

@@ -56,7 +56,9 @@ def normalize_exactly(weight: Float[Tensor, "out in"]) -> tuple[Float[Tensor, "o
     """
     matrix = weight.detach().to("cpu", torch.float64)
     if not torch.isfinite(matrix).all():
-        raise TightlipError("the weights contain NaN or infinity, so nothing can be proven: restore a finite checkpoint")
+        raise TightlipError(
+            "the weights contain NaN or infinity, so nothing can be proven: restore a finite checkpoint"
+        )
     largest = float(matrix.abs().max()) if matrix.numel() else 0.0
     if largest == 0.0:
         return matrix, 0

@@ -16,15 +16,15 @@ from ..norms import as_norm
 
 def pgd(
     network: nn.Module,
-    x: Float[Tensor, "batch *shape"],
-    y: Int[Tensor, " batch"],
-    eps: float | Float[Tensor, " batch"],
+    x: Tensor,
+    y: Tensor,
+    eps: float | Tensor,
     p: float = 2,
     steps: int = 200,
     restarts: int = 5,
     clamp: tuple[float, float] | None = (0.0, 1.0),
     seed: int = 0,
-) -> Float[Tensor, "batch *shape"]:
+) -> Tensor:
     """The strongest perturbed inputs found within ‖x' − x‖_p ≤ eps; an input that resists comes back as tried last.
 
     The first restart begins at x, later ones at random points of the ball; the step size falls from ε/4 to ε/100.
@@ -32,9 +32,9 @@ def pgd(
 
     Args:
         network: Any classifier, (batch, classes) logits.
-        x: Inputs.
-        y: The class that the attack tries to leave, in [0, classes).
-        eps: Radius, one for all or one per input, in units of x.
+        x: Inputs (batch, …).
+        y: The class that the attack tries to leave, (batch,), in [0, classes).
+        eps: Radius, one for all or one per input (batch,), in units of x.
         p: 2 or ``math.inf``.
         steps: Gradient steps per restart.
         restarts: Starting points.

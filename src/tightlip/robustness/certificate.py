@@ -51,8 +51,8 @@ class Certificate:
 @torch.no_grad()
 def certify(
     network: nn.Module,
-    x: Float[Tensor, "batch *shape"],
-    y: Int[Tensor, " batch"] | None = None,
+    x: Tensor,
+    y: Tensor | None = None,
     p: float = 2,
     batch_size: int = 1024,
 ) -> Certificate:
@@ -60,8 +60,8 @@ def certify(
 
     Args:
         network: A frozen network (see `tightlip.freeze`) with logits of shape (batch, classes).
-        x: Inputs, any floating dtype; converted to float64 exactly.
-        y: True classes; None certifies the predicted class instead.
+        x: Inputs (batch, …), any floating dtype; converted to float64 exactly.
+        y: True classes (batch,), integers; None certifies the predicted class instead.
         p: The norm of the perturbations: 1, 2 or ``math.inf``.
         batch_size: Inputs evaluated at once.
 
@@ -76,7 +76,9 @@ def certify(
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
     if not x.is_floating_point() or x.dim() < 2:
-        raise TightlipError(f"inputs of shape {tuple(x.shape)} and {x.dtype} cannot be certified: give (batch, …) floats")
+        raise TightlipError(
+            f"inputs of shape {tuple(x.shape)} and {x.dtype} cannot be certified: give (batch, …) floats"
+        )
     bound = lipschitz(network, p)
     exact = copy.deepcopy(network).eval().double()
     pieces = [_logits(exact, part.double()) for part in x.split(batch_size)]
@@ -96,7 +98,7 @@ def certify(
 def _checked(y: Tensor, logits: Tensor) -> Tensor:
     if y.shape != logits.shape[:1] or y.is_floating_point():
         raise TightlipError(f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(logits)} inputs")
-    if len(y) and not (0 <= int(y.min()) and int(y.max()) < logits.shape[1]):
+    if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
         raise TightlipError(f"labels reach from {int(y.min())} to {int(y.max())}: number the classes from 0")
     return y.long()
 
@@ -109,7 +111,7 @@ def _margin(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _radius(margin: Tensor, sensitivity: float) -> Tensor:
-    """margin / sensitivity, rounded down; infinite for a constant function."""
+    """Margin / sensitivity, rounded down; infinite for a constant function."""
     if sensitivity == 0.0:
         return torch.full_like(margin, math.inf)
     quotient = margin / sensitivity

@@ -1,0 +1,76 @@
+# Two commands matter: `make demo` and `make test`. Both build .venv with the versions pinned in constraints.txt.
+#
+#   PYTHON=python3.12               another interpreter (at least 3.11)
+#   ARGS="…"                        more arguments for `tightlip train` (demo) or for pytest (test)
+#   TORCH_INDEX_URL=…               an index for torch alone, such as one of CPU-only builds
+#   PIP_INDEX_URL=, PIP_FIND_LINKS= pip's own settings, from the environment or given to make (make exports them)
+
+PYTHON ?= python3
+VENV   := .venv
+ARGS   ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# The stamps' names hold the interpreter's version and this folder: a tree that was moved or copied together with its
+# .venv, or another PYTHON, gets a new environment instead of quietly running the old one.
+KEY  := $(shell { $(PYTHON) --version; pwd; } 2>/dev/null | cksum | cut -d ' ' -f 1)
+MADE := $(VENV)/.made-$(KEY)
+RUN  := $(VENV)/.run-$(KEY)
+TEST := $(VENV)/.test-$(KEY)
+DEV  := $(VENV)/.dev-$(KEY)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+demo: $(RUN)  ## train on real images, audit, certify, attack; says where the page is
+	@$(BIN)/tightlip train $(ARGS)
+
+test: $(TEST)  ## every test, doctest and example, on two processes
+	@$(BIN)/python -m pytest -n 2 -q --durations=10 $(ARGS)
+
+lint: $(DEV)  ## ruff and mypy, changing nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(DEV)  ## ruff, changing files
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## removes .venv, build products and caches; keeps runs/
+	rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# One chain, made -> run -> test -> dev, so that `make -j` never runs two pips in one environment.
+
+$(MADE):
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	  echo "There is no '$(PYTHON)' on this machine: install Python 3.11 or newer, or name one with PYTHON=…" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "tightlip needs Python 3.11 or newer and '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1): name another with PYTHON=…" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' lacks the venv module: install it (Debian and Ubuntu: the package python3-venv), then run make again." >&2; exit 1; }
+	@echo "Making $(VENV) …"
+	@"$(PYTHON)" -m venv --clear "$(VENV)"
+	@touch $@
+
+# torch goes first and alone, so that it may come from an index of its own; the second call brings what it needs.
+$(RUN): $(MADE) constraints.txt pyproject.toml
+	@echo "Installing torch (large) and the pinned packages …"
+	@$(PIP) install --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) install --quiet -c constraints.txt hatchling editables
+	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(TEST): $(RUN)
+	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[test]'
+	@touch $@
+
+$(DEV): $(TEST)
+	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@

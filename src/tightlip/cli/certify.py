@@ -1,0 +1,94 @@
+"""`tightlip certify MODEL`: audit a saved network and certify data with it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from ..audit import Bound
+from ..data import load, split
+from ..errors import TightlipError
+from ..norms import as_norm, norm_name
+from ..provenance import write_json
+from ..robustness import Certificate, certify
+from ..serialization import load as load_network
+from .options import Machine
+
+
+@dataclass(frozen=True)
+class Certify:
+    """Audit a saved network and certify the test part of a data set (or the whole of your own file)."""
+
+    model: tyro.conf.Positional[Path]
+    """A model.safetensors written by `tightlip train` or `tightlip.save`."""
+    data: str = "mnist5k"
+    """Data set: mnist5k, mnist, fashion-mnist, or a PATH.npz with arrays x and y."""
+    norm: str = "2"
+    """Norm of the perturbations: 1, 2 or inf."""
+    eps: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)
+    """Radii to report."""
+    seed: int = 0
+    """Of the split, as in training."""
+    output: Path | None = None
+    """Also write the radii to this JSON file."""
+    data_root: str | None = None
+    """Folder with data sets (default: the environment's TIGHTLIP_DATA)."""
+    download: bool = False
+    """Fetch an absent data set from its mirrors."""
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
+
+    def __call__(self) -> str:
+        """Run; the table to print."""
+        device = self.machine.prepare()
+        p = as_norm(self.norm)
+        network = load_network(self.model).to(device)
+        x, y = self._examples()
+        try:
+            certificate = certify(network, x.to(device), y.to(device), p)
+        except RuntimeError as error:
+            raise TightlipError(
+                f"inputs of shape {tuple(x.shape[1:])} do not fit {self.model}: give data of the shape of its training"
+            ) from error
+        if self.output is not None:
+            self._write(certificate, y)
+        lines = _audit_table(certificate.bound)
+        lines.append(f"accuracy {certificate.accuracy(0):.2%} on {len(y)} examples")
+        lines += [f"certified at {eps:g}: {certificate.accuracy(eps):.2%}" for eps in self.eps]
+        return "\n".join(lines)
+
+    def _examples(self) -> tuple[torch.Tensor, torch.Tensor]:
+        dataset = load(self.data, root=self.data_root, download=self.download)
+        if self.data.endswith(".npz") and dataset.test_images is None:
+            images = dataset.images.float() / 255 if dataset.images.dtype == torch.uint8 else dataset.images
+            return images, dataset.labels
+        test = split(dataset, self.seed).test
+        return test.images, test.labels
+
+    def _write(self, certificate: Certificate, y: torch.Tensor) -> None:
+        content = {
+            "format": 1,
+            "model": self.model.name,
+            "data": self.data,
+            "input_norm": norm_name(as_norm(self.norm)),
+            "constant": certificate.bound.constant,
+            "output_norm": norm_name(certificate.bound.output_norm),
+            "arithmetic": certificate.bound.arithmetic,
+            "radius": certificate.radius.tolist(),
+            "margin": certificate.margin.tolist(),
+            "label": y.tolist(),
+            "prediction": certificate.prediction.tolist(),
+        }
+        write_json(self.output, content)  # type: ignore[arg-type]
+
+
+def _audit_table(bound: Bound) -> list[str]:
+    rows = [
+        f"{norm_name(row.input_norm):>3}→{norm_name(row.output_norm):<3} {row.constant:<14.9g} {text}"
+        for _, text, row in bound.layers
+    ]
+    whole = (
+        f"{norm_name(bound.input_norm):>3}→{norm_name(bound.output_norm):<3} {bound.constant:<14.9g} the whole network"
+    )
+    return [*rows, whole]

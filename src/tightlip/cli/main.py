@@ -1,0 +1,47 @@
+"""Parsing and errors: a mistake of the user is one sentence on stderr and exit code 2, never a traceback."""
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated
+
+import tyro
+
+from ..errors import TightlipError
+from .certify import Certify
+from .report import Report
+from .train import Train
+
+_Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Certify, tyro.conf.subcommand("certify")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line ``arguments`` (default: the process's); the exit code.
+
+    0 is success, 2 a mistake that a sentence on stderr explains, 130 an interruption.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments in (["--version"], ["-V"]):
+        sys.stdout.write(f"tightlip {metadata.version('tightlip')}\n")
+        return 0
+    description = "Networks whose Lipschitz constant is proven: train, certify, look."
+    command = tyro.cli(
+        _Command,  # type: ignore[arg-type]
+        prog="tightlip",
+        description=description,
+        args=arguments or ["--help"],
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    try:
+        sys.stdout.write(command() + "\n")
+    except (TightlipError, OSError) as error:
+        sys.stderr.write(f"tightlip: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("tightlip: interrupted; continue with --resume and the run's --name\n")
+        return 130
+    return 0

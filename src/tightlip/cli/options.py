@@ -1,0 +1,51 @@
+"""What several commands share: machine options, and the folder that a run writes to."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import TightlipError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a command computes; nothing here changes what is computed beyond rounding."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto takes a GPU if there is one."""
+    threads: int | None = None
+    """Processor threads (default: torch's choice)."""
+    verbose: bool = False
+    """Log every epoch and stage."""
+
+    def prepare(self) -> str:
+        """Set threads and logging; the device's name, checked."""
+        logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+        if self.threads is not None:
+            if self.threads < 1:
+                raise TightlipError(f"--threads {self.threads} cannot compute: give a number ≥ 1")
+            torch.set_num_threads(self.threads)
+        name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        try:
+            torch.empty(1, device=name)
+        except (RuntimeError, AssertionError) as error:
+            raise TightlipError(f"--device {name} is not available here: use cpu, or install a torch for it") from error
+        return name
+
+
+def writable(folder: Path) -> Path:
+    """``folder``, made if absent, proven writable.
+
+    Raises:
+        TightlipError: if it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TightlipError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
+    return folder

@@ -1,0 +1,97 @@
+"""`tightlip train`: from data to a certified network and a page to look at."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..errors import TightlipError
+from ..experiments.classification import Config, Result, run
+from ..provenance import write_json
+from ..report import write
+from .options import Machine, writable
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network, prove its Lipschitz constant, certify and attack the test part, and write a page about it."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
+    name: str | None = None
+    """Of the run and its folder (default: data, norm and time)."""
+    runs: Path = Path("runs")
+    """Folder that run folders are made in."""
+    resume: bool = False
+    """Continue the run of this --name where it stopped."""
+    data_root: str | None = None
+    """Folder with data sets (default: the environment's TIGHTLIP_DATA)."""
+    download: bool = False
+    """Fetch an absent data set from its mirrors."""
+
+    def __call__(self) -> str:
+        """Run; the sentence to print."""
+        device = self.machine.prepare()
+        folder = self._folder()
+        if self.resume and (folder / "metrics.json").exists():
+            return f"{folder} is complete already: open {folder / 'report.html'}"
+        try:
+            result = run(self.config, folder, device, self.data_root, self.download, self.resume)
+        except BaseException:
+            _remove_if_empty(folder)
+            raise
+        page = folder / "report.html"
+        write([folder], page)
+        return _summary(self.config, result, page)
+
+    def _folder(self) -> Path:
+        if self.resume and self.name is None:
+            raise TightlipError("--resume needs the --name of the run to continue")
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        data = Path(self.config.data).stem
+        folder = self.runs / (self.name or f"{data}-l{self.config.norm}-{self.config.activation}-{stamp}")
+        if folder.exists() and not self.resume:
+            raise TightlipError(f"{folder} exists: add --resume to continue it, or choose another --name")
+        if self.resume and not folder.exists():
+            raise TightlipError(f"there is no run {folder} to resume: check --name and --runs")
+        writable(folder)
+        _pin_config(folder / "config.json", self.config, self.resume)
+        return folder
+
+
+def _pin_config(path: Path, config: Config, resume: bool) -> None:
+    """A resumed run must have the options that it began with."""
+    options = json.loads(json.dumps(asdict(config)))
+    if resume and path.exists():
+        began = json.loads(path.read_text())
+        changed = [key for key in options if options[key] != began.get(key)]
+        if changed:
+            was = ", ".join(f"{key}={began.get(key)}" for key in changed)
+            raise TightlipError(f"{path.parent} began with {was}: resume it with the same options")
+        return
+    write_json(path, options)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Nothing half-written: a run that failed before its first checkpoint leaves no folder."""
+    if not any(path.name != "config.json" for path in folder.iterdir()):
+        (folder / "config.json").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _summary(config: Config, result: Result, page: Path) -> str:
+    test, bound = result.metrics["test"], result.certificate.bound
+    eps = f"{config.radius:g}"
+    return "\n".join(
+        [
+            f"test accuracy       {test['accuracy']:7.2%}",
+            f"certified at {eps:<6} {test['certified'][eps]:7.2%}   (no perturbation within that {config.norm}-norm flips these)",
+            f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {config.attack_images} images)",
+            f"audited constant    {bound.constant:.9g}",
+            f"training            {result.metrics['seconds']['train']:.0f} s on {result.metrics['device']}",
+            f"page                {page}",
+        ]
+    )

@@ -1,0 +1,56 @@
+"""`freeze` ends the arrangement: a copy of the network in ordinary torch modules, each weight proven to be ≤ 1."""
+
+import copy
+import logging
+
+import torch
+from torch import nn
+
+from ..audit import lipschitz
+from .constraint import Constraint
+from .holding import constraint_of
+
+logger = logging.getLogger(__name__)
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """An independent copy made of ordinary torch modules, each constrained weight exactly on its set.
+
+    Every weight is mapped in float64, stored in its own dtype and then shrunk by its own audited excess until
+    `lipschitz` proves ≤ 1 in the constraint's norms. The original is left as it was. The copy is in eval mode and
+    its parameters do not require gradients. Works on copies, reloaded checkpoints and averages of weights; if a
+    weight had left its set (an average has), a warning says how far.
+
+    >>> from tightlip import Orthonormal, constrain
+    >>> frozen = freeze(nn.Sequential(constrain(nn.Linear(4, 4), Orthonormal())))
+    >>> lipschitz(frozen, 2).constant <= 1
+    True
+    """
+    plain = {}
+    for name, layer in network.named_modules():
+        constraint = constraint_of(layer)
+        if constraint is not None:
+            plain[id(layer)] = _plain(layer, constraint, name)  # type: ignore[arg-type]
+    frozen = copy.deepcopy(network, dict(plain))
+    return frozen.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _plain(layer: nn.Linear, constraint: Constraint, name: str) -> nn.Linear:
+    live = layer.weight.detach()
+    bias = layer.bias
+    plain = nn.Linear(layer.in_features, layer.out_features, bias is not None, live.device, live.dtype)
+    if bias is not None:
+        plain.bias.copy_(bias)
+    member = constraint.map(live.double())
+    moved = float((member - live).abs().max())
+    if moved > 1e-3:
+        logger.warning("layer %r had left %r: freezing moved its weights by up to %.2g", name, constraint, moved)
+    shrink = 1.0
+    step = torch.finfo(live.dtype).eps
+    while True:
+        plain.weight.copy_(member * shrink)
+        bound = lipschitz(plain, *constraint.norms).constant
+        if bound <= 1.0:
+            return plain
+        shrink *= (1.0 - step / 4) / bound

@@ -1,0 +1,83 @@
+"""`constrain` puts a layer's weight on a set, in one of the paper's two ways (§4.2.1).
+
+* ``hold="step"``: the weight itself lives on the set; after each optimiser step it is pulled back (`coordinate`);
+* ``hold="forward"``: the layer keeps a free parameter V and its weight is map(V), through torch's ``parametrize``.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..audit import TRUSTED_PARAMETRIZATIONS
+from ..errors import TightlipError
+from .constraint import Constraint
+from .coordinate import Ambient, held
+
+
+class _Map(nn.Module):
+    """The parametrization V ↦ map(V) of ``hold="forward"``."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        super().__init__()
+        self.constraint = constraint
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.constraint.map(weight)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def extra_repr(self) -> str:
+        return repr(self.constraint)
+
+
+TRUSTED_PARAMETRIZATIONS.add(_Map)
+
+
+def constrain(layer: nn.Linear, constraint: Constraint, hold: Literal["step", "forward"] = "step") -> nn.Linear:
+    """Put the layer's weight on the set and keep it there; changes the layer in place and returns it.
+
+    Args:
+        layer: A plain ``nn.Linear`` in float32 or float64; its present weight is mapped into the set.
+        constraint: The set, e.g. `Orthonormal()`.
+        hold: "step" (fast; call `tightlip.hold(network, optimizer)` once before training) or "forward" (differentiable
+            map at each forward; needs no other call).
+
+    Raises:
+        TightlipError: for other layers, or a layer that is constrained already.
+
+    >>> from tightlip import Orthonormal
+    >>> layer = constrain(nn.Linear(3, 2), Orthonormal())
+    >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(2), atol=1e-6)
+    True
+    """
+    if constraint_of(layer) is not None:
+        raise TightlipError(f"this layer is held on {constraint_of(layer)} already: freeze the network to release it")
+    if type(layer) is not nn.Linear:
+        raise TightlipError(f"constraints are for nn.Linear, not {type(layer).__name__}: constrain its linear layers")
+    if not isinstance(constraint, Constraint):
+        raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
+    if layer.weight.dtype not in (torch.float32, torch.float64):
+        raise TightlipError(f"weights in {layer.weight.dtype} cannot be held exactly: keep them float32, use autocast")
+    with torch.no_grad():
+        layer.weight.copy_(constraint.map(layer.weight.double()))
+    if hold == "step":
+        Ambient().attach(layer, constraint)
+    elif hold == "forward":
+        parametrize.register_parametrization(layer, "weight", _Map(constraint))
+    else:
+        raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
+    return layer
+
+
+def constraint_of(layer: nn.Module) -> Constraint | None:
+    """The constraint that a layer's weight is held on, or None."""
+    record = held(layer)
+    if record is not None:
+        return record.constraint
+    if parametrize.is_parametrized(layer, "weight"):
+        last = layer.parametrizations.weight[-1]  # type: ignore[union-attr, index]
+        return last.constraint if type(last) is _Map else None
+    return None

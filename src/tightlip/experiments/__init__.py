@@ -1,0 +1,1 @@
+"""Experiments: one file per table or figure, each a `Config` and a `run`. Nothing below imports them."""

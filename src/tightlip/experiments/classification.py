@@ -1,0 +1,265 @@
+"""Certified classification: train on images, freeze, audit, certify and attack the test part (paper §7.3).
+
+In the 2-norm: orthonormal layers, cross-entropy with an offset and a temperature. In the ∞-norm, the paper's network:
+row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifies the radius a/2.
+"""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..activations import FullSort, GroupSort, MaxMin
+from ..audit import Bound, lipschitz
+from ..constraints import Orthonormal, RowL1Ball, freeze
+from ..data import Dataset, Part, Splits, load, split
+from ..losses import margin_cross_entropy, multiclass_hinge
+from ..networks import mlp
+from ..norms import as_norm, norm_name
+from ..provenance import certificate_of_birth, write_json
+from ..robustness import Certificate, certify
+from ..robustness.attacks import cw_loss
+from ..serialization import save
+from ..training import History, fit, predict
+from .evidence import Attack, attack_curve, describe
+
+logger = logging.getLogger(__name__)
+
+ACTIVATIONS = {
+    "maxmin": partial(MaxMin, contiguous=False),
+    "groupsort4": partial(GroupSort, 4, contiguous=False),
+    "fullsort": FullSort,
+    "relu": nn.ReLU,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `tightlip train`."""
+
+    data: str = "mnist5k"
+    """Data set: mnist5k (ships with the package), mnist, fashion-mnist, or a PATH.npz with arrays x and y."""
+    norm: Literal["2", "inf"] = "2"
+    """Norm of the perturbations to be certified against."""
+    hidden: tuple[int, ...] = (512, 512, 512)
+    """Widths of the hidden layers."""
+    activation: Literal["maxmin", "groupsort4", "fullsort", "relu"] = "maxmin"
+    """Activation after each hidden layer."""
+    k: float | None = None
+    """Lipschitz constant of the network (default: 1 for the 2-norm, 1000 for the inf-norm)."""
+    offset: float = 0.8
+    """2-norm: margin that the cross-entropy asks for, in units of K."""
+    temperature: float = 0.25
+    """2-norm: temperature of the cross-entropy, in units of K."""
+    a: float = 0.1
+    """inf-norm: the hinge asks for the margin K·a, which certifies the radius a/2."""
+    epochs: int = 50
+    """Passes over the training data."""
+    batch_size: int = 128
+    """Examples per step."""
+    learning_rate: float = 2e-3
+    """Of Adam, falling to zero along a cosine."""
+    shift: int = 1
+    """Images are moved by up to this many pixels at random in training; 0 switches it off."""
+    eps: float | None = None
+    """Radius of the headline (default: 0.3 for the 2-norm, a/2 for the inf-norm), in units of the inputs."""
+    attack_images: int = 500
+    """Test images that the attack tries."""
+    attack_steps: int = 50
+    """Gradient steps per restart of the attack."""
+    attack_restarts: int = 2
+    """Starting points of the attack."""
+    seed: int = 0
+    """Of the split, the initialisation, the order of the examples and the attack."""
+
+    @property
+    def p(self) -> float:
+        """The norm as a number."""
+        return as_norm(self.norm)
+
+    @property
+    def constant(self) -> float:
+        """The Lipschitz constant asked for."""
+        return (1.0 if self.p == 2 else 1000.0) if self.k is None else self.k
+
+    @property
+    def radius(self) -> float:
+        """The radius of the headline."""
+        return (0.3 if self.p == 2 else self.a / 2) if self.eps is None else self.eps
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `run` leaves: the frozen network, its certificate on the test part, and the rows that were written."""
+
+    network: nn.Module
+    certificate: Certificate
+    metrics: dict[str, Any]
+
+
+def run(
+    config: Config,
+    folder: Path,
+    device: str = "cpu",
+    root: str | None = None,
+    download: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Train, freeze, audit, certify and attack; write ``model.safetensors``, ``certificate.json``, ``metrics.json``.
+
+    Args:
+        config: All that determines the numbers.
+        folder: Where to write; must exist. ``checkpoint.pt`` lies there until the run is complete.
+        device: "cpu", "cuda", …
+        root: Folder with data sets, instead of the environment's TIGHTLIP_DATA.
+        download: Whether an absent data set may be fetched.
+        resume: Continue from the checkpoint.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        TightlipError: for impossible options, bad data, or a training that diverges.
+    """
+    clock = _Clock()
+    birth = certificate_of_birth(device)
+    dataset = load(config.data, root=root, download=download)
+    parts = split(dataset, config.seed)
+    network = build(config, parts.train, dataset.classes)
+    checkpoint = folder / "checkpoint.pt"
+    history = _train(config, network, parts.train, parts.validation, device, checkpoint, resume, progress)
+    clock.lap("train", sum(row["seconds"] for row in history))
+    frozen = freeze(network)
+    clock.lap("freeze")
+    bound = lipschitz(frozen, config.p)
+    clock.lap("audit")
+    logger.info("audited: %g-Lipschitz from the %s-norm", bound.constant, norm_name(config.p))
+    images, labels = parts.test.images.to(device), parts.test.labels.to(device)
+    certificate = certify(frozen, images, labels, config.p)
+    clock.lap("certify")
+    options = Attack(config.attack_images, config.attack_steps, config.attack_restarts)
+    attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate)
+    clock.lap("attack")
+    metrics = _metrics(config, dataset, parts, history, certificate, attacked)
+    metrics |= {"name": folder.name, "seconds": clock.seconds(), **birth}
+    save(frozen, folder / "model.safetensors")
+    write_json(folder / "certificate.json", describe(config.p, certificate, images, labels, frozen, attacked))
+    write_json(folder / "metrics.json", metrics)
+    checkpoint.unlink(missing_ok=True)
+    return Result(frozen, certificate, metrics)
+
+
+def build(config: Config, train: Part, classes: int) -> nn.Sequential:
+    """The network of a run: flatten, constrained layers, one Scale(K)."""
+    torch.manual_seed(config.seed)
+    widths = [train.images[0].numel(), *config.hidden, classes]
+    constraint = Orthonormal() if config.p == 2 else RowL1Ball()
+    return nn.Sequential(nn.Flatten(), mlp(widths, constraint, ACTIVATIONS[config.activation], config.constant))
+
+
+def random_shift(images: Tensor, generator: torch.Generator, pixels: int) -> Tensor:
+    """Each image (N, C, H, W) moved by up to ``pixels`` in both directions, zeros entering at the border."""
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (pixels,) * 4)
+    offsets = torch.randint(0, 2 * pixels + 1, (2, len(images), 1), generator=generator)
+    rows = (offsets[0] + torch.arange(height)).to(images.device)
+    columns = (offsets[1] + torch.arange(width)).to(images.device)
+    index = torch.arange(len(images), device=images.device)
+    return padded[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _train(
+    config: Config,
+    network: nn.Module,
+    train: Part,
+    validation: Part,
+    device: str,
+    checkpoint: Path,
+    resume: bool,
+    progress: bool,
+) -> History:
+    k = config.constant
+    loss = (
+        partial(margin_cross_entropy, offset=config.offset * k, temperature=config.temperature * k)
+        if config.p == 2
+        else partial(multiclass_hinge, kappa=config.a * k, mean_over_classes=True)
+    )
+    is_image = train.images.dim() == 4
+    augment = partial(random_shift, pixels=config.shift) if config.shift and is_image else None
+    needed = _sensitivity(config.p) * k * config.radius
+    return fit(
+        network,
+        loss,
+        (train.images, train.labels),
+        (validation.images, validation.labels),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        optimizer=partial(torch.optim.Adam, lr=config.learning_rate),
+        score=lambda f, x, y: float((-cw_loss(predict(f, x), y) > needed).double().mean()),
+        augment=augment,
+        device=device,
+        seed=config.seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def _sensitivity(p: float) -> float:
+    return Bound(1.0, p, p).sensitivity
+
+
+def _metrics(
+    config: Config,
+    dataset: Dataset,
+    parts: Splits,
+    history: History,
+    certificate: Certificate,
+    attacked: dict[str, Any],
+) -> dict[str, Any]:
+    sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
+    shape = list(parts.test.images.shape[1:])
+    best = max(history, key=lambda row: (row["validation_score"], -row["epoch"]))
+    eps = f"{config.radius:g}"
+    return {
+        "format": 1,
+        "command": "train",
+        "config": asdict(config) | {"k": config.constant, "eps": config.radius, "hidden": list(config.hidden)},
+        "data": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "sha256": dataset.sha256,
+            "split": sizes,
+            "classes": dataset.classes,
+            "shape": shape,
+        },
+        "seed": config.seed,
+        "history": history,
+        "best_epoch": int(best["epoch"]),
+        "test": {
+            "accuracy": certificate.accuracy(0.0),
+            "certified": {eps: certificate.accuracy(config.radius)},
+            "attacked": {eps: attacked["accuracy"][attacked["eps"].index(round(config.radius, 6))]},
+        },
+    }
+
+
+class _Clock:
+    """Wall-clock seconds of each stage; training counts its epochs, so that a resumed run is not shorter."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str, seconds: float | None = None) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self.last if seconds is None else seconds, 3)
+        self.last = now
+
+    def seconds(self) -> dict[str, float]:
+        return {**self.laps, "total": round(sum(self.laps.values()), 3)}

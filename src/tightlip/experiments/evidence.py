@@ -1,0 +1,109 @@
+"""What a classification run leaves to look at: the attack curve, and ``certificate.json``."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..audit import Bound
+from ..norms import norm_name
+from ..robustness import Certificate, pgd
+from ..robustness.attacks import cw_loss
+from ..training import predict
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How hard to attack: the first ``images`` inputs, ``steps`` gradient steps from each of ``restarts`` points."""
+
+    images: int
+    steps: int
+    restarts: int
+
+
+def attack_curve(
+    options: Attack,
+    p: float,
+    radius: float,
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    certificate: Certificate,
+) -> dict[str, Any]:
+    """Attacked accuracy against eps, on a grid that includes ``radius``: an upper bound on robust accuracy."""
+    count = min(options.images, len(images))
+    x, y = images[:count], labels[:count]
+    curve = []
+    grid = sorted(round(radius * factor, 6) for factor in (0, 0.5, 1, 1.5, 2, 3, 4, 6))
+    standing = certificate.correct[:count].to(x.device)
+    for eps in grid:
+        found = pgd(network, x[standing], y[standing], eps, p, options.steps, options.restarts)
+        resists = predict(network, found).argmax(1) == y[standing]
+        standing = standing.clone().masked_scatter(standing, resists)
+        curve.append(float(standing.double().mean()))
+    return asdict(options) | {"images": count, "eps": grid, "accuracy": curve}
+
+
+def describe(
+    p: float, certificate: Certificate, images: Tensor, labels: Tensor, network: nn.Module, attacked: dict[str, Any]
+) -> dict[str, Any]:
+    """``certificate.json``: the audit, every radius, the curves, and example images with their gradients."""
+    finite = certificate.radius[torch.isfinite(certificate.radius)]
+    end = max(float(finite.max()) if len(finite) else 0.0, *attacked["eps"], 1e-9)
+    grid = sorted({*(end * i / 60 for i in range(61)), *attacked["eps"]})
+    bound = certificate.bound
+    return {
+        "format": 1,
+        "input_norm": norm_name(p),
+        "bound": {
+            **_norms(bound),
+            "arithmetic": bound.arithmetic,
+            "layers": [{"name": name, "module": text, **_norms(row)} for name, text, row in bound.layers],
+        },
+        "sensitivity": bound.sensitivity,
+        "eps": grid,
+        "certified_accuracy": [certificate.accuracy(eps) for eps in grid],
+        "attack": attacked,
+        "radius": certificate.radius.tolist(),
+        "margin": certificate.margin.tolist(),
+        "label": labels.tolist(),
+        "prediction": certificate.prediction.tolist(),
+        "examples": _examples(certificate, images, labels, network),
+    }
+
+
+def _norms(bound: Bound) -> dict[str, Any]:
+    norms = {"input_norm": norm_name(bound.input_norm), "output_norm": norm_name(bound.output_norm)}
+    return {"constant": bound.constant, **norms}
+
+
+def _examples(certificate: Certificate, images: Tensor, labels: Tensor, network: nn.Module) -> list[dict[str, Any]]:
+    """The three least and three most robust correct images, two wrong ones, and six from in between."""
+    if images.dim() != 4 or images.shape[1] not in (1, 3):
+        return []
+    order = certificate.radius.argsort().tolist()
+    right = [i for i in order if certificate.correct[i]]
+    wrong = [i for i in order if not certificate.correct[i]]
+    middle = right[3:-3]
+    chosen = [*right[:3], *middle[:: max(1, len(middle) // 6)][:6], *right[-3:], *wrong[:2]]
+    x = images[chosen].clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(-cw_loss(network(x), labels[chosen]).sum(), x)
+    return [
+        {
+            "index": i,
+            "label": int(labels[i]),
+            "prediction": int(certificate.prediction[i]),
+            "radius": float(certificate.radius[i]),
+            "image": _rounded(images[i]),
+            "gradient": _rounded(gradient[position]),
+        }
+        for position, i in enumerate(dict.fromkeys(chosen))
+    ]
+
+
+def _rounded(image: Tensor) -> list[Any]:
+    """To four significant digits: enough for a picture, a quarter of the file."""
+    scale = 10.0 ** (3 - math.floor(math.log10(max(float(image.abs().max()), 1e-30))))
+    return ((image.double() * scale).round() / scale).squeeze(0).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,73 @@
+"""The birth certificate of a number: commit, versions, machine; and JSON that is written whole or not at all."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def commit(folder: Path | None = None) -> tuple[str | None, bool | None]:
+    """The git commit of the source tree and whether it has uncommitted changes; (None, None) outside a checkout."""
+    root = folder or Path(__file__).resolve().parent
+    try:
+        inside = _git(root, "rev-parse", "--show-toplevel")
+        tracked = _git(root, "ls-files", "--error-unmatch", Path(__file__).name) if folder is None else inside
+        return (_git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain"))) if tracked else (None, None)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+
+def certificate_of_birth(device: str) -> dict[str, Any]:
+    """What every row carries beside its config and data: commit, versions, device, threads, machine."""
+    head, dirty = commit()
+    return {
+        "commit": head,
+        "dirty": dirty,
+        "versions": versions(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "machine": machine(device),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that numbers depend on."""
+    packages = {name: metadata.version(name) for name in ("torch", "numpy", "tightlip")}
+    return {"python": platform.python_version(), **packages}
+
+
+def machine(device: str) -> str:
+    """The processor or accelerator that computed, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` atomically; numbers that are not finite become null."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,195 @@
+"""The report's figures. Certified accuracy bounds the robust accuracy from below, attacked accuracy from above."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from numpy.typing import NDArray
+
+from tightlip.report.drawing import COLORS, Plot, plot, run_color
+from tightlip.report.runs import Run
+from tightlip.report.wording import norm_name, percent, round_nearest
+
+Vector = NDArray[np.float64]
+BINS = 32
+
+
+def robustness(run: Run, name: str) -> Plot:
+    """Certified and attacked accuracy against eps, the gap between them shaded."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(run.eps, run.certified_accuracy, color=COLORS["proven"], label="certified (lower bound)")
+        if run.attack is not None and len(run.attack.eps):
+            (line,) = axes.plot(run.attack.eps, run.attack.accuracy, "o-", color=COLORS["attacked"], clip_on=False)
+            line.set_label("attacked (upper bound)")
+            _shade(axes, run.eps, run.certified_accuracy, run.attack.eps, run.attack.accuracy)
+        _mark_eps(axes, run, top=0.02)
+        _accuracy_axis(axes)
+        axes.set_xlabel(_eps_label(run.input_norm))
+        axes.set_xlim(left=0)
+        axes.legend(loc="best")
+
+    main = run.main_eps
+    said = "" if main is None else f" At eps {main}, {percent(run.certified[main])} of the test images are certified."
+    return plot(name, f"Certified and attacked accuracy against eps in the {norm_name(run.input_norm)}.{said}", draw)
+
+
+def radii(run: Run, name: str) -> Plot:
+    """Histogram of the finite, nonzero certified radii of correctly classified images."""
+    values = run.radius[run.correct & np.isfinite(run.radius) & (run.radius > 0)]
+    eps = _main_eps(run)
+
+    def draw(axes: Axes) -> None:
+        edges = _edges(values, eps)
+        counts, _ = np.histogram(values, edges)
+        middle = (edges[:-1] + edges[1:]) / 2
+        colors = [COLORS["quiet" if center < eps else "proven"] for center in middle]
+        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colors, edgecolor="none")
+        _mark_eps(axes, run, top=0.98)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"certified radius ({norm_name(run.input_norm)})")
+        axes.set_ylabel("count")
+
+    middle = f", their median {round_nearest(float(np.median(values)))}" if len(values) else ""
+    return plot(name, f"Histogram of {len(values)} certified radii{middle}.", draw)
+
+
+def loss(run: Run, name: str) -> Plot:
+    """Training loss against the epoch."""
+    values = [row.loss for row in run.history]
+
+    def draw(axes: Axes) -> None:
+        axes.plot([row.epoch for row in run.history], values, color=COLORS["ink"], marker=_dot(run))
+        if values and min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: round_nearest(value)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        _epoch_axis(axes)
+        axes.set_ylabel("training loss")
+
+    last = round_nearest(values[-1]) if values else "unknown"
+    return plot(name, f"Training loss against the epoch; it ends at {last}.", draw)
+
+
+def accuracy(run: Run, name: str) -> Plot:
+    """Training and validation accuracy, and the validation score where it is a share, against the epoch."""
+    epochs = [row.epoch for row in run.history]
+    train = [row.train_accuracy for row in run.history]
+    validation = [row.validation_accuracy for row in run.history]
+    score = [row.validation_score for row in run.history]
+
+    def draw(axes: Axes) -> None:
+        axes.plot(epochs, train, color=COLORS["muted"], marker=_dot(run), label="training accuracy")
+        axes.plot(epochs, validation, color=COLORS["attacked"], marker=_dot(run), label="validation accuracy")
+        if all(0 <= value <= 1 for value in score) and score != validation:
+            axes.plot(epochs, score, color=COLORS["proven"], marker=_dot(run), label="validation score")
+        axes.axvline(run.best_epoch, color=COLORS["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        _percent_axis(axes)
+        _epoch_axis(axes)
+        axes.legend(loc="lower right")
+
+    return plot(name, f"Training and validation accuracy against the epoch; the best epoch is {run.best_epoch}.", draw)
+
+
+def compare_robustness(runs: Sequence[Run], norm: str, name: str) -> Plot:
+    """Certified (solid) and attacked (dashed) accuracy against eps of every run in this norm."""
+
+    def draw(axes: Axes) -> None:
+        for place, run in enumerate(runs):
+            if run.input_norm != norm:
+                continue
+            axes.plot(run.eps, run.certified_accuracy, color=run_color(place))
+            if run.attack is not None:
+                dashed = (0, (4, 2))
+                axes.plot(run.attack.eps, run.attack.accuracy, color=run_color(place), linestyle=dashed, linewidth=1.3)
+        _accuracy_axis(axes)
+        axes.set_xlabel(_eps_label(norm))
+        axes.set_xlim(left=0)
+
+    return plot(name, f"Certified and attacked accuracy against eps of every run in the {norm_name(norm)}.", draw)
+
+
+def compare_training(runs: Sequence[Run], name: str) -> Plot:
+    """Validation accuracy against the epoch of every run."""
+
+    def draw(axes: Axes) -> None:
+        for place, run in enumerate(runs):
+            values = [row.validation_accuracy for row in run.history]
+            axes.plot([row.epoch for row in run.history], values, color=run_color(place), marker=_dot(run))
+        _percent_axis(axes)
+        _epoch_axis(axes)
+        axes.set_ylabel("validation accuracy")
+
+    return plot(name, "Validation accuracy against the epoch of every run.", draw)
+
+
+def _shade(axes: Axes, low_eps: Vector, low: Vector, high_eps: Vector, high: Vector) -> None:
+    """Shade between two curves where both are known."""
+    start, stop = max(low_eps.min(initial=np.inf), high_eps.min()), min(low_eps.max(initial=-np.inf), high_eps.max())
+    grid = np.unique(np.concatenate([low_eps, high_eps]))
+    grid = grid[(grid >= start) & (grid <= stop)]
+    if len(grid) > 1:
+        bottom, top = np.interp(grid, low_eps, low), np.interp(grid, high_eps, high)
+        axes.fill_between(grid, bottom, np.maximum(bottom, top), color=COLORS["attacked"], alpha=0.13, linewidth=0)
+
+
+def _main_eps(run: Run) -> float:
+    eps = math.nan if run.main_eps is None else float(run.main_eps)
+    return eps if math.isfinite(eps) else 0.0
+
+
+def _mark_eps(axes: Axes, run: Run, top: float) -> None:
+    eps = _main_eps(run)
+    if eps > 0:
+        axes.axvline(eps, color=COLORS["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.annotate(
+            f"ε = {round_nearest(eps)}",
+            (eps, top),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="top" if top > 0.5 else "bottom",
+            color=COLORS["muted"],
+        )
+
+
+def _edges(values: Vector, eps: float) -> Vector:
+    """Bin edges from 0 to the largest value, one of them exactly at eps where eps spans at least one bin."""
+    top = float(values.max(initial=0.0))
+    if top <= 0:
+        return np.array([0.0, 1.0])
+    width = top / BINS
+    if width <= eps < top:
+        width = eps / round(eps / width)
+    edges = width * np.arange(math.ceil(top / width - 1e-9) + 1, dtype=np.float64)
+    edges[-1] = max(edges[-1], top)
+    return np.asarray(edges, dtype=np.float64)
+
+
+def _eps_label(norm: str) -> str:
+    return f"ε, size of the perturbation ({norm_name(norm)})"
+
+
+def _percent_axis(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _accuracy_axis(axes: Axes) -> None:
+    _percent_axis(axes)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("test accuracy")
+
+
+def _epoch_axis(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.set_xlabel("epoch")
+
+
+def _dot(run: Run) -> str:
+    """A marker where a line alone might be invisible: a single epoch."""
+    return "o" if len(run.history) == 1 else ""

@@ -1,0 +1,190 @@
+"""The page: runs in, one HTML string out; everything that a run says is escaped by the template."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tightlip.errors import TightlipError
+from tightlip.report import figures, wording
+from tightlip.report.drawing import RUN_COLORS, Plot
+from tightlip.report.pictures import diverging, gradient_norm, picture
+from tightlip.report.runs import Example, Run, read_run
+
+
+@dataclass(frozen=True)
+class Fate:
+    """One part of the bar of what becomes of the test images."""
+
+    kind: str
+    words: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An example, ready to be shown."""
+
+    example: Example
+    note: str
+    image: str
+    gradient: str
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """A run and what is drawn of it."""
+
+    run: Run
+    place: int
+    plots: Mapping[str, Plot]
+    tiles: Sequence[Tile]
+    fates: Sequence[Fate]
+
+    @property
+    def color(self) -> int:
+        """The number of this run's color."""
+        return self.place % RUN_COLORS + 1
+
+    @property
+    def certified(self) -> float:
+        """Certified accuracy at the main eps, NaN when there is none."""
+        return self.run.certified.get(self.run.main_eps or "", np.nan)
+
+    @property
+    def attacked(self) -> float:
+        """Attacked accuracy at the main eps, NaN when there is none."""
+        return self.run.attacked.get(self.run.main_eps or "", np.nan)
+
+    @property
+    def zero_share(self) -> float:
+        """The share of test images whose certified radius is 0; NaN without images."""
+        return float((self.run.radius == 0).mean()) if len(self.run.radius) else np.nan
+
+    @property
+    def zeros(self) -> int:
+        """How many test images have the certified radius 0."""
+        return int((self.run.radius == 0).sum())
+
+    @property
+    def unbounded(self) -> int:
+        """How many correct test images have no finite certified radius (every perturbation is harmless)."""
+        return int((np.isinf(self.run.radius) & self.run.correct).sum())
+
+    @property
+    def median(self) -> float:
+        """The median certified radius over all test images, in raw input units; NaN without images."""
+        return float(np.median(self.run.radius)) if len(self.run.radius) else np.nan
+
+
+def render(run_folders: Sequence[Path]) -> str:
+    """One self-contained HTML page of one run, or of several side by side; the same JSON gives the same text.
+
+    Raises:
+        TightlipError: no folder was given, or a folder's JSON is absent or broken.
+    """
+    if not run_folders:
+        raise TightlipError("a report of no run was asked for; name at least one run folder")
+    runs = [read_run(Path(folder)) for folder in run_folders]
+    sections = [_section(run, place) for place, run in enumerate(runs)]
+    comparison = _comparison(runs) if len(runs) > 1 else []
+    return _environment().get_template("page.html").render(sections=sections, comparison=comparison)
+
+
+def write(run_folders: Sequence[Path], path: Path) -> None:
+    """Render the report and put it at `path`, whole or not at all.
+
+    Raises:
+        TightlipError: as `render`, and when `path` cannot be written.
+    """
+    path = Path(path)
+    text = render(run_folders)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        try:
+            unfinished.write_text(text, encoding="utf-8", errors="replace")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise TightlipError(
+            f"the report cannot be written to {path} ({error.strerror}); "
+            "name a file in a folder that exists and can be written"
+        ) from error
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words = (
+        wording.percent,
+        wording.round_up,
+        wording.round_down,
+        wording.round_nearest,
+        wording.count,
+        wording.duration,
+        wording.scalar,
+        wording.norm_name,
+        wording.symbol,
+    )
+    environment.filters.update({word.__name__: word for word in words})
+    environment.globals.update(dual=wording.DUALS, nan=float("nan"))
+    return environment
+
+
+def _section(run: Run, place: int) -> Section:
+    name = f"run-{place + 1}"
+    plots = {"robustness": figures.robustness(run, f"{name}-robustness"), "radii": figures.radii(run, f"{name}-radii")}
+    if run.history:
+        plots |= {"accuracy": figures.accuracy(run, f"{name}-accuracy"), "loss": figures.loss(run, f"{name}-loss")}
+    return Section(run, place, plots, _tiles(run), _fates(run))
+
+
+def _comparison(runs: Sequence[Run]) -> list[Plot]:
+    """Accuracy against eps for each norm in use (eps in different norms cannot be compared), then training."""
+    norms = sorted({run.input_norm for run in runs})
+    plots = [figures.compare_robustness(runs, norm, f"compare-{norm}") for norm in norms]
+    return [*plots, figures.compare_training(runs, "compare-training")]
+
+
+def _tiles(run: Run) -> list[Tile]:
+    """The examples from the least to the most robust, wrong ones first."""
+    examples = sorted(run.examples, key=lambda example: (example.correct, example.radius, example.index))
+    correct = [example for example in examples if example.correct]
+    notes = {id(correct[-1]): "most robust", id(correct[0]): "least robust"} if len(correct) > 1 else {}
+    dual = wording.DUALS[run.input_norm]
+    return [
+        Tile(
+            example=example,
+            note=notes.get(id(example), "" if example.correct else "wrong"),
+            image=picture(example.image),
+            gradient=diverging(example.gradient),
+            gradient_norm=gradient_norm(example.gradient, dual),
+        )
+        for example in examples
+    ]
+
+
+def _fates(run: Run) -> list[Fate]:
+    """Split all test images at the main eps; empty when the attack saw only some of them, or a number is absent."""
+    eps = run.main_eps
+    if eps is None or eps not in run.attacked or run.attack is None or run.attack.images != len(run.radius):
+        return []
+    proven, standing, clean = run.certified[eps], run.attacked[eps], run.accuracy
+    if not 0 <= proven <= standing <= clean <= 1:
+        return []
+    return [
+        Fate("proven", "proven: no perturbation can change the answer", proven),
+        Fate("open", "open: neither proof nor successful attack", standing - proven),
+        Fate("broken", "broken: the attack succeeds", clean - standing),
+        Fate("wrong", "wrong before any attack", 1 - clean),
+    ]

@@ -1,0 +1,106 @@
+"""One file per network: safetensors weights plus a versioned description of the architecture. No pickle, no code.
+
+The description is a nested list of [type, options] of the exact types below; loading rebuilds them and checks every
+weight's name and shape, so a file is either the network that was saved or an error.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from .activations import FullSort, GroupSort, MaxMin
+from .constraints import constraint_of
+from .errors import TightlipError
+from .layers import Normalize, Scale
+
+FORMAT = 1
+
+_OPTIONS: dict[type, tuple[str, ...]] = {
+    nn.Linear: ("in_features", "out_features", "bias"),
+    nn.Flatten: ("start_dim", "end_dim"),
+    nn.Identity: (),
+    nn.ReLU: (),
+    nn.Tanh: (),
+    nn.Sigmoid: (),
+    nn.LeakyReLU: ("negative_slope",),
+    GroupSort: ("group_size", "dim", "contiguous"),
+    MaxMin: ("dim", "contiguous"),
+    FullSort: ("dim",),
+    Scale: ("scale",),
+    Normalize: ("mean", "std"),
+}
+_TYPES = {cls.__name__: cls for cls in _OPTIONS}
+
+
+def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a frozen network to ``path`` (conventionally ``.safetensors``), atomically.
+
+    Raises:
+        TightlipError: if the network is still held by constraints or has a layer that files cannot describe.
+    """
+    if any(constraint_of(layer) is not None for layer in network.modules()):
+        raise TightlipError("this network is still held by constraints: save(freeze(network), path)")
+    description = json.dumps({"format": FORMAT, "network": _describe(network)})
+    weights = {name: value.detach().contiguous().clone() for name, value in network.state_dict().items()}
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    save_file(weights, partial, metadata={"tightlip": description})
+    os.replace(partial, target)
+
+
+def load(path: str | os.PathLike[str]) -> nn.Module:
+    """The frozen network in ``path``, in eval mode, ready to audit and certify.
+
+    Raises:
+        TightlipError: if the file is absent, truncated, not written by `save`, or written by a newer version.
+    """
+    if not Path(path).is_file():
+        raise TightlipError(f"there is no file {path}: give the model.safetensors of a run")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError) as error:
+        raise TightlipError(f"{path} is no complete safetensors file: copy or train it again") from error
+    try:
+        description = json.loads(metadata["tightlip"])
+        version, outline = description["format"], description["network"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise TightlipError(f"{path} holds weights but no tightlip network: write it with tightlip.save") from error
+    if version != FORMAT:
+        raise TightlipError(f"{path} has format {version}, this version reads {FORMAT}: update tightlip")
+    try:
+        network = _build(outline)
+        network.load_state_dict(weights, strict=True, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TightlipError(f"the weights in {path} do not fit its description: copy or train it again") from error
+    return network.eval().requires_grad_(False)
+
+
+def _describe(module: nn.Module) -> list[Any]:
+    if type(module) is nn.Sequential:
+        return ["Sequential", [_describe(child) for child in module]]
+    if type(module) not in _OPTIONS:
+        known = ", ".join(["Sequential", *_TYPES])
+        raise TightlipError(f"a {type(module).__name__} cannot be written to a file: use {known}")
+    return [type(module).__name__, {name: _plain(getattr(module, name)) for name in _OPTIONS[type(module)]}]
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON can hold it; a bias becomes whether there is one."""
+    if isinstance(value, nn.Parameter) or value is None:
+        return value is not None
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+def _build(outline: Any) -> nn.Module:
+    name, options = outline
+    if name == "Sequential":
+        return nn.Sequential(*[_build(child) for child in options])
+    return _TYPES[name](**options)  # type: ignore[no-any-return]

@@ -1,0 +1,42 @@
+"""What every test may rely on: one thread per worker, a seed to ask for, and a cache that is not the user's.
+
+Nothing of tightlip is imported here: jaxtyping's checks must be in place before the package is.
+"""
+
+import os
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.load_profile("ci")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # an xdist worker: it inherits the controller's environment
+        os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+        torch.set_num_threads(1)
+        return
+    previous, cache = os.environ.get("TIGHTLIP_CACHE"), tempfile.mkdtemp(prefix="tightlip-test-cache-")
+    os.environ["TIGHTLIP_CACHE"] = cache
+
+    def restore() -> None:
+        shutil.rmtree(cache, ignore_errors=True)
+        if previous is None:
+            del os.environ["TIGHTLIP_CACHE"]
+        else:
+            os.environ["TIGHTLIP_CACHE"] = previous
+
+    config.add_cleanup(restore)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Seeds torch and numpy; returns the seed for whatever takes one."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - for third-party code that still reads the global state
+    return 0

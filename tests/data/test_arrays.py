@@ -1,0 +1,125 @@
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from tightlip.data import load
+from tightlip.data.arrays import content_sha256, load_arrays, read_npz
+from tightlip.errors import TightlipError
+
+X, Y = np.arange(24, dtype=np.uint8).reshape(6, 4), np.array([0, 1, 0, 1, 0, 1], dtype=np.uint8)
+
+
+def saved(tmp_path, **arrays):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("x_train", "y_train")])
+@pytest.mark.parametrize("tested", [False, True])
+def test_a_users_arrays_become_a_data_set(tmp_path, names, tested):
+    arrays = dict(zip(names, (X, Y), strict=True)) | ({"x_test": X[:2], "y_test": Y[:2]} if tested else {})
+    path = saved(tmp_path, **arrays, other=np.zeros(1))
+    dataset = load(path)
+    assert dataset.images.numpy().tolist() == X.tolist()
+    assert dataset.images.dtype == torch.uint8
+    assert dataset.labels.tolist() == Y.tolist()
+    assert (dataset.test_images is not None) == tested
+    assert (dataset.name, dataset.source, dataset.classes) == ("mine", "mine.npz", 2)
+    assert dataset.sha256 == content_sha256(arrays)
+    assert load(str(path)).sha256 == dataset.sha256
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_floats_become_float32_unscaled(tmp_path, dtype):
+    dataset = load_arrays(saved(tmp_path, x=X.astype(dtype), y=Y.astype(np.int32)))
+    assert dataset.images.dtype == torch.float32
+    assert dataset.images.tolist() == X.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"x": X}, r"lacks y \(it holds x\): save it with numpy.savez\(path, x=..., y=...\)"),
+        ({"x_train": X, "y": Y}, "x, y and x_train, y_train"),
+        ({"x": X, "y": Y, "y_test": Y}, "lacks x_test"),
+        ({"images": X, "labels": Y}, r"lacks x and y \(it holds images, labels\)"),
+        ({}, "lacks x and y .it holds nothing"),
+        ({"x": X, "y": Y, "x_train": X, "y_train": Y}, "keep the pair that is meant"),
+        ({"x": X.astype(object), "y": Y}, "Object arrays cannot be loaded"),
+        ({"x": X.astype(np.int64), "y": Y}, "int64 images: save them as uint8"),
+        ({"x": X, "y": Y.astype(float)}, "float64 labels: save them as integers 0 to classes - 1"),
+        ({"x": X, "y": Y.astype(str)}, "<U.* labels"),
+        ({"x": X, "y": Y * 2}, "labels from 0 to 2 but 2 classes"),
+        ({"x": X, "y": Y.astype(np.int64) * 10**15}, "labels from 0 to 1000000000000000 but 2 classes"),
+        ({"x": X, "y": Y.astype(np.uint64) * 2**63}, "labels from -9223372036854775808"),
+        ({"x": X, "y": Y[:, None]}, r"labels of shape \(6, 1\)"),
+        ({"x": X, "y": Y[:5]}, "6 images but 5 labels"),
+        ({"x": X[:0], "y": Y[:0]}, "is empty"),
+        ({"x": X[:4], "y": Y[:4]}, "at least three"),
+        ({"x": np.where(X == 23, np.nan, X), "y": Y}, "NaN or infinite pixels in 1 images, the first at index 5"),
+        ({"x": np.where(X == 23, 1e39, X), "y": Y}, "NaN or infinite pixels"),
+        ({"x": X, "y": Y, "x_test": X[:, :2], "y_test": Y}, r"trains on \(4,\) uint8 but tests on \(2,\)"),
+    ],
+)
+def test_arrays_that_are_no_data_set_are_refused(tmp_path, arrays, says):
+    with pytest.raises(TightlipError, match=f"mine.*{says}"):
+        load_arrays(saved(tmp_path, **arrays))
+
+
+def single_array(path):
+    with path.open("wb") as file:
+        np.save(file, X)
+
+
+def pickled(path):
+    path.write_bytes(pickle.dumps({"x": X, "y": Y}))
+
+
+def damaged(path):
+    np.savez(path, x=X, y=Y)
+    path.write_bytes(path.read_bytes().replace(X.tobytes(), bytes(24)))
+
+
+def foreign_member(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"no array")
+        archive.writestr("y.npy", b"none either")
+
+
+def truncated(path):
+    np.savez(path, x=X, y=Y)
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.mkdir(), "cannot be read .*Is a directory"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b"PK\3\4"), "cannot be read"),
+        (single_array, "holds a single array"),
+        (pickled, "cannot be read .*pickle"),
+        (truncated, "cannot be read .*zip"),
+        (damaged, "cannot be read .*CRC"),
+        (foreign_member, "holds something else than an array as x"),
+    ],
+)
+def test_a_file_that_is_no_npz_is_refused(tmp_path, make, says):
+    path = tmp_path / "mine.npz"
+    make(path)
+    with pytest.raises(TightlipError, match=f"mine.npz {says}"):
+        load(path)
+
+
+def test_the_content_hash_is_the_compressors_and_the_memory_layouts_not_concern(tmp_path):
+    arrays = {"x": np.arange(12, dtype=np.uint8).reshape(3, 4), "y": np.arange(3)}
+    np.savez(tmp_path / "plain.npz", **arrays)
+    np.savez_compressed(tmp_path / "small.npz", **arrays)
+    hashes = {content_sha256(read_npz(tmp_path / name, ("x", "y"))) for name in ("plain.npz", "small.npz")}
+    hashes.add(content_sha256(arrays | {"x": np.asfortranarray(arrays["x"])}))
+    assert hashes == {content_sha256(arrays)}

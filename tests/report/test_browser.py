@@ -1,0 +1,130 @@
+"""The page in a real browser: it has size and ink, complains of nothing and asks the network for nothing."""
+
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+
+import matplotlib.image
+import pytest
+
+from tightlip.report import render
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+
+ERRANDS = re.compile(r"\b(google|googleapis|gvt1)\.com\b")  # the browser's own: its clock, its updates
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+MEASURE = """<script>
+const size = element => { const box = element.getBoundingClientRect(); return [box.width, box.height]; };
+document.body.dataset.sizes = JSON.stringify({
+  plots: [...document.querySelectorAll(".plot svg")].map(size),
+  images: [...document.images].map(image => [image.naturalWidth, image.naturalHeight, ...size(image)]),
+  texts: [...document.querySelectorAll(".plot text")].map(size),
+  page: [document.documentElement.scrollWidth, innerWidth],
+});
+</script>"""
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Answers every request with 404 and keeps what was asked for, but for the browser's own errands."""
+
+    def refuse(self):
+        if not ERRANDS.search(self.path):
+            self.server.asked.append(self.path)
+        self.send_error(404)
+
+    do_GET = do_POST = do_HEAD = do_CONNECT = refuse  # noqa: N815 - http.server's own names
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def proxy():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def browse(tmp_path, proxy):
+    """Opens a file in a fresh headless browser behind the proxy; returns (stdout, console lines)."""
+
+    def run(page, *flags):
+        quiet = ("quic", "background-networking", "component-update", "sync", "default-apps", "extensions", "gpu")
+        command = [
+            BROWSER, "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet),
+            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--hide-scrollbars",
+            f"--proxy-server=http://127.0.0.1:{proxy.server_port}", "--proxy-bypass-list=<-loopback>",
+            *flags, page.as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
+
+    return run
+
+
+def measured(browse, page, folder, *flags):
+    """What a script measures in a copy of the page that lets it run."""
+    assert POLICY in page
+    copy = folder / "measured.html"
+    copy.write_text(page.replace(POLICY, "script-src 'unsafe-inline'").replace("</body>", f"{MEASURE}</body>"), "utf-8")
+    dom, _ = browse(copy, "--dump-dom", *flags)
+    sizes = re.search(r'data-sizes="([^"]*)"', dom).group(1)
+    return json.loads(sizes.replace("&quot;", '"'))
+
+
+def test_the_page_opens_quietly_and_asks_for_nothing(pair, tmp_path, browse, proxy):
+    target = tmp_path / "report.html"
+    target.write_text(pair, encoding="utf-8")
+    dom, console = browse(target, "--dump-dom")
+    assert "<title>2 runs · tightlip report</title>" in dom
+    assert dom.rstrip().endswith("</html>")
+    assert console == []
+    assert proxy.asked == []
+
+
+def test_the_check_itself_hears_requests_and_complaints(tmp_path, browse, proxy):
+    loud = tmp_path / "loud.html"
+    loud.write_text("<img src='http://elsewhere.invalid/a.png'>")
+    browse(loud, "--dump-dom")
+    assert proxy.asked == ["http://elsewhere.invalid/a.png"]
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    loud.write_text(f"{policy}<script>document.title = 1</script>")
+    assert any("Content Security Policy" in line for line in browse(loud, "--dump-dom")[1])
+
+
+def test_figures_and_images_have_size(page, tmp_path, browse):
+    sizes = measured(browse, page, tmp_path, "--window-size=1280,1000")
+    assert len(sizes["plots"]) == 4
+    assert all(width > 300 and height > 200 for width, height in sizes["plots"])
+    assert len(sizes["images"]) == 6
+    assert all(image[:2] == [6, 6] and min(image[2:]) > 50 for image in sizes["images"])
+    assert len(sizes["texts"]) > 40
+    assert all(min(size) > 0 for size in sizes["texts"])
+
+
+def test_a_narrow_window_does_not_scroll_sideways(folder, synthetic, tmp_path, browse):
+    wordy = synthetic.write_run(tmp_path / "wordy", [("name", "x" * 200), ("config.activation", "y" * 200)])
+    needed, given = measured(browse, render([folder, wordy]), tmp_path, "--window-size=500,900")["page"]
+    assert given <= 500
+    assert needed <= given
+
+
+@pytest.mark.parametrize(("scheme", "bright"), [("1", True), ("0", False)])
+def test_screenshots_have_ink_in_light_and_dark(page, tmp_path, browse, scheme, bright):
+    target, shot = tmp_path / "report.html", tmp_path / "shot.png"
+    target.write_text(page, encoding="utf-8")
+    browse(target, f"--screenshot={shot}", "--window-size=1280,1400", f"--blink-settings=preferredColorScheme={scheme}")
+    pixels = matplotlib.image.imread(shot)[..., :3]
+    assert pixels.shape == (1400, 1280, 3)
+    assert (pixels[5, 5].mean() > 0.5) == bright
+    assert pixels.std() > 0.05

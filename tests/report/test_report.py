@@ -1,0 +1,270 @@
+"""The page from synthetic JSON: what is shown, that it equals the JSON, and what is escaped."""
+
+import re
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+
+from tightlip.report import render
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Parses a page; collects tags, ids, headings and cards, and fails on elements that do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.headings, self.text = [], [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for key, value in attrs if key == "id"]
+        self.text += " " if tag in ("td", "th", "dd", "dt", "li") else ""
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("h1", "h2", "h3", "h4"):
+            self.headings.append(" ".join(data.split()))
+        if "style" not in self.open:
+            self.text += data
+
+    def count(self, name):
+        return sum(tag == name for tag, _ in self.tags)
+
+
+def words(page):
+    return " ".join(Page(page).text.replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def bare(markup):
+    return " ".join(re.sub("<[^>]*>", "", markup).split())
+
+
+def cards(page):
+    found = re.findall(r"<dt>(.*?)</dt>.*?<dd class=\"value\">(.*?)</dd>", page, re.DOTALL)
+    return {bare(key): bare(value) for key, value in found}
+
+
+def test_every_section_is_there(page):
+    parsed = Page(page)
+    sections = ["Robustness", "Examples", "Training", "The audit, layer by layer", "Provenance"]
+    assert [heading for heading in parsed.headings if heading in sections] == sections
+    assert parsed.headings[0] == "synthetic"
+    assert parsed.count("svg") == 4
+    assert parsed.count("h1") == 1
+    assert parsed.count("img") == 2 * 3
+
+
+def test_headline_numbers_are_those_of_the_json(page):
+    assert cards(page) == {
+        "Certified accuracy at ε = 0.3, 2-norm": "87.65 %",
+        "Attacked accuracy at ε = 0.3": "91.23 %",
+        "Clean accuracy": "93.12 %",
+        "Audited constant": "0.987654",
+        "Training time": "3 min 07 s",
+    }
+
+
+def test_the_other_numbers_are_those_of_the_json(page):
+    text = words(page)
+    for expected in (
+        "For 87.65 % of the test images it is proven that no change of the input of 2-norm at most 0.3 can change",
+        "outputs move by at most 0.987654 times",
+        "Arithmetic: float64 & rounded up.",
+        "A margin moves by at most 1.396754 per unit",
+        "3.58 % open", "1.89 % broken", "6.88 % wrong",
+        "37 steps × 3 restarts, 200 images",
+        "7.0 % of all test images (14) have radius zero",
+        "Linear(36, 10) 2 → 2 0.98765432",
+        "marks epoch 6",
+        "seed 4711", "cafe" * 10, "ab" * 32, "uncommitted changes", "widths 36, 10", "compile no", "limit none",
+        "torch 2.13.0", "machine a machine", "freeze 0.21 s", "train 3600, validation 400, test 200",
+    ):  # fmt: skip
+        assert expected in text, expected
+
+
+def test_examples_run_from_wrong_to_most_robust(page):
+    text = words(page)
+    tiles = re.findall(r"(wrong|least robust|most robust)?\s?r = ([\d.]+) a (\d)(?:, taken for a (\d))?", text)
+    assert tiles == [("wrong", "0", "3", "5"), ("least robust", "0.25", "3", ""), ("most robust", "1.87", "3", "")]
+
+
+def test_the_curves_are_drawn_where_the_numbers_say(page, synthetic):
+    """The certified curve's vertices are an affine image of (eps, certified_accuracy)."""
+    figure = page[page.index('id="run-1-robustness-figure_1"') :]
+    path = re.search(r'<path d="([^"]*)"[^>]*style="fill: none; stroke: var\(--proven\)', figure).group(1)
+    points = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), dtype=float)
+    eps = np.array([0.0, 0.15, 0.3, 0.6, 1.2])
+    assert np.allclose(np.interp(points[:, 0], points[[0, -1], 0], eps[[0, -1]]), eps, atol=1e-4)
+    accuracy = np.array(synthetic.certificate()["certified_accuracy"])
+    fit = np.polyfit(accuracy, points[:, 1], 1)
+    assert fit[0] < 0
+    assert np.allclose(np.polyval(fit, accuracy), points[:, 1], atol=1e-3)
+
+
+def test_nothing_comes_from_the_network(pair):
+    markup = re.sub(r"data:image/png;base64,[\w+/=]*", "data:", pair)
+    assert re.search(r"https?:|//[a-z]|@import|<script|<iframe|\son\w+=", markup) is None
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in pair
+    for tag, attributes in Page(pair).tags:
+        for key in ("src", "href"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("data:", "#")), (tag, value)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", pair))
+
+
+def test_ids_are_unique_and_references_resolve(pair):
+    page = Page(pair)
+    assert len(page.ids) == len(set(page.ids))
+    targets = set(re.findall(r"(?:href=\"|url\()#([^\")]*)|aria-labelledby=\"([^\"]*)\"", pair))
+    targets = {one or other for one, other in targets}
+    assert targets
+    assert targets <= set(page.ids)
+
+
+def test_figures_and_images_are_described(pair):
+    tags = Page(pair).tags
+    plots = [attributes for tag, attributes in tags if attributes.get("role") == "img"]
+    assert len(plots) == 2 * 4 + 2
+    assert all(attributes["aria-label"] for attributes in plots)
+    assert all(attributes["alt"] for tag, attributes in tags if tag == "img")
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in tags if tag == "th")
+
+
+def test_the_same_json_gives_the_same_bytes(folder, synthetic, tmp_path):
+    first = render([folder])
+    with matplotlib.rc_context({"lines.marker": "x", "font.size": 30, "svg.hashsalt": None, "text.usetex": True}):
+        assert render([folder]) == first
+    assert render([synthetic.write_run(tmp_path / "elsewhere")]) == first
+    assert render([synthetic.write_run(tmp_path / "other", seed=1)]) != first
+
+
+ATTACK = "<script>alert(1)</script>\"'&{{ 7 * 7 }}$\\frac$"
+
+
+def test_what_a_run_says_is_escaped(synthetic, tmp_path):
+    in_metrics = ["name", "command", "config.activation", "data.name", "data.source", "data.sha256", "commit",
+                  "versions.torch", "device", "machine"]  # fmt: skip
+    in_certificate = ["bound.arithmetic", "bound.layers.0.name", "bound.layers.0.module"]
+    hostile = synthetic.write_run(
+        tmp_path / "hostile",
+        [(path, f"{path}{ATTACK}") for path in in_metrics],
+        [(path, f"{path}{ATTACK}") for path in in_certificate],
+    )
+    page = render([hostile, hostile])
+    text = Page(page).text
+    assert "<script" not in page
+    assert [path for path in in_metrics + in_certificate if f"{path}{ATTACK}" not in text] == []
+
+
+def test_a_hostile_key_is_escaped(synthetic, tmp_path):
+    page = render([synthetic.write_run(tmp_path / "hostile", [("config", {ATTACK: 1}), ("seconds", {ATTACK: 1})])])
+    assert "<script" not in page
+    assert Page(page).text.count(ATTACK) == 2
+
+
+def test_null_numbers_are_dashes_and_null_radii_unbounded(synthetic, tmp_path):
+    document = synthetic.certificate()
+    radius = [None, None, *document["radius"][2:]]
+    prediction = [document["label"][0], document["label"][1], *document["prediction"][2:]]
+    changed = synthetic.write_run(
+        tmp_path / "nulls",
+        [("test.accuracy", None), ("seconds.train", None), ("history.3.loss", None),
+         ("history.6.validation_score", None)],
+        [("radius", radius), ("prediction", prediction), ("bound.constant", None), ("sensitivity", None),
+         ("examples.1.radius", None), ("examples.1.gradient.0.0", None), ("certified_accuracy.2", None),
+         ("attack.accuracy.1", None), ("margin.0", None)],
+    )  # fmt: skip
+    page = render([changed])
+    text = words(page)
+    assert "2 have an unbounded radius" in text
+    assert "6.0 % of all test images (12) have radius zero" in text
+    assert "most robust r = ∞" in text
+    found = cards(page)
+    assert (found["Clean accuracy"], found["Audited constant"], found["Training time"]) == ("–", "–", "–")
+    assert not re.search(r"(?i:\bnan\b|\binf\b)|None|null", text)
+
+
+def test_every_number_of_the_curves_may_be_null(synthetic, tmp_path):
+    keys = ("loss", "train_accuracy", "validation_accuracy", "validation_score", "learning_rate", "seconds")
+    changes = [(f"history.{row}.{key}", None) for row in range(7) for key in keys]
+    empty = [None] * 5
+    changed = synthetic.write_run(
+        tmp_path / "nulls",
+        changes,
+        [("eps", empty), ("certified_accuracy", empty), ("attack.eps", empty), ("attack.accuracy", empty),
+         ("radius", [None] * 200)],
+    )  # fmt: skip
+    assert Page(render([changed, changed])).count("svg") == 10
+
+
+def test_what_is_empty_is_said(synthetic, tmp_path):
+    bare = synthetic.write_run(
+        tmp_path / "bare",
+        [("history", []), ("test.certified", {}), ("test.attacked", {}), ("config", {}), ("data.shape", [7]),
+         ("commit", None), ("dirty", None)],
+        [("examples", []), ("attack", None), ("radius", []), ("margin", []), ("label", []), ("prediction", []),
+         ("eps", []), ("certified_accuracy", [])],
+    )  # fmt: skip
+    text = words(render([bare]))
+    for sentence in (
+        "This run kept no example images", "This run has no training history", "no attack was run",
+        "No input was certified", "No eps was asked for", "0 test inputs", "commit unknown", "working tree unknown",
+    ):  # fmt: skip
+        assert sentence in text, sentence
+
+
+def test_one_epoch_and_a_color_image(synthetic, tmp_path):
+    rng = np.random.default_rng(0)
+    color = {"image": rng.random((3, 4, 5)).tolist(), "gradient": rng.normal(size=(3, 4, 5)).tolist()}
+    example = {"index": 0, "label": 1, "prediction": 1, "radius": 0.5, **color}
+    changed = synthetic.write_run(
+        tmp_path / "color", [("history", synthetic.metrics()["history"][:1])], [("examples", [example])]
+    )
+    text = words(render([changed]))
+    assert "summed over channels" in text
+    assert "1 epoch of training" in text
+
+
+def test_several_runs_stand_side_by_side(folder, synthetic, tmp_path):
+    other = synthetic.write_run(
+        tmp_path / "other",
+        [("name", "the other"), ("test.certified", {"0.05": 0.5432}), ("test.attacked", {"0.05": 0.6})],
+        [("input_norm", "inf"), ("bound.output_norm", "inf"), ("bound.constant", 1000.0)],
+    )
+    page = render([folder, other])
+    rows = re.findall(r"<tr>(.*?)</tr>", page[page.index("<tbody>") : page.index("</tbody>")], re.DOTALL)
+    cells = [list(map(bare, re.findall(r"<t[hd].*?</t[hd]>", row))) for row in rows]
+    assert cells[0][:7] == ["synthetic", "toy digits", "2-norm", "0.3", "87.65 %", "91.23 %", "93.12 %"]
+    assert cells[1][:7] == ["the other", "toy digits", "∞-norm", "0.05", "54.32 %", "60.0 %", "93.12 %"]
+    assert cells[1][8] == "1000"
+    parsed = Page(page)
+    assert parsed.count("svg") == 3 + 2 * 4  # one comparison a norm, one of the training
+    assert parsed.headings.count("Robustness") == 2
+    assert "compare-2-figure_1" in parsed.ids
+    assert "compare-inf-figure_1" in parsed.ids
+
+
+def test_more_runs_than_colors(folder):
+    assert Page(render([folder] * 7)).headings[0] == "7 runs side by side"
+
+
+def test_the_bar_is_absent_where_the_attack_saw_only_some(synthetic, tmp_path):
+    part = synthetic.write_run(tmp_path / "part", [], [("attack.images", 50)])
+    text = words(render([part]))
+    assert "What becomes of" not in text
+    assert "The attack saw 50 of 200 test images" in text
