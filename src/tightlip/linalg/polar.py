@@ -105,6 +105,9 @@ def _polar_value(tall: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n
     for _ in range(MAX_STEPS):
         if size <= floor:
             return matrix.clone() if matrix is tall else matrix
+        enough = next((order for order in (1, 2, 3) if size ** (order + 1) <= floor), None)
+        if enough is not None:  # what is left, c_{order+1}·‖E‖^{order+1}, is below rounding: no need to measure it
+            return _step(matrix, error, enough)
         reach = size if size < 1.0 else _spectral_reach(error)
         if reach >= 2.0:
             break
