@@ -104,12 +104,12 @@ class Bound:
 _PAIR_FACTOR = {1.0: Fraction(1), 2.0: Fraction(math.nextafter(math.sqrt(2.0), 2.0)), math.inf: Fraction(2)}
 
 _Rule = Callable[[Any], Gains]
-_RULES: dict[type, tuple[_Rule, Callable[..., Any]]] = {}
+_RULES: dict[type[nn.Module], tuple[_Rule, Callable[..., Any]]] = {}
 TRUSTED_PARAMETRIZATIONS: set[type] = set()
 TRUSTED_HOOKS: set[Callable[..., Any]] = set()
 
 
-def rule(*types: type) -> Callable[[_Rule], _Rule]:
+def rule(*types: type[nn.Module]) -> Callable[[_Rule], _Rule]:
     """Register the function below as the Lipschitz rule of exactly these module types (never of their subclasses).
 
     The rule takes the module and returns its `Gains`. It states a theorem: whoever writes it vouches for it.
@@ -124,7 +124,7 @@ def rule(*types: type) -> Callable[[_Rule], _Rule]:
 
     def register(function: _Rule) -> _Rule:
         for cls in types:
-            _RULES[cls] = (function, cls.forward)  # type: ignore[attr-defined]
+            _RULES[cls] = (function, cls.forward)
         return function
 
     return register
@@ -197,7 +197,7 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
         raise TightlipError(f"{where} runs a forward hook that could change its output: remove the hook first")
 
 
-def _original_type(module: nn.Module) -> type:
+def _original_type(module: nn.Module) -> type[nn.Module]:
     """The module's own class, seen through torch's parametrization wrapper when the map is one of ours."""
     if not parametrize.is_parametrized(module):
         return type(module)
@@ -208,7 +208,7 @@ def _original_type(module: nn.Module) -> type:
             f"the parametrization {foreign[0]} can give other weights at each call: "
             "make it permanent with torch.nn.utils.parametrize.remove_parametrizations before the audit"
         )
-    return type(module).__bases__[0]
+    return type(module).__bases__[0]  # torch derives its wrapper from the module's own class
 
 
 def _bound(total: Gains, p: float, q: float) -> Bound:

@@ -88,7 +88,7 @@ def _summary(config: Config, result: Result, page: Path) -> str:
     return "\n".join(
         [
             f"test accuracy       {test['accuracy']:7.2%}",
-            f"certified at {eps:<6} {test['certified'][eps]:7.2%}   (no perturbation within that {config.norm}-norm flips these)",
+            f"certified at {eps:<6} {test['certified'][eps]:7.2%}   (no {config.norm}-norm perturbation flips these)",
             f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {config.attack_images} images)",
             f"audited constant    {bound.constant:.9g}",
             f"training            {result.metrics['seconds']['train']:.0f} s on {result.metrics['device']}",

@@ -6,6 +6,7 @@ row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifie
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from .evidence import Attack, attack_curve, describe
 
 logger = logging.getLogger(__name__)
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "maxmin": partial(MaxMin, contiguous=False),
     "groupsort4": partial(GroupSort, 4, contiguous=False),
     "fullsort": FullSort,
