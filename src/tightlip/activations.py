@@ -1,7 +1,7 @@
 """Gradient-norm-preserving activations: sort the features within groups (paper §4.1).
 
 The Jacobian of GroupSort is a permutation matrix, so it keeps every p-norm of a gradient and of a difference. Groups
-are named by their *size*; `contiguous=True` groups neighbours (0 1 | 2 3 | …) as the paper draws it, `False` groups
+are named by their *size*; `contiguous=True` groups neighbors (0 1 | 2 3 | …) as the paper draws it, `False` groups
 features n/k apart (0, n/k, …), a fixed permutation of the other and the fast layout before a dense layer.
 """
 
@@ -43,7 +43,7 @@ def group_sort(x: Tensor, group_size: int | None, dim: int = -1, contiguous: boo
         x: Any shape.
         group_size: Members per group, ≥ 1; must divide the size of ``dim``.
         dim: The feature axis: -1 for dense layers, 1 for NCHW images.
-        contiguous: Whether a group is made of neighbours or of features n/k apart.
+        contiguous: Whether a group is made of neighbors or of features n/k apart.
 
     Raises:
         TightlipError: if the axis does not exist or is not divisible.
@@ -118,6 +118,6 @@ class FullSort(GroupSort):
 
 @rule(GroupSort, MaxMin, FullSort)
 def _group_sort(module: GroupSort) -> Gains:
-    if module.dim in (0,):
-        raise TightlipError("GroupSort over axis 0 sorts the batch, not the features: use dim=1 or dim=-1")
+    if module.dim == 0 or module.dim < -1:
+        raise TightlipError(f"GroupSort(dim={module.dim}) could sort the batch, not the features: use dim=1 or dim=-1")
     return Gains.constant(1.0, EXACT)

@@ -31,10 +31,9 @@ ARITHMETIC = "exact arithmetic on the stored weights; every constant is a float6
 
 
 class Roundoff(NamedTuple):
-    """How far float64 evaluation of a layer can stray: ‖error‖₂ ≤ input·‖x‖₂ + constant + output·‖f(x)‖₂."""
+    """How far float64 evaluation of a layer can stray: ‖error‖₂ ≤ input·‖x‖₂ + output·‖f(x)‖₂."""
 
     input: float = 0.0
-    constant: float = 0.0
     output: float = 0.0
 
 
@@ -94,6 +93,9 @@ class Bound:
     output_norm: float
     arithmetic: str = ARITHMETIC
     layers: tuple[tuple[str, str, "Bound"], ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        return f"Bound({norm_name(self.input_norm)}→{norm_name(self.output_norm)}, constant={self.constant!r})"
 
     @property
     def sensitivity(self) -> float:
@@ -176,8 +178,8 @@ def chain(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     if type(module) is not nn.Sequential:
         yield name, module
         return
-    for key, child in module.named_children():
-        yield from chain(child, f"{name}.{key}" if name else key)
+    for key, child in module._modules.items():  # named_children would skip a layer that is used twice
+        yield from chain(child, f"{name}.{key}" if name else key)  # type: ignore[arg-type]
 
 
 def refuse_altered(module: nn.Module, name: str = "") -> None:
@@ -189,7 +191,8 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
             f"no Lipschitz rule is known for {where}: build the network from nn.Sequential and modules with rules, "
             "or register one with @tightlip.rule(YourModule)"
         )
-    if "forward" in vars(module) or cls.forward is not (_SEQUENTIAL if cls is nn.Sequential else _RULES[cls][1]):
+    known = _SEQUENTIAL if cls is nn.Sequential else _RULES[cls][1]
+    if "forward" in vars(module) or type(module).forward is not known:
         raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     hooks += [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
@@ -232,11 +235,12 @@ _SEQUENTIAL = nn.Sequential.forward
 
 @rule(nn.Linear)
 def _linear(module: nn.Linear) -> Gains:
-    weight, bias = module.weight, module.bias
+    weight = module.weight
     table = {(p, q): Fraction(operator_norm_bound(weight, p, q)) for p, q in PAIRS}
     size = float(torch.linalg.matrix_norm(weight.detach().double()))
-    shift = 0.0 if bias is None else float(torch.linalg.vector_norm(bias.detach().double()))
-    return Gains(table, Roundoff(1.01 * gamma(weight.shape[1] + 2) * size, 1.01 * gamma(4) * shift))
+    # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
+    unit = 1.01 * gamma(weight.shape[1] + 2)
+    return Gains(table, Roundoff(2.0 * unit * size, unit))
 
 
 @rule(nn.Identity, nn.ReLU)
@@ -256,7 +260,7 @@ def _sigmoid(module: nn.Sigmoid) -> Gains:
 
 @rule(nn.LeakyReLU)
 def _leaky_relu(module: nn.LeakyReLU) -> Gains:
-    return Gains.constant(max(1.0, abs(module.negative_slope)))
+    return Gains.constant(max(abs(module.negative_slope), 1.0))
 
 
 @rule(nn.Flatten)

@@ -1,4 +1,4 @@
-"""Stateless layers with a known constant: one `Scale(K)` per network, and input normalisation."""
+"""Stateless layers with a known constant: one `Scale(K)` per network, and input normalization."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -41,7 +41,7 @@ class Scale(nn.Module):
 
 
 class Normalize(nn.Module):
-    """x ↦ (x − mean) / std per channel: the input normalisation, with its own share in every bound.
+    """x ↦ (x − mean) / std per channel: the input normalization, with its own share in every bound.
 
     Radii are therefore in raw input units. ``mean`` and ``std`` are numbers, or one number per channel for inputs
     (N, C, …).
@@ -58,10 +58,9 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
-        mean_, std_ = torch.as_tensor(mean, dtype=torch.get_default_dtype()), torch.as_tensor(std).to(torch.float32)
-        std_ = std_.to(mean_.dtype)
+        mean_, std_ = (torch.as_tensor(value, dtype=torch.get_default_dtype()) for value in (mean, std))
         if not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):
-            raise TightlipError(f"mean {mean} and std {std} cannot normalise: give finite numbers, std > 0")
+            raise TightlipError(f"mean {mean} and std {std} cannot normalize: give finite numbers, std > 0")
         self.register_buffer("mean", mean_)
         self.register_buffer("std", std_)
 

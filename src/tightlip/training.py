@@ -62,15 +62,15 @@ def fit(
     """Train ``network`` in place; it ends with the weights of the epoch with the best validation score.
 
     Args:
-        network: Any module; step-held layers are held for the optimiser automatically.
+        network: Any module; step-held layers are held for the optimizer automatically.
         loss: (outputs, targets) → scalar.
         train: Inputs (N, …) and targets (N,).
         validation: The same, to choose the epoch by.
         epochs: Passes over the training data.
         batch_size: Examples per step; the last, smaller batch of an epoch is used too.
-        optimizer: Makes the optimiser from the parameters.
-        schedule: Makes a scheduler from the optimiser and the total number of steps; stepped once per step.
-        score: (network, inputs, targets) → number to maximise on validation data.
+        optimizer: Makes the optimizer from the parameters.
+        schedule: Makes a scheduler from the optimizer and the total number of steps; stepped once per step.
+        score: (network, inputs, targets) → number to maximize on validation data.
         augment: (inputs, generator) → inputs, applied to every training batch.
         device: Where to train; the network is moved there.
         seed: Of the order of the examples, of ``augment`` and of the network's own randomness.

@@ -36,7 +36,8 @@ class Constraint(abc.ABC):
     def contains(self, weight: Float[Tensor, "out in"]) -> bool:
         """Whether a matrix is a member, up to the rounding of its dtype."""
         tolerance = 64.0 * torch.finfo(weight.dtype).eps * max(weight.shape) ** 0.5
-        return self.distance(weight) <= tolerance  # NaN is not
+        with torch.autocast(weight.device.type, enabled=False):
+            return self.distance(weight) <= tolerance  # NaN is not
 
     def __repr__(self) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())

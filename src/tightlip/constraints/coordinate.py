@@ -1,14 +1,15 @@
-"""Who owns the gradient of a weight that lives on its set: the boundary between a constraint and an optimiser.
+"""Who owns the gradient of a weight that lives on its set: the boundary between a constraint and an optimizer.
 
     attach(layer)    before training: the layer remembers its constraint
     before_step      after backward: the gradient is made tangent to the set
-    fold_(layer)     after the optimiser's step: the weight is pulled back onto the set
+    fold_(layer)     after the optimizer's step: the weight is pulled back onto the set
 
 `Ambient` trains the weight itself. A faster coordinate replaces it behind these three calls. `hold` ties them to an
-optimiser; a forward pass on a weight that left its set without being folded raises.
+optimizer; a forward pass on a weight that left its set without being folded raises.
 """
 
 import abc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from .constraint import Constraint
 
 
 class Coordinate(abc.ABC):
-    """How a weight on a set is moved by an optimiser that knows nothing of the set."""
+    """How a weight on a set is moved by an optimizer that knows nothing of the set."""
 
     def attach(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Make the layer remember its constraint and watch for steps that nobody folded."""
@@ -31,7 +32,7 @@ class Coordinate(abc.ABC):
 
     @abc.abstractmethod
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
-        """Replace the gradient by its tangent part, once per optimiser step."""
+        """Replace the gradient by its tangent part, once per optimizer step."""
 
     @abc.abstractmethod
     def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
@@ -86,36 +87,44 @@ TRUSTED_HOOKS.add(refuse_unfolded)
 
 
 def hold(network: nn.Module, optimizer: Optimizer) -> Optimizer:
-    """Keep every step-held layer of ``network`` on its set through all steps of ``optimizer``; returns the optimiser.
+    """Keep every step-held layer of ``network`` on its set through all steps of ``optimizer``; returns the optimizer.
 
     One line in a training loop: ``optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters()))``.
-    Works with any optimiser that steps once per backward, several forwards per step, accumulation and clipping.
+    Works with any optimizer that steps once per backward, several forwards per step, accumulation and clipping.
 
     Raises:
-        TightlipError: for optimisers that step several times per backward (LBFGS, SAM), and at a step that leaves
+        TightlipError: for optimizers that step several times per backward (LBFGS, SAM), and at a step that leaves
             NaN or infinity in a weight.
     """
     if isinstance(optimizer, torch.optim.LBFGS) or hasattr(optimizer, "first_step"):
         name = type(optimizer).__name__
         raise TightlipError(f"{name} evaluates between its own steps, off the set: use Adam or SGD, or hold='forward'")
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    layers = [layer for layer in network.modules() if held(layer) is not None and id(layer.weight) in trained]
-
-    def before(*_: Any) -> None:
-        for layer in layers:
-            record = held(layer)
-            if record is not None:
-                record.coordinate.before_step(layer, record.constraint)  # type: ignore[arg-type]
-
-    def after(*_: Any) -> None:
-        for layer in layers:
-            record = held(layer)
-            if record is not None:
-                record.coordinate.fold_(layer, record.constraint)  # type: ignore[arg-type]
-                record.version = layer.weight._version  # type: ignore[assignment, union-attr]
-
-    if not vars(optimizer).get("_tightlip_held"):
-        optimizer.register_step_pre_hook(before)
-        optimizer.register_step_post_hook(after)
-        optimizer._tightlip_held = True  # type: ignore[attr-defined]
+    networks = vars(optimizer).setdefault("_held_networks", [])
+    if not networks:
+        optimizer.register_step_pre_hook(_before_step)
+        optimizer.register_step_post_hook(_after_step)
+    if not any(network is known for known in networks):
+        networks.append(network)
     return optimizer
+
+
+def _layers(optimizer: Optimizer) -> Iterator[tuple[nn.Linear, Held]]:
+    """The step-held layers whose weights this optimizer trains, each once."""
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for layer in dict.fromkeys(module for network in vars(optimizer)["_held_networks"] for module in network.modules()):
+        record = held(layer)
+        if record is not None and id(layer.weight) in trained:
+            yield layer, record
+
+
+def _before_step(optimizer: Optimizer, *_: Any) -> None:
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        for layer, record in _layers(optimizer):
+            record.coordinate.before_step(layer, record.constraint)
+
+
+def _after_step(optimizer: Optimizer, *_: Any) -> None:
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        for layer, record in _layers(optimizer):
+            record.coordinate.fold_(layer, record.constraint)
+            record.version = layer.weight._version

@@ -1,6 +1,6 @@
 """`constrain` puts a layer's weight on a set, in one of the paper's two ways (§4.2.1).
 
-* ``hold="step"``: the weight itself lives on the set; after each optimiser step it is pulled back (`coordinate`);
+* ``hold="step"``: the weight itself lives on the set; after each optimizer step it is pulled back (`coordinate`);
 * ``hold="forward"``: the layer keeps a free parameter V and its weight is map(V), through torch's ``parametrize``.
 """
 

@@ -77,7 +77,7 @@ class Config:
     attack_restarts: int = 2
     """Starting points of the attack."""
     seed: int = 0
-    """Of the split, the initialisation, the order of the examples and the attack."""
+    """Of the split, the initialization, the order of the examples and the attack."""
 
     @property
     def p(self) -> float:

@@ -35,7 +35,7 @@ def _active_set(magnitude: Float[Tensor, "*batch out in"], radius: float) -> Flo
     count = active.sum(-1, keepdim=True)
     while True:
         threshold = ((magnitude * active).sum(-1, keepdim=True) - radius) / count.clamp(min=1)
-        active = (magnitude > threshold.clamp(min=0.0)).to(magnitude.dtype)
+        active = active * (magnitude > threshold.clamp(min=0.0))  # only ever shrinks, so rounding cannot make a cycle
         previous, count = count, active.sum(-1, keepdim=True)
         if torch.equal(previous, count):
             return active

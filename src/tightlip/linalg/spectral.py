@@ -4,8 +4,8 @@
 
     λI − WᵀW  has a Cholesky factor in floating point   ⟹   ‖W‖₂² ≤ λ + c,
 
-where c collects the rounding of the Gram matrix (γ_m‖W‖_F²) and of the factorisation (γ_{n+1}·trace / (1 − γ_{n+1})).
-λ is first the largest computed eigenvalue and grows until the factorisation succeeds, so the result is tight to
+where c collects the rounding of the Gram matrix (γ_m‖W‖_F²) and of the factorization (γ_{n+1}·trace / (1 − γ_{n+1})).
+λ is first the largest computed eigenvalue and grows until the factorization succeeds, so the result is tight to
 about 1e-10 for any matrix, orthonormal or not, and never rests on the eigenvalue solver.
 Sources: Higham §10.1, Theorems 10.3 and 10.5; Rump, "Verification of positive definiteness" (BIT 2006).
 """

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..audit import Bound, chain, gains, lipschitz
 from ..constraints import constraint_of
 from ..errors import TightlipError
-from ..linalg.rounding import UNIT_ROUNDOFF, round_up
+from ..linalg.rounding import UNDERFLOW, UNIT_ROUNDOFF, round_up
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ def _logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         x = layer(x)
         spread = round_up(known.table[2.0, 2.0]) if (2.0, 2.0) in known.table else math.inf
         rounding = known.roundoff
-        local = rounding.input * size + rounding.constant + rounding.output * x.flatten(1).norm(dim=1)
-        error = (spread * error + local) * (1.0 + 64.0 * UNIT_ROUNDOFF)
+        local = rounding.input * size + rounding.output * x.flatten(1).norm(dim=1) + UNDERFLOW
+        carried = torch.where(error > 0, spread * error, 0.0)
+        error = (carried + local) * (1.0 + 64.0 * UNIT_ROUNDOFF)
     return x, error
