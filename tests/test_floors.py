@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "tightlip"
 PACKAGE = "tightlip"
 ROOMS = [
-    ["errors", "norms", "linalg"],
+    ["errors", "atomic", "norms", "linalg"],
     ["audit"],
     ["constraints", "activations", "layers"],
     ["networks", "serialization", "constructions", "losses"],

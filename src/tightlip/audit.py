@@ -23,7 +23,7 @@ from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
 
 from .errors import TightlipError
-from .linalg.rounding import UNIT_ROUNDOFF, gamma, round_up
+from .linalg.rounding import SMALLEST_SQUARED, UNIT_ROUNDOFF, gamma, round_up
 from .linalg.spectral import operator_norm_bound
 from .norms import NORMS, PAIRS, as_norm, norm_name
 
@@ -237,7 +237,7 @@ _SEQUENTIAL = nn.Sequential.forward
 def _linear(module: nn.Linear) -> Gains:
     weight = module.weight
     table = {(p, q): Fraction(operator_norm_bound(weight, p, q)) for p, q in PAIRS}
-    size = float(torch.linalg.matrix_norm(weight.detach().double()))
+    size = float(torch.linalg.matrix_norm(weight.detach().double())) + SMALLEST_SQUARED
     # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
     unit = 1.01 * gamma(weight.shape[1] + 2)
     return Gains(table, Roundoff(2.0 * unit * size, unit))

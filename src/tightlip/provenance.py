@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from .atomic import replacing
 
 
 def commit(folder: Path | None = None) -> tuple[str | None, bool | None]:
@@ -60,9 +61,9 @@ def machine(device: str) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` atomically; numbers that are not finite become null."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

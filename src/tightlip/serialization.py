@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from .activations import FullSort, GroupSort, MaxMin
+from .atomic import replacing
+from .audit import refuse_altered
 from .constraints import constraint_of
 from .errors import TightlipError
 from .layers import Normalize, Scale
@@ -48,10 +50,8 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
         raise TightlipError("this network is still held by constraints: save(freeze(network), path)")
     description = json.dumps({"format": FORMAT, "network": _describe(network)})
     weights = {name: value.detach().contiguous().clone() for name, value in network.state_dict().items()}
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    save_file(weights, partial, metadata={"tightlip": description})
-    os.replace(partial, target)
+    with replacing(Path(path)) as partial:
+        save_file(weights, partial, metadata={"tightlip": description})
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
@@ -85,16 +85,18 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
 
 def _describe(module: nn.Module) -> list[Any]:
     if type(module) is nn.Sequential:
+        refuse_altered(module)
         return ["Sequential", [_describe(child) for child in module]]
     if type(module) not in _OPTIONS:
         known = ", ".join(["Sequential", *_TYPES])
         raise TightlipError(f"a {type(module).__name__} cannot be written to a file: use {known}")
-    return [type(module).__name__, {name: _plain(getattr(module, name)) for name in _OPTIONS[type(module)]}]
+    refuse_altered(module)
+    return [type(module).__name__, {name: _plain(name, getattr(module, name)) for name in _OPTIONS[type(module)]}]
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     """An option as JSON can hold it; a bias becomes whether there is one."""
-    if isinstance(value, nn.Parameter) or value is None:
+    if name == "bias":
         return value is not None
     return value.tolist() if isinstance(value, torch.Tensor) else value
 

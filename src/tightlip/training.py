@@ -5,9 +5,9 @@ resumed after ``kill -9`` has the same history as one that never stopped. The be
 one that remains.
 """
 
+import hashlib
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -20,6 +20,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from tqdm import tqdm
 
+from .atomic import replacing
 from .constraints import hold
 from .errors import TightlipError
 
@@ -92,7 +93,14 @@ def fit(
     steps = math.ceil(len(inputs) / batch_size)
     engine = hold(network, optimizer(p for p in network.parameters() if p.requires_grad))
     scheduler = schedule(engine, epochs * steps)
-    key = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "examples": len(inputs)}
+    key = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "data": _digest(inputs, targets),
+        "optimizer": type(engine).__name__,
+        "network": {name: list(value.shape) for name, value in network.state_dict().items()},
+    }
     state = _State(network, engine, scheduler, key, checkpoint)
     if resume and checkpoint is not None and checkpoint.exists():
         state.restore(device)
@@ -124,6 +132,15 @@ def _check(train: Pair, validation: Pair, epochs: int, batch_size: int) -> None:
             )
     if epochs < 1 or batch_size < 1:
         raise TightlipError(f"epochs={epochs} and batch_size={batch_size} train nothing: give numbers ≥ 1")
+
+
+def _digest(*tensors: Tensor) -> str:
+    """A hash of the training data, so that a run is never resumed on other data."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _epoch(
@@ -176,7 +193,7 @@ class _State:
         network: nn.Module,
         engine: Optimizer,
         scheduler: LRScheduler,
-        key: dict[str, int],
+        key: dict[str, Any],
         path: Path | None,
     ) -> None:
         self.network, self.engine, self.scheduler, self.key, self.path = network, engine, scheduler, key, path
@@ -185,7 +202,7 @@ class _State:
 
     def record(self, row: dict[str, float]) -> None:
         self.history.append(row)
-        if row["validation_score"] > self.best["score"] or "network" not in self.best:
+        if "network" not in self.best or row["validation_score"] > self.best["score"] or math.isnan(self.best["score"]):
             weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
             self.best = {"score": row["validation_score"], "network": weights}
         if self.path is None:
@@ -199,20 +216,17 @@ class _State:
             "history": self.history,
             "best": self.best,
         }
-        partial_file = self.path.with_suffix(".partial")
-        torch.save(state, partial_file)
-        os.replace(partial_file, self.path)
+        with replacing(self.path) as partial_file:
+            torch.save(state, partial_file)
 
     def restore(self, device: str | torch.device) -> None:
         try:
             state = torch.load(self.path, map_location=device, weights_only=True)  # type: ignore[arg-type]
-            known = state["format"] == _FORMAT
+            known = state["format"] == _FORMAT and state["key"] == self.key
         except Exception as error:
             raise TightlipError(f"{self.path} is no readable checkpoint: delete it to start afresh") from error
-        if not known or state["key"] != self.key:
-            raise TightlipError(
-                f"{self.path} belongs to another run ({state.get('key')}): resume with the same options"
-            )
+        if not known:
+            raise TightlipError(f"{self.path} belongs to another run: resume with the same options, data and network")
         self.network.load_state_dict(state["network"])
         self.engine.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])

@@ -42,6 +42,10 @@ class Certify:
     def __call__(self) -> str:
         """Run; the table to print."""
         device = self.machine.prepare()
+        if not all(eps >= 0 for eps in self.eps):
+            raise TightlipError(
+                f"--eps {' '.join(map(str, self.eps))} holds a number that is no radius: give numbers ≥ 0"
+            )
         p = as_norm(self.norm)
         network = load_network(self.model).to(device)
         x, y = self._examples()

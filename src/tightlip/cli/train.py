@@ -37,6 +37,7 @@ class Train:
         device = self.machine.prepare()
         folder = self._folder()
         if self.resume and (folder / "metrics.json").exists():
+            write([folder], folder / "report.html")
             return f"{folder} is complete already: open {folder / 'report.html'}"
         try:
             result = run(self.config, folder, device, self.data_root, self.download, self.resume)
@@ -66,7 +67,10 @@ def _pin_config(path: Path, config: Config, resume: bool) -> None:
     """A resumed run must have the options that it began with."""
     options = json.loads(json.dumps(asdict(config)))
     if resume and path.exists():
-        began = json.loads(path.read_text())
+        try:
+            began = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise TightlipError(f"{path} is damaged: delete {path.parent} and train again") from error
         changed = [key for key in options if options[key] != began.get(key)]
         if changed:
             was = ", ".join(f"{key}={began.get(key)}" for key in changed)

@@ -20,6 +20,7 @@ from ..activations import FullSort, GroupSort, MaxMin
 from ..audit import Bound, lipschitz
 from ..constraints import Orthonormal, RowL1Ball, freeze
 from ..data import Dataset, Part, Splits, load, split
+from ..errors import TightlipError
 from ..losses import margin_cross_entropy, multiclass_hinge
 from ..networks import mlp
 from ..norms import as_norm, norm_name
@@ -100,6 +101,29 @@ class Config:
         return (0.3 if self.p == 2 else self.a / 2) if self.eps is None else self.eps
 
 
+def _check(config: Config) -> None:
+    """Refuse impossible options before anything is computed."""
+    limits = {
+        "epochs": (config.epochs, 1),
+        "batch_size": (config.batch_size, 1),
+        "shift": (config.shift, 0),
+        "seed": (config.seed, 0),
+        "attack_images": (config.attack_images, 1),
+        "attack_steps": (config.attack_steps, 1),
+        "attack_restarts": (config.attack_restarts, 1),
+        "eps": (config.radius, 0),
+        "a": (config.a, 0),
+        "offset": (config.offset, 0),
+        "temperature": (config.temperature, 1e-12),
+        "learning_rate": (config.rate, 1e-12),
+        "k": (config.constant, 1e-30),
+    }
+    for name, (value, least) in limits.items():
+        if not least <= value <= 2**31:
+            wanted = "positive" if 0 < least < 1 else f"at least {least}"
+            raise TightlipError(f"{name}={value} is impossible: it must be {wanted}, and at most 2³¹")
+
+
 @dataclass(frozen=True)
 class Result:
     """What `run` leaves: the frozen network, its certificate on the test part, and the rows that were written."""
@@ -132,6 +156,7 @@ def run(
     Raises:
         TightlipError: for impossible options, bad data, or a training that diverges.
     """
+    _check(config)
     clock = _Clock()
     birth = certificate_of_birth(device)
     dataset = load(config.data, root=root, download=download)

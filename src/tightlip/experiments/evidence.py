@@ -37,9 +37,10 @@ def attack_curve(
     x, y = images[:count], labels[:count]
     curve = []
     grid = sorted(round(radius * factor, 6) for factor in (0, 0.5, 1, 1.5, 2, 3, 4, 6))
+    box = (0.0, 1.0) if float(x.min()) >= 0 and float(x.max()) <= 1 else None
     standing = certificate.correct[:count].to(x.device)
     for eps in grid:
-        found = pgd(network, x[standing], y[standing], eps, p, options.steps, options.restarts)
+        found = pgd(network, x[standing], y[standing], eps, p, options.steps, options.restarts, box)
         resists = predict(network, found).argmax(1) == y[standing]
         standing = standing.clone().masked_scatter(standing, resists)
         curve.append(float(standing.double().mean()))

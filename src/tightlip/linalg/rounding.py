@@ -21,6 +21,9 @@ UNIT_ROUNDOFF = 2.0**-53
 UNDERFLOW = 2.0**-900
 """More than anything that underflow can lose in matrices whose largest entry is near 1."""
 
+SMALLEST_SQUARED = 2.0**-500
+"""More than the norm of any vector whose squares all underflow, for up to 2⁷⁰ entries."""
+
 
 def gamma(n: int) -> float:
     """An upper bound on γ_n = n·u / (1 − n·u), the relative error of an n-term float64 inner product."""

@@ -27,7 +27,8 @@ def pgd(
 ) -> Tensor:
     """The strongest perturbed inputs found within ‖x' − x‖_p ≤ eps; an input that resists comes back as tried last.
 
-    The first restart begins at x, later ones at random points of the ball; the step size falls from ε/4 to ε/100.
+    The first restart begins at x, later ones at random points of the ball; the step size falls from
+    ε/4 (more where there are few steps) by a factor of 25.
     Inputs whose class has already changed are not attacked again.
 
     Args:
@@ -42,14 +43,20 @@ def pgd(
         seed: Of the random starts.
 
     Raises:
-        TightlipError: for p = 1, negative radii, or shapes that do not fit.
+        TightlipError: for p = 1, negative radii, inputs outside the box, labels out of range, or misfit shapes.
     """
     p = as_norm(p)
     if p == 1:
         raise TightlipError("this attack knows the 2-norm and the inf-norm: choose p=2 or p=inf")
-    radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))
-    if len(y) != len(x) or not bool((radius >= 0).all()):
-        raise TightlipError("the attack needs one label per input and radii ≥ 0")
+    x = x.detach()
+    radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
+    if y.shape != x.shape[:1] or radius.shape not in ((), x.shape[:1]) or not bool((radius >= 0).all()):
+        raise TightlipError("the attack needs one label per input, and radii ≥ 0: a number, or one per input")
+    if clamp is not None and len(x) and not clamp[0] <= float(x.min()) <= float(x.max()) <= clamp[1]:
+        raise TightlipError(
+            f"inputs lie outside the box {clamp} that the attack keeps to: give their range, or clamp=None"
+        )
+    radius = radius.expand(len(x))
     generator = torch.Generator().manual_seed(seed)
     best = x.clone()
     standing = torch.arange(len(x), device=x.device)
@@ -88,13 +95,15 @@ def _descend(
             (gradient,) = torch.autograd.grad(loss.sum(), point)
         better = loss.detach() > best_loss
         best[better], best_loss[better] = point.detach()[better], loss.detach()[better]
-        size = 0.25 * 0.04 ** (step / max(1, steps))
+        size = max(0.25, 27.0 / max(1, steps)) * 0.04 ** (step / max(1, steps))  # steps add up to 2 radii at least
         delta = point.detach() - x + _column(size * radius, x) * _step(gradient, p)
     return best, best_loss > 0
 
 
 def cw_loss(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """max_{i≠t} y_i − y_t: positive where the class has changed. Source: Carlini & Wagner 2017, as in paper §7.3."""
+    if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
+        raise TightlipError(f"labels reach from {int(y.min())} to {int(y.max())}: number the classes from 0")
     true = logits.gather(1, y.unsqueeze(1)).squeeze(1)
     return logits.scatter(1, y.unsqueeze(1), -math.inf).amax(1) - true
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..audit import Bound, chain, gains, lipschitz
 from ..constraints import constraint_of
 from ..errors import TightlipError
-from ..linalg.rounding import UNDERFLOW, UNIT_ROUNDOFF, round_up
+from ..linalg.rounding import SMALLEST_SQUARED, UNDERFLOW, UNIT_ROUNDOFF, round_up
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def certify(
     prediction = logits.argmax(1)
     target = prediction if y is None else _checked(y.to(logits.device), logits)
     margin = _margin(logits, target) - 1.5 * error
-    sound = torch.isfinite(logits).all(1) & torch.isfinite(margin) & (margin > 0)
+    finite = torch.isfinite(x.flatten(1)).all(1).to(logits.device) & torch.isfinite(logits).all(1)
+    sound = finite & torch.isfinite(margin) & (margin > 0)
     correct = (prediction == target) & sound
     radius = torch.where(correct, _radius(margin, bound.sensitivity), 0.0)
     return Certificate(radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu(), bound)
@@ -118,16 +119,21 @@ def _radius(margin: Tensor, sensitivity: float) -> Tensor:
     return torch.nextafter(quotient, torch.zeros_like(quotient))
 
 
+def _size(x: Tensor) -> Tensor:
+    """‖x‖₂ of each input from above; squares that underflow are covered by the second term."""
+    return x.flatten(1).norm(dim=1) + SMALLEST_SQUARED
+
+
 def _logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """The float64 logits and, per input, a bound on their distance in the 2-norm from the exact ones."""
     error = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for name, layer in chain(network):
         known = gains(layer, name)
-        size = x.flatten(1).norm(dim=1)
+        size = _size(x)
         x = layer(x)
         spread = round_up(known.table[2.0, 2.0]) if (2.0, 2.0) in known.table else math.inf
         rounding = known.roundoff
-        local = rounding.input * size + rounding.output * x.flatten(1).norm(dim=1) + UNDERFLOW
-        carried = torch.where(error > 0, spread * error, 0.0)
+        local = rounding.input * size + rounding.output * _size(x) + UNDERFLOW
+        carried = torch.where(error == 0, 0.0, spread * error)
         error = (carried + local) * (1.0 + 64.0 * UNIT_ROUNDOFF)
     return x, error

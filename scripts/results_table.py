@@ -1,0 +1,69 @@
+"""Print README's table of results from the committed rows, or with --write put it between README's markers.
+
+    python scripts/results_table.py [--write]
+"""
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
+NORMS = {"2": "2-norm", "inf": "∞-norm"}
+HEAD = """| norm | activation | runs | clean | ε | certified | attacked | audited constant | training |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def table(folder: Path = ROOT / "results") -> str:
+    """One line per network, over its seeds."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(folder.glob("*/metrics.json")):
+        row = json.loads(path.read_text())
+        row["constant"] = json.loads((path.parent / "certificate.json").read_text())["bound"]["constant"]
+        config = row["config"]
+        groups[config["norm"], config["activation"], f"{config['eps']:g}"].append(row)
+    return HEAD + "".join(_line(key, rows) for key, rows in sorted(groups.items()))
+
+
+def _line(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> str:
+    norm, activation, eps = key
+    tests = [row["test"] for row in rows]
+    cells = [
+        NORMS[norm],
+        activation,
+        str(len(rows)),
+        _percent([test["accuracy"] for test in tests]),
+        eps,
+        _percent([test["certified"][eps] for test in tests]),
+        _percent([test["attacked"][eps] for test in tests]),
+        f"≤ {max(row['constant'] for row in rows):.9g}",
+        f"≤ {max(row['seconds']['train'] for row in rows) / 60:.0f} min, {_where(rows)}",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _percent(values: list[float]) -> str:
+    mean = f"{100 * sum(values) / len(values):.2f} %"
+    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.2f}–{100 * max(values):.2f})"
+
+
+def _where(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(sorted({f"{row['threads']} {row['device']} thread(s)" for row in rows}))
+
+
+def main() -> None:
+    """Print or write."""
+    readme = ROOT / "README.md"
+    if "--write" not in sys.argv:
+        sys.stdout.write(table())
+        return
+    before, rest = readme.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    readme.write_text(before + BEGIN + table() + END + after)
+
+
+if __name__ == "__main__":
+    main()

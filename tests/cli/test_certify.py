@@ -1,0 +1,106 @@
+"""`tightlip certify` says of a saved model what its run said, and no more."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tightlip import Scale, lipschitz
+from tightlip.cli import main
+from tightlip.serialization import load, save
+
+FAST = ["--hidden", "32", "--epochs", "1", "--attack-images", "20", "--attack-steps", "5", "--attack-restarts", "1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A real run on mnist5k, for some seconds."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert main(["train", "--runs", str(folder), "--name", "r", "--seed", "2", *FAST]) == 0
+    return folder / "r"
+
+
+def certified(capsys, *command):
+    assert main(["certify", *map(str, command)]) == 0
+    return capsys.readouterr().out
+
+
+def test_it_reproduces_the_certificate_of_the_run_exactly(run, capsys, tmp_path):
+    out = certified(capsys, run / "model.safetensors", "--seed", 2, "--eps", "0.3", "--output", tmp_path / "radii.json")
+    metrics, stored = (json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "certificate"))
+    radii = json.loads((tmp_path / "radii.json").read_text())
+    for key in ("radius", "margin", "label", "prediction", "input_norm"):
+        assert radii[key] == stored[key]
+    assert radii["constant"] == stored["bound"]["constant"] and os.listdir(tmp_path) == ["radii.json"]
+    assert f"accuracy {metrics['test']['accuracy']:.2%} on 1000 examples" in out
+    assert f"certified at 0.3: {metrics['test']['certified']['0.3']:.2%}" in out
+    assert metrics["test"]["accuracy"] > 0.6 and metrics["test"]["certified"]["0.3"] > 0.3
+
+
+def test_another_seed_means_another_test_part(run, capsys, tmp_path):
+    certified(capsys, run / "model.safetensors", "--seed", 3, "--output", tmp_path / "radii.json")
+    stored = json.loads((run / "certificate.json").read_text())
+    assert json.loads((tmp_path / "radii.json").read_text())["radius"] != stored["radius"]
+
+
+def test_the_audit_is_printed_layer_by_layer(run, capsys):
+    lines = certified(capsys, run / "model.safetensors").splitlines()
+    network = load(run / "model.safetensors")
+    assert len(lines) == len(lipschitz(network, 2).layers) + 1 + 1 + 5
+    whole = next(line for line in lines if "the whole network" in line)
+    assert f"{lipschitz(network, 2).constant:.9g}" in whole and whole.strip().startswith("2→2")
+
+
+@pytest.mark.parametrize(("norm", "expected"), [("1", 100.0), ("2", 50.0), ("inf", 0.0)])
+def test_the_norm_decides(norm, expected, capsys, tmp_path, monkeypatch):
+    """Points at (1, 0) and (2, 0): 2·(their first coordinate) flips at distance 1, 1/√2·…, 1/2·… in the three norms."""
+    monkeypatch.chdir(tmp_path)
+    save(nn.Sequential(Scale(2.0)), "m.safetensors")
+    points = np.array([[1.0, 0.0], [2.0, 0.0]] * 3 + [[0.0, 1.0], [0.0, 2.0]] * 3, np.float32)
+    np.savez("d.npz", x=points, y=np.repeat([0, 1], 6))
+    out = certified(
+        capsys, "m.safetensors", "--data", "d.npz", "--norm", norm, "--eps", {"1": 0.99, "2": 1.0}.get(norm, 1.0)
+    )
+    assert "accuracy 100.00% on 12 examples" in out
+    assert f"{expected:.2f}%" in out.splitlines()[-1]
+
+
+def test_the_whole_of_an_own_file_is_certified_and_bytes_become_unit_floats(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(nn.Sequential(nn.Flatten()), "m.safetensors")
+    x = np.zeros((9, 1, 1, 3), np.uint8)
+    x[np.arange(9), 0, 0, np.arange(9) % 3] = 255
+    np.savez("d.npz", x=x, y=np.arange(9) % 3)
+    out = certified(capsys, "m.safetensors", "--data", "d.npz", "--eps", 0.7, 0.71, "--output", "radii.json")
+    assert "on 9 examples" in out and "certified at 0.7: 100.00%" in out and "certified at 0.71: 0.00%" in out
+    assert json.loads(Path("radii.json").read_text())["radius"] == pytest.approx([0.5**0.5] * 9, rel=1e-12)
+
+
+def test_a_test_part_in_the_file_is_the_one_that_is_certified(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(nn.Sequential(nn.Flatten()), "m.safetensors")
+    x, y = np.eye(3, dtype=np.float32)[np.arange(9) % 3], np.arange(9) % 3
+    np.savez("d.npz", x=x, y=y, x_test=x[:3], y_test=(y[:3] + 1) % 3)
+    assert "accuracy 0.00% on 3 examples" in certified(capsys, "m.safetensors", "--data", "d.npz")
+
+
+def test_as_a_process(run):
+    """Without the tests' shape checks, and with the exit code of the process."""
+    command = [sys.executable, "-c", "import sys; from tightlip.cli import main; sys.exit(main())"]
+    arguments = ["certify", str(run / "model.safetensors"), "--seed", "2", "--threads", "1"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"certified at 0.3: {metrics['test']['certified']['0.3']:.2%}" in done.stdout
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_gives_the_same_accuracy(run, capsys):
+    here = certified(capsys, run / "model.safetensors", "--device", "cpu")
+    assert certified(capsys, run / "model.safetensors", "--device", "cuda") == here

@@ -1,0 +1,64 @@
+"""`tightlip report` makes the page again, of one run or of several, from their JSON alone."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tightlip.cli import main
+
+QUICK = ["--hidden", "8", "--epochs", "1", "--attack-images", "4", "--attack-steps", "2", "--attack-restarts", "1"]
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    """Two finished runs, ``a`` and ``b``."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    np.savez("d.npz", x=generator.random((30, 1, 4, 4)).astype(np.float32), y=np.arange(30) % 3)
+    for name, norm in (("a", "2"), ("b", "inf")):
+        assert main(["train", "--data", "d.npz", "--name", name, "--norm", norm, *QUICK]) == 0
+
+
+def page(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def test_the_page_is_rebuilt_byte_for_byte_from_the_json(capsys):
+    before = page("runs/a/report.html")
+    for name in ("report.html", "model.safetensors", "config.json"):
+        os.remove(f"runs/a/{name}")
+    capsys.readouterr()
+    assert main(["report", "runs/a"]) == 0
+    assert "runs/a/report.html" in capsys.readouterr().out
+    assert page("runs/a/report.html") == before
+
+
+def test_several_runs_share_one_page_in_the_working_folder():
+    assert main(["report", "runs/a", "runs/b"]) == 0
+    text = page("report.html")
+    assert all(f">{name}<" in text or f" {name} " in text or f'"{name}"' in text for name in ("a", "b"))
+    assert "http://" not in text.replace("http://www.w3.org", "") and "<script src" not in text
+
+
+def test_the_page_goes_where_it_is_asked():
+    before = page("runs/a/report.html")
+    assert main(["report", "runs/a", "--output", "own.html"]) == 0
+    assert page("own.html") == page("runs/a/report.html") == before
+
+
+def test_a_damaged_run_leaves_the_earlier_page_alone(capsys):
+    before = page("runs/a/report.html")
+    with open("runs/a/certificate.json", "w") as file:
+        file.write("{")
+    assert main(["report", "runs/a"]) == 2
+    assert "certificate.json" in capsys.readouterr().err
+    assert page("runs/a/report.html") == before
+    assert set(os.listdir("runs/a")) == {
+        "certificate.json",
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+        "report.html",
+    }

@@ -1,0 +1,315 @@
+import copy
+import math
+import pickle
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tightlip import MaxMin, Orthonormal, RowL1Ball, TightlipError, constrain, freeze, hold, lipschitz, mlp
+from tightlip.constraints import constraint_of
+
+both = pytest.mark.parametrize("constraint", [Orthonormal(), RowL1Ball()], ids=repr)
+LEFT = "without being pulled back: call tightlip.hold"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def network(constraint=None, **options):
+    return mlp([6, 8, 8, 3], constraint or Orthonormal(), **options)
+
+
+def sgd(model, lr=0.5, **options):
+    return torch.optim.SGD(model.parameters(), lr=lr, **options)
+
+
+def backward(model, x=None):
+    (model(torch.randn(16, 6) if x is None else x) - 5).square().mean().backward()
+
+
+def members(model):
+    held = [layer for layer in model.modules() if constraint_of(layer) is not None]
+    assert held
+    return all(constraint_of(layer).contains(layer.weight.detach()) for layer in held)
+
+
+@both
+def test_a_forgotten_hold_raises_at_the_next_forward_and_says_so(constraint):
+    model = network(constraint)
+    optimizer = sgd(model, lr=20.0)
+    backward(model)
+    optimizer.step()
+    with pytest.raises(TightlipError, match=LEFT):
+        model(torch.randn(2, 6))
+    with pytest.raises(TightlipError, match=re.escape(repr(constraint))):
+        model(torch.randn(2, 6))  # the second time too
+
+
+@both
+def test_hold_returns_the_optimizer_and_keeps_every_weight_on_its_set(constraint):
+    model = network(constraint)
+    optimizer = sgd(model)
+    assert hold(model, optimizer) is optimizer
+    for _ in range(5):
+        optimizer.zero_grad()
+        backward(model)
+        optimizer.step()
+        assert members(model)
+
+
+def test_the_step_is_the_projection_of_a_tangent_step():
+    model = constrain(nn.Linear(4, 4, dtype=torch.float64), Orthonormal())
+    optimizer = hold(model, sgd(model, lr=0.1))
+    W, gradient = model.weight.detach().clone(), torch.randn(4, 4, dtype=torch.float64)
+    model.weight.grad = gradient.clone()
+    optimizer.step()
+    u, _, vh = torch.linalg.svd(W - 0.1 * (gradient - W @ (W.T @ gradient + gradient.T @ W) / 2))
+    torch.testing.assert_close(model.weight.detach(), u @ vh, atol=1e-12, rtol=0)
+
+
+@both
+@pytest.mark.parametrize("way", ["step", "forward"])
+def test_training_lowers_the_loss(constraint, way):
+    model = mlp([6, 8, 1], constraint, K=4.0, hold=way)
+    optimizer = hold(model, torch.optim.Adam(model.parameters(), lr=0.03))
+    x = torch.randn(64, 6)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = (model(x) - x[:, :1]).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_lbfgs_and_optimizers_of_two_steps_are_refused():
+    model = network()
+    with pytest.raises(TightlipError, match="LBFGS .* use Adam or SGD"):
+        hold(model, torch.optim.LBFGS(model.parameters()))
+
+    class SAM(torch.optim.SGD):
+        def first_step(self):
+            """Its presence is what gives such optimisers away."""
+
+    with pytest.raises(TightlipError, match="SAM"):
+        hold(model, SAM(model.parameters()))
+
+
+def test_holding_twice_is_holding_once():
+    model, other = network(), None
+    other = copy.deepcopy(model)
+    x = torch.randn(16, 6)
+    for each, times in ((model, 1), (other, 3)):
+        optimizer = sgd(each, momentum=0.9)
+        for _ in range(times):
+            hold(each, optimizer)
+        for _ in range(3):
+            optimizer.zero_grad()
+            backward(each, x)
+            optimizer.step()
+        assert len(optimizer._optimizer_step_post_hooks) == 1
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_one_optimizer_can_hold_two_networks():
+    first, second = network(), network()
+    optimizer = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.5)
+    hold(first, optimizer)
+    hold(second, optimizer)
+    backward(first)
+    backward(second)
+    optimizer.step()
+    assert members(first)
+    assert members(second)
+
+
+def test_a_layer_added_to_the_optimizer_later_can_be_held_by_calling_again():
+    model = network()
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.5)
+    hold(model, optimizer)
+    optimizer.add_param_group({"params": [*model[2].parameters(), *model[4].parameters()]})
+    hold(model, optimizer)
+    backward(model)
+    optimizer.step()
+    assert members(model)
+
+
+def test_a_subset_of_the_parameters_moves_alone():
+    model = network()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = hold(model, torch.optim.SGD(model[2].parameters(), lr=0.5))
+    backward(model)
+    optimizer.step()
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"2.weight", "2.bias"}
+    assert members(model)
+
+
+@both
+def test_clipping_accumulation_and_several_forwards_per_step(constraint):
+    model = network(constraint)
+    optimizer = hold(model, sgd(model))
+    for _ in range(3):
+        optimizer.zero_grad()
+        for _ in range(2):
+            x = torch.randn(16, 6)
+            (model(x) - model(-x) + model(2 * x)).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        assert members(model)
+
+
+def test_accumulated_gradients_are_the_gradient_of_the_whole_batch():
+    model = network().double()
+    other, x = copy.deepcopy(model), torch.randn(8, 6, dtype=torch.float64)
+    for each, pieces in ((model, x.split(8)), (other, x.split(4))):
+        optimizer = hold(each, sgd(each))
+        for piece in pieces:
+            (each(piece).square().sum()).backward()
+        optimizer.step()
+    torch.testing.assert_close(dict(model.state_dict()), dict(other.state_dict()), atol=1e-12, rtol=0)
+
+
+@both
+@pytest.mark.parametrize("way", ["step", "forward"])
+def test_under_bf16_autocast_the_weights_stay_on_the_set(constraint, way):
+    model = network(constraint, hold=way)
+    optimizer = hold(model, sgd(model))
+    for _ in range(3):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            backward(model)
+            optimizer.step()
+            assert members(model)
+    assert members(model)
+    assert lipschitz(model, *constraint.norms).constant <= 1 + 1e-5
+
+
+def test_a_copy_may_run_under_autocast_at_once():
+    model = copy.deepcopy(mlp([64, 64, 64]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(torch.zeros(1, 64)).shape == (1, 64)
+
+
+def test_a_network_turned_to_float64_works_as_it_is_as_a_copy_and_reloaded():
+    model = network().double()
+    other = network().double()
+    other.load_state_dict(network().state_dict())
+    for each in (model, copy.deepcopy(model), other):
+        assert each(torch.randn(2, 6, dtype=torch.float64)).shape == (2, 3)
+        optimizer = hold(each, sgd(each))
+        backward(each, torch.randn(4, 6, dtype=torch.float64))
+        optimizer.step()
+        assert members(each)
+
+
+def test_deep_copies_train_independently():
+    model = network()
+    other = copy.deepcopy(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = hold(other, sgd(other))
+    backward(other)
+    optimizer.step()
+    assert members(other)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not torch.equal(other[0].weight, model[0].weight)
+
+
+@pytest.mark.parametrize("writes", range(1, 7))
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
+def test_a_copy_that_left_its_set_is_refused_however_often_it_was_written(writes, duplicate):
+    other = duplicate(constrain(nn.Linear(4, 4), Orthonormal()))
+    with torch.no_grad():
+        for _ in range(writes):
+            other.weight.mul_(1.5)
+    with pytest.raises(TightlipError, match=LEFT):
+        other(torch.zeros(1, 4))
+
+
+def test_loading_members_is_fine_and_loading_others_is_refused():
+    model, members_of_the_set = network(), network().state_dict()
+    model.load_state_dict(members_of_the_set)
+    model(torch.zeros(1, 6))
+    model.load_state_dict({key: 2 * value for key, value in members_of_the_set.items()})
+    with pytest.raises(TightlipError, match="or freeze"):
+        model(torch.zeros(1, 6))
+
+
+@both
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_step_that_leaves_nan_or_infinity_raises(constraint, bad):
+    model = network(constraint)
+    optimizer = hold(model, sgd(model))
+    backward(model)
+    model[2].weight.grad[0, 0] = bad
+    with pytest.raises(TightlipError, match="learning rate"):
+        optimizer.step()
+
+
+@both
+def test_weights_overwritten_through_data_are_seen_by_the_audit_and_by_freeze(constraint):
+    model = network(constraint)
+    lipschitz(model, *constraint.norms)
+    freeze(model)
+    fresh = constraint.map(torch.randn(8, 8))
+    model[2].weight.data = 3 * fresh
+    assert lipschitz(model, *constraint.norms).constant > 2
+    model[2].weight.data = fresh
+    torch.testing.assert_close(freeze(model)[2].weight, fresh, atol=1e-5, rtol=0)
+
+
+def test_an_average_of_weights_leaves_the_set_and_freeze_puts_it_back_with_a_warning(caplog):
+    model = network()
+    optimizer = hold(model, sgd(model, lr=2.0))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    for _ in range(4):
+        optimizer.zero_grad()
+        backward(model)
+        optimizer.step()
+        average.update_parameters(model)
+    assert not members(average)
+    with caplog.at_level("WARNING", "tightlip"):
+        frozen = freeze(average.module)
+    assert "had left" in caplog.text
+    assert 0.999 <= lipschitz(frozen, 2).constant <= 1
+    assert lipschitz(average.module, 2).constant < 0.999
+
+
+def test_freezing_members_does_not_warn(caplog):
+    freeze(network())
+    freeze(network(hold="forward"))
+    assert not caplog.records
+
+
+def test_hold_leaves_networks_without_step_held_layers_alone():
+    model = nn.Sequential(nn.Linear(6, 6), MaxMin())
+    optimizer = hold(model, sgd(model))
+    backward(model)
+    expected = model[0].weight.detach() - 0.5 * model[0].weight.grad
+    optimizer.step()
+    assert torch.equal(model[0].weight.detach(), expected)
+
+
+def test_double_backward_reaches_the_weights():
+    model = mlp([6, 8, 1])
+    x = torch.randn(4, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert all(torch.isfinite(layer.weight.grad).all() for layer in model if isinstance(layer, nn.Linear))
+
+
+def test_evaluation_in_inference_mode_works_before_and_after_steps():
+    model = network()
+    optimizer = hold(model, sgd(model))
+    for _ in range(2):
+        with torch.inference_mode():
+            model(torch.zeros(1, 6))
+        optimizer.zero_grad()
+        backward(model)
+        optimizer.step()

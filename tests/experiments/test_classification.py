@@ -1,0 +1,287 @@
+"""One run from arrays to files: complete, consistent with itself, and honest about its test part."""
+
+import hashlib
+import json
+import math
+import os
+import signal
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from tightlip import TightlipError, lipschitz
+from tightlip.data import load, split
+from tightlip.experiments import classification, evidence
+from tightlip.experiments.classification import Config, random_shift
+from tightlip.robustness import certify
+from tightlip.serialization import load as load_network
+
+FILES = {"model.safetensors", "certificate.json", "metrics.json"}
+ATTACK = {"attack_images": 20, "attack_steps": 15, "attack_restarts": 1}
+
+
+def images(path, examples=150):
+    """Three classes of 8×8 images: a bright stripe at one of three heights, and noise."""
+    generator = np.random.default_rng(0)
+    y = np.arange(examples) % 3
+    x = generator.integers(0, 60, (examples, 1, 8, 8), dtype=np.uint8)
+    for label in range(3):
+        x[y == label, :, 3 * label : 3 * label + 2, :] += 180
+    np.savez(path, x=x, y=y)
+    return str(path)
+
+
+def vectors(path, examples=150):
+    """Three classes of points around the axes of space, far outside [0, 1]."""
+    generator = np.random.default_rng(0)
+    y = np.arange(examples) % 3
+    x = -4.0 + 6.0 * np.eye(5)[y] + generator.normal(0, 0.5, (examples, 5))
+    np.savez(path, x=x, y=y)
+    return str(path)
+
+
+def config(data, **options):
+    return Config(**({"data": data, "hidden": (16, 16), "epochs": 2, "batch_size": 16, **ATTACK} | options))
+
+
+def strict(path):
+    return json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def run(*arguments, seconds=20, **options):
+    """The run itself, a tenth of that long; a training that never ends must fail, not hang the suite."""
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"still running after {seconds} seconds"))
+    signal.alarm(seconds)
+    try:
+        return classification.run(*arguments, **options)
+    finally:
+        signal.alarm(0)
+
+
+@pytest.fixture(scope="module", params=["2", "inf"])
+def finished(request, tmp_path_factory):
+    """(config, folder, result) of a run in either norm."""
+    folder = tmp_path_factory.mktemp("run")
+    data = images(tmp_path_factory.mktemp("data") / "stripes.npz")
+    options = config(data, norm=request.param, epochs=20, learning_rate=0.01, shift=0, seed=3)
+    return options, folder, run(options, folder, progress=False)
+
+
+def test_it_learns_and_leaves_exactly_its_files(finished):
+    _, folder, result = finished
+    assert set(os.listdir(folder)) == FILES
+    assert result.metrics["test"]["accuracy"] > 0.8
+
+
+def test_the_metrics_are_a_birth_certificate(finished):
+    options, folder, result = finished
+    metrics = strict(folder / "metrics.json")
+    assert metrics == json.loads(json.dumps(result.metrics))
+    began = asdict(options) | {"k": options.constant, "eps": options.radius, "hidden": [16, 16]}
+    assert metrics["config"] == began and metrics["seed"] == 3
+    assert {"commit", "dirty", "versions", "device", "threads", "machine", "seconds", "name"} <= set(metrics)
+    assert (metrics["device"], metrics["threads"]) == ("cpu", torch.get_num_threads())
+    assert set(metrics["versions"]) == {"python", "torch", "numpy", "tightlip"}
+    seconds = metrics["seconds"]
+    assert set(seconds) == {"train", "freeze", "audit", "certify", "attack", "total"}
+    assert seconds["total"] == pytest.approx(sum(seconds.values()) / 2, abs=1e-3) and seconds["train"] > 0
+
+
+def test_the_data_are_named_by_the_hash_of_their_content(finished):
+    options, folder, _ = finished
+    data, arrays = strict(folder / "metrics.json")["data"], np.load(options.data)
+    digest = hashlib.sha256()
+    for name in ("x", "y"):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode() + arrays[name].tobytes())
+    assert data["sha256"] == digest.hexdigest()
+    assert (data["name"], data["classes"], data["shape"]) == ("stripes", 3, [1, 8, 8])
+    assert data["split"] == {"train": 108, "validation": 12, "test": 30}
+
+
+def test_every_accuracy_follows_from_the_radii_in_the_file(finished):
+    options, folder, _ = finished
+    certificate, metrics = strict(folder / "certificate.json"), strict(folder / "metrics.json")
+    radii = certificate["radius"]
+
+    def share(eps):
+        return sum(radius > eps for radius in radii) / len(radii)
+
+    assert certificate["certified_accuracy"] == [share(eps) for eps in certificate["eps"]]
+    key = f"{options.radius:g}"
+    assert metrics["test"]["certified"] == {key: share(options.radius)}
+    assert metrics["test"]["accuracy"] == share(0.0)
+    right = [a == b for a, b in zip(certificate["label"], certificate["prediction"], strict=True)]
+    assert all(ok or radius == 0 for ok, radius in zip(right, radii, strict=True))
+    limit = [max(0.0, margin) / certificate["sensitivity"] for margin in certificate["margin"]]
+    assert radii == pytest.approx([m if ok else 0.0 for m, ok in zip(limit, right, strict=True)], rel=1e-12)
+
+
+def test_attacked_accuracy_lies_between_certified_and_clean(finished):
+    options, folder, _ = finished
+    certificate = strict(folder / "certificate.json")
+    attack, radii = certificate["attack"], certificate["radius"][:20]
+    assert (attack["images"], attack["steps"], attack["restarts"]) == (20, 15, 1)
+    assert options.radius in attack["eps"] and attack["accuracy"] == sorted(attack["accuracy"], reverse=True)
+    for eps, accuracy in zip(attack["eps"], attack["accuracy"], strict=True):
+        assert sum(radius > eps for radius in radii) / 20 <= accuracy <= sum(radius > 0 for radius in radii) / 20
+    metrics = strict(folder / "metrics.json")
+    assert metrics["test"]["attacked"][f"{options.radius:g}"] == attack["accuracy"][attack["eps"].index(options.radius)]
+
+
+def test_the_saved_model_is_the_one_that_was_certified(finished):
+    options, folder, result = finished
+    network = load_network(folder / "model.safetensors")
+    test = split(load(options.data), options.seed).test
+    again = certify(network, test.images, test.labels, options.p)
+    stored = strict(folder / "certificate.json")
+    assert again.radius.tolist() == stored["radius"] and again.margin.tolist() == stored["margin"]
+    assert test.labels.tolist() == stored["label"]
+    assert again.bound == result.certificate.bound == lipschitz(network, options.p)
+    assert stored["bound"]["constant"] == again.bound.constant <= options.constant
+    assert len(stored["bound"]["layers"]) == len(again.bound.layers)
+
+
+def test_the_best_epoch_of_the_history_is_the_one_named(finished):
+    _, folder, _ = finished
+    metrics = strict(folder / "metrics.json")
+    scores = [row["validation_score"] for row in metrics["history"]]
+    assert len(scores) == 20 and metrics["best_epoch"] == 1 + scores.index(max(scores))
+
+
+def test_examples_are_images_of_the_test_part_with_their_gradients(finished):
+    options, folder, _ = finished
+    certificate, test = strict(folder / "certificate.json"), split(load(options.data), options.seed).test
+    assert 3 <= len(certificate["examples"]) <= 14
+    for example in certificate["examples"]:
+        i = example["index"]
+        assert (example["label"], example["radius"]) == (int(test.labels[i]), certificate["radius"][i])
+        assert np.allclose(example["image"], test.images[i, 0], atol=1e-3)
+        assert np.shape(example["gradient"]) == (8, 8) and np.isfinite(example["gradient"]).all()
+    indices = [example["index"] for example in certificate["examples"]]
+    assert len(indices) == len(set(indices))
+
+
+def test_the_test_part_is_touched_once_and_only_after_training(tmp_path, monkeypatch):
+    options, events = config(images(tmp_path / "d.npz")), []
+    test = split(load(options.data), options.seed).test.images.flatten(1)
+    original_fit, original_certify = classification.fit, classification.certify
+
+    def fit(network, loss, train, validation, **rest):
+        for x, _ in (train, validation):
+            assert (torch.cdist(x.flatten(1), test) > 0).all()  # no test image among them
+        history = original_fit(network, loss, train, validation, **rest)
+        events.append("trained")
+        return history
+
+    def certify(network, x, *rest):
+        events.append("certified")
+        assert torch.equal(x.flatten(1), test)
+        return original_certify(network, x, *rest)
+
+    monkeypatch.setattr(classification, "fit", fit)
+    monkeypatch.setattr(classification, "certify", certify)
+    run(options, tmp_path, progress=False)
+    assert events == ["trained", "certified"]
+
+
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path):
+    data, models = images(tmp_path / "d.npz"), {}
+    for name, seed, global_seed in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
+        (tmp_path / name).mkdir()
+        torch.manual_seed(global_seed)
+        run(config(data, seed=seed), tmp_path / name, progress=False)
+        models[name] = [(tmp_path / name / file).read_bytes() for file in ("model.safetensors", "certificate.json")]
+    assert models["a"] == models["b"] and models["a"][0] != models["c"][0]
+
+
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_vectors_outside_the_unit_box_are_attacked_where_they_are(norm, tmp_path, monkeypatch):
+    original, moves = evidence.pgd, []
+
+    def pgd(network, x, y, eps, p, *rest, **options):
+        found = original(network, x, y, eps, p, *rest, **options)
+        moves.append((float(torch.linalg.vector_norm((found - x).double(), p, dim=1).max()), eps))
+        return found
+
+    monkeypatch.setattr(evidence, "pgd", pgd)
+    options = config(vectors(tmp_path / "v.npz"), norm=norm, epochs=8, learning_rate=0.01)
+    result = run(options, tmp_path, progress=False)
+    assert moves and all(moved <= eps * (1 + 1e-5) + 1e-6 for moved, eps in moves)
+    certificate = strict(tmp_path / "certificate.json")
+    assert certificate["examples"] == [] and result.metrics["test"]["accuracy"] > 0.9
+    radii, attack = certificate["radius"][:20], certificate["attack"]
+    for eps, accuracy in zip(attack["eps"], attack["accuracy"], strict=True):
+        assert accuracy >= sum(radius > eps for radius in radii) / 20  # an attack inside the ball cannot do better
+
+
+def test_a_test_part_of_the_users_own_is_used_whole_and_in_its_order(tmp_path):
+    images(tmp_path / "d.npz")
+    arrays = np.load(tmp_path / "d.npz")
+    own = {
+        "x_train": arrays["x"][30:],
+        "y_train": arrays["y"][30:],
+        "x_test": arrays["x"][:30],
+        "y_test": arrays["y"][:30],
+    }
+    np.savez(tmp_path / "own.npz", **own)
+    run(config(str(tmp_path / "own.npz")), tmp_path, progress=False)
+    assert strict(tmp_path / "certificate.json")["label"] == arrays["y"][:30].tolist()
+
+
+@pytest.mark.parametrize("activation", ["groupsort4", "fullsort", "relu"])
+def test_every_activation_runs(activation, tmp_path):
+    run(config(images(tmp_path / "d.npz"), activation=activation, epochs=1), tmp_path, progress=False)
+    assert set(os.listdir(tmp_path)) == FILES | {"d.npz"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden": (15,)},
+        {"hidden": (0,)},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": -1.0},
+        {"learning_rate": math.nan},
+        {"temperature": 0.0},
+        {"k": 0.0},
+        {"k": -1.0},
+        {"k": math.inf},
+        {"eps": -0.1},
+        {"eps": math.nan},
+        {"a": -1.0, "norm": "inf"},
+        {"shift": -1},
+        {"attack_images": 0},
+        {"attack_images": -5},
+        {"attack_steps": -1},
+        {"attack_restarts": 0},
+        {"seed": 10**30},
+        {"seed": 10**15},
+    ],
+    ids=str,
+)
+def test_impossible_options_are_refused_before_anything_is_trained(wrong, tmp_path, monkeypatch):
+    data, folder = images(tmp_path / "d.npz"), tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(TightlipError):
+        run(config(data, **wrong), folder, progress=False)
+    assert os.listdir(folder) == []
+
+
+def test_random_shift_moves_each_image_by_at_most_so_many_pixels():
+    x = torch.zeros(200, 1, 5, 5)
+    x[:, :, 2, 2] = 1.0
+    moved = random_shift(x, torch.Generator().manual_seed(0), pixels=1)
+    places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
+    assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
+    assert torch.equal(moved.sum((1, 2, 3)), torch.ones(200))
+    assert torch.equal(random_shift(x, torch.Generator(), pixels=0), x)
+
+
+def test_random_shift_lets_zeros_in_and_keeps_channels_together():
+    x = torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4).float() + 1
+    moved = random_shift(x.repeat(50, 1, 1, 1), torch.Generator().manual_seed(0), pixels=2)
+    gap = moved[:, 1:] - moved[:, :1]
+    assert set(gap.unique().tolist()) == {0.0, 16.0, 32.0} and (moved == 0).any()

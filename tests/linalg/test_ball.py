@@ -1,0 +1,131 @@
+import signal
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tightlip import TightlipError
+from tightlip.linalg.ball import project_l1_ball
+
+
+@pytest.fixture(autouse=True)
+def _five_seconds():
+    """A projection that does not terminate fails instead of hanging the suite."""
+
+    def stop(*_):
+        raise TimeoutError("the projection does not terminate")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(5)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+def reference(row, radius=1):
+    """The projection in exact rationals: of all thresholds with k survivors, the one that is consistent."""
+    y = [Fraction(v) for v in row]
+    if sum(map(abs, y)) <= radius:
+        return [float(v) for v in y]
+    ordered = sorted(map(abs, y), reverse=True)
+    count = max(k for k in range(1, len(y) + 1) if ordered[k - 1] > (sum(ordered[:k]) - radius) / k)
+    threshold = (sum(ordered[:count]) - radius) / count
+    return [float(max(abs(v) - threshold, 0) * (1 if v > 0 else -1)) for v in y]
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 30.0])
+def test_the_projection_equals_exact_rationals(width, scale):
+    weight = gaussian(20, width) * scale
+    exact = torch.tensor([reference(row) for row in weight.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(project_l1_ball(weight), exact, atol=1e-13, rtol=0)
+
+
+def test_the_result_is_the_nearest_member_because_no_vertex_lies_ahead():
+    weight = gaussian(30, 8) * 2
+    nearest = project_l1_ball(weight)
+    assert float(nearest.abs().sum(-1).max()) <= 1 + 1e-14
+    ahead = weight - nearest  # optimal exactly if <ahead, z − nearest> ≤ 0 for all z in the ball
+    assert float((ahead.abs().amax(-1) - (ahead * nearest).sum(-1)).max()) <= 1e-13
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 5.0])
+def test_any_radius(radius):
+    weight = gaussian(10, 6)
+    exact = torch.tensor([reference(row, Fraction(radius)) for row in weight.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(project_l1_ball(weight, radius), exact, atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0])
+def test_an_empty_or_degenerate_ball_is_refused_or_exact(radius):
+    try:
+        result = project_l1_ball(torch.tensor([[1.0, 1.0, 2.0]]), radius)
+    except TightlipError:
+        return
+    assert radius == 0
+    assert not result.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_members_are_left_alone_bit_for_bit_and_never_pushed_outwards(dtype):
+    members = torch.tensor([[0.1, -0.2, 0.3], [0.0, -0.0, 0.0], [1.0, 0.0, 0.0], [0.5, -0.25, 0.25]], dtype=dtype)
+    assert torch.equal(project_l1_ball(members), members)
+    assert torch.equal(project_l1_ball(members).signbit(), members.signbit())
+
+
+def test_zeros_stay_zero_also_in_rows_that_are_projected():
+    assert project_l1_ball(torch.tensor([[3.0, 0.0, -2.5]])).tolist() == [[0.75, 0.0, -0.25]]
+
+
+def test_ties_share_the_ball():
+    assert project_l1_ball(torch.tensor([[2.0, -2.0, 2.0, -2.0]])).tolist() == [[0.25, -0.25, 0.25, -0.25]]
+
+
+def test_rows_of_one_element_are_clamped():
+    assert project_l1_ball(torch.tensor([[5.0], [-7.0], [0.5]])).tolist() == [[1.0], [-1.0], [0.5]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_entries_at_the_threshold_do_not_keep_the_iteration_busy(dtype):
+    weight = torch.combinations(torch.arange(0, 41).to(dtype) / 10, 3, with_replacement=True)
+    exact = torch.tensor([reference(row) for row in weight[::50].tolist()], dtype=torch.float64)
+    tolerance = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(project_l1_ball(weight)[::50].double(), exact, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("huge", [1e6, 1e9, 1e20, 1e30])
+def test_an_exploded_entry_takes_the_ball_and_the_iteration_ends(huge):
+    result = project_l1_ball(torch.tensor([[huge, -1.0, 2.0]]))
+    torch.testing.assert_close(result, torch.tensor([[1.0, 0.0, 0.0]]))
+
+
+@given(st.lists(st.integers(-64, 64), min_size=1, max_size=9), st.sampled_from([1 / 64, 0.1, 1.0]))
+def test_any_row_of_multiples(row, unit):
+    weight = torch.tensor([[unit * v for v in row]], dtype=torch.float64)
+    exact = torch.tensor([reference(weight[0].tolist())], dtype=torch.float64)
+    torch.testing.assert_close(project_l1_ball(weight), exact, atol=1e-12, rtol=0)
+
+
+def test_leading_dimensions_are_batches():
+    weight = gaussian(2, 3, 4, 5)
+    each = torch.stack([torch.stack([project_l1_ball(w) for w in row]) for row in weight])
+    torch.testing.assert_close(project_l1_ball(weight), each, atol=1e-15, rtol=0)
+
+
+def test_the_gradient_is_exact_inside_and_outside():
+    weight = torch.cat((gaussian(4, 5) * 2, gaussian(2, 5, seed=1) * 0.1)).requires_grad_()
+    assert float(weight.detach()[:4].abs().sum(-1).min()) > 1
+    assert torch.autograd.gradcheck(project_l1_ball, weight)
+    assert torch.autograd.gradgradcheck(project_l1_ball, weight)
+
+
+def test_the_gradient_is_finite_at_zero_and_at_ties():
+    weight = torch.tensor([[0.0, 0.0], [2.0, 2.0], [1.0, 0.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(project_l1_ball(weight).sum(), weight)
+    assert torch.isfinite(gradient).all()

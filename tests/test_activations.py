@@ -1,0 +1,179 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.func import jacrev, vmap
+
+from tightlip import FullSort, GroupSort, MaxMin, TightlipError, lipschitz
+from tightlip.activations import group_sort
+
+SIZES = [1, 2, 3, 4, 6, 12]
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_neighbours_are_sorted_ascending_within_groups():
+    x = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0, 0.0])
+    assert GroupSort(2)(x).tolist() == [1, 3, 2, 5, 0, 4]
+    assert GroupSort(3)(x).tolist() == [1, 2, 3, 0, 4, 5]
+    assert FullSort()(x).tolist() == [0, 1, 2, 3, 4, 5]
+    assert GroupSort(1)(x).tolist() == x.tolist()
+
+
+def test_strided_groups_have_members_that_are_n_over_k_apart():
+    x = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0, 0.0])
+    assert GroupSort(2, contiguous=False)(x).tolist() == [3, 1, 0, 5, 4, 2]  # pairs (0, 3), (1, 4), (2, 5)
+    assert GroupSort(3, contiguous=False)(x).tolist() == [2, 0, 3, 1, 4, 5]  # triples (0, 2, 4), (1, 3, 5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_contiguous_and_strided_groups_differ_by_one_fixed_permutation(size):
+    permutation = torch.arange(12).reshape(12 // size, size).T.flatten()  # strided position ← contiguous position
+    x = gaussian(7, 12)
+    assert torch.equal(GroupSort(size, contiguous=False)(x[:, permutation]), GroupSort(size)(x)[:, permutation])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_each_group_is_sorted_and_keeps_its_members(size, contiguous):
+    x = gaussian(5, 12)
+    shape, axis = ((12 // size, size), 2) if contiguous else ((size, 12 // size), 1)
+    before, after = x.unflatten(1, shape), GroupSort(size, contiguous=contiguous)(x).unflatten(1, shape)
+    assert (after.diff(dim=axis) >= 0).all()
+    assert torch.equal(before.sort(axis).values, after)
+
+
+def test_maxmin_is_groupsort_of_two_and_fullsort_takes_any_width():
+    x = gaussian(5, 12)
+    assert torch.equal(MaxMin()(x), GroupSort(2)(x))
+    assert torch.equal(MaxMin(contiguous=False)(x), GroupSort(2, contiguous=False)(x))
+    for width in (1, 2, 5, 7):
+        assert torch.equal(FullSort()(x[:, :width]), x[:, :width].sort(1).values)
+
+
+@pytest.mark.parametrize("size", [2, 3, None])
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_every_axis_of_every_rank_gives_what_the_last_axis_gives(size, contiguous):
+    for shape, dim in [((6,), 0), ((2, 6), 1), ((2, 6, 3), 1), ((2, 5, 6), -1), ((2, 6, 3, 4), 1), ((2, 6, 3, 4), -3)]:
+        x = gaussian(*shape)
+        expected = group_sort(x.movedim(dim, -1).contiguous(), size, -1, contiguous).movedim(-1, dim)
+        result = group_sort(x, size, dim, contiguous)
+        assert torch.equal(result, expected)
+        assert result.shape == x.shape
+
+
+def test_channels_last_memory_changes_nothing():
+    x = gaussian(2, 6, 3, 4)
+    assert torch.equal(MaxMin(dim=1)(x.to(memory_format=torch.channels_last)), MaxMin(dim=1)(x))
+
+
+@pytest.mark.parametrize(("activation", "width"), [(MaxMin(), 5), (GroupSort(4), 6), (GroupSort(8), 4), (MaxMin(), 1)])
+def test_a_width_that_does_not_divide_is_a_clear_error(activation, width):
+    with pytest.raises(TightlipError, match=f"{width} features do not divide .* choose a width that is a multiple of"):
+        activation(torch.zeros(3, width))
+
+
+def test_the_divided_axis_is_the_one_that_was_asked_for():
+    with pytest.raises(TightlipError, match="3 features"):
+        MaxMin(dim=1)(torch.zeros(2, 3, 4))
+    assert MaxMin(dim=1)(torch.zeros(2, 4, 3)).shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("x", [torch.tensor(1.0), torch.zeros(4)])
+def test_an_axis_that_does_not_exist_is_a_clear_error(x):
+    with pytest.raises(TightlipError, match="needs more than"):
+        MaxMin(dim=1)(x)
+
+
+@pytest.mark.parametrize("size", [0, -2, 1.5])
+def test_an_impossible_group_size_is_a_clear_error(size):
+    with pytest.raises((TightlipError, TypeError)) as caught:
+        GroupSort(size)
+    assert isinstance(caught.value, TightlipError) or isinstance(size, float)  # annotations refuse floats under test
+
+
+POINTS = {
+    "generic": gaussian(12),
+    "all tied": torch.zeros(12, dtype=torch.float64),
+    "some tied": torch.tensor([1, 1, 2, 2, 2, 1, 0, 0, 3, 3, 3, 3], dtype=torch.float64),
+    "signed zeros": torch.tensor([0.0, -0.0] * 6, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("point", POINTS)
+def test_the_jacobian_is_a_permutation_matrix_also_at_ties(size, contiguous, point):
+    def activation(x):
+        return group_sort(x, size, contiguous=contiguous)
+
+    jacobian = torch.autograd.functional.jacobian(activation, POINTS[point])
+    assert set(jacobian.flatten().tolist()) <= {0.0, 1.0}
+    assert torch.equal(jacobian.sum(0), torch.ones(12, dtype=torch.float64))
+    assert torch.equal(jacobian.sum(1), torch.ones(12, dtype=torch.float64))
+    assert torch.equal(jacobian @ POINTS[point], activation(POINTS[point]))
+
+
+@pytest.mark.parametrize("size", [2, 3, None])
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_vmap_and_jacrev_agree_with_plain_autograd(size, contiguous):
+    def activation(x):
+        return group_sort(x, size, contiguous=contiguous)
+
+    x = gaussian(5, 6)
+    assert torch.equal(vmap(activation)(x), activation(x))
+    each = torch.stack([torch.autograd.functional.jacobian(activation, row) for row in x])
+    assert torch.equal(vmap(jacrev(activation))(x), each)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+def test_positive_homogeneity(size, scale):
+    x = gaussian(5, 12)
+    assert torch.equal(GroupSort(size)(scale * x), scale * GroupSort(size)(x))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_first_and_second_derivatives(size, contiguous):
+    def f(x):
+        return group_sort(x, size, contiguous=contiguous).pow(3)
+
+    x = gaussian(2, 6).requires_grad_()
+    assert torch.autograd.gradcheck(f, x)
+    assert torch.autograd.gradgradcheck(f, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_dtype_is_kept_and_nothing_is_rounded(dtype):
+    x = gaussian(3, 6).to(dtype)
+    for activation in (MaxMin(), GroupSort(3), FullSort()):
+        result = activation(x)
+        assert result.dtype == dtype
+        assert torch.equal(result.sort(1).values, x.sort(1).values)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_nan_is_passed_on(size):
+    assert GroupSort(size)(torch.tensor([1.0, math.nan] * 3)).isnan().any()
+
+
+def test_the_repr_says_how_it_was_made_and_copies_are_equal():
+    assert repr(GroupSort(4)) == "GroupSort(4, dim=-1)"
+    assert "contiguous=False" in repr(MaxMin(contiguous=False))
+    assert "dim=1" in repr(FullSort(dim=1))
+    for activation in (GroupSort(3, dim=1, contiguous=False), MaxMin(), FullSort()):
+        other, x = copy.deepcopy(activation), gaussian(2, 6)
+        assert repr(other) == repr(activation)
+        assert torch.equal(other(x), activation(x))
+
+
+def test_activations_are_audited_as_exactly_one_and_have_no_state():
+    for activation in (GroupSort(3), MaxMin(dim=1), FullSort()):
+        assert lipschitz(nn.Sequential(activation, activation), 2).constant == 1.0
+        assert not list(activation.parameters())
+        assert not activation.state_dict()

@@ -1,0 +1,209 @@
+"""What the audit must refuse: a module that is not exactly what its rule describes. Each refusal says what to do."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.utils import parametrizations, parametrize
+
+from tightlip import (
+    FullSort,
+    Gains,
+    GroupSort,
+    MaxMin,
+    Normalize,
+    Orthonormal,
+    Scale,
+    TightlipError,
+    constrain,
+    lipschitz,
+    rule,
+)
+
+
+def refused(module, advice):
+    """Alone and inside a network, with advice in the sentence."""
+    for network in (module, nn.Sequential(nn.Flatten(), nn.Sequential(module))):
+        with pytest.raises(TightlipError, match=advice):
+            lipschitz(network, 2)
+
+
+class TenTimes(nn.Linear):
+    def forward(self, x):
+        return 10 * super().forward(x)
+
+
+class Innocent(nn.Linear):
+    pass
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        return x * x
+
+
+class Twice(nn.Sequential):
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+
+class LoudMaxMin(MaxMin):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "module", [TenTimes(2, 2), Innocent(2, 2), Square(), Twice(Scale(3.0)), LoudMaxMin(), nn.Dropout(), nn.LayerNorm(2)]
+)
+def test_subclasses_and_unknown_modules_are_told_to_register_a_rule(module):
+    refused(module, "register one with @tightlip.rule")
+
+
+def test_the_sentence_names_the_module_and_its_place():
+    with pytest.raises(TightlipError, match="Square at '1.0'"):
+        lipschitz(nn.Sequential(nn.ReLU(), nn.Sequential(Square())), 2)
+
+
+KNOWN = [lambda: nn.Linear(2, 2), nn.ReLU, MaxMin, FullSort, lambda: Scale(1.0), lambda: Normalize(0.0, 1.0)]
+KNOWN += [lambda: nn.Sequential(nn.ReLU()), lambda: GroupSort(2), nn.Flatten]
+
+
+@pytest.mark.parametrize("make", KNOWN)
+def test_a_forward_replaced_on_the_instance(make):
+    module = make()
+    lipschitz(module, 2)
+    module.forward = lambda x: 10 * x
+    refused(module, "restore it")
+
+
+@pytest.mark.parametrize("make", KNOWN)
+def test_a_forward_replaced_on_the_class(make, monkeypatch):
+    module = make()
+    monkeypatch.setattr(type(module), "forward", lambda self, x: 10 * x)
+    with pytest.raises(TightlipError, match="restore it"):
+        lipschitz(module, 2)
+
+
+def test_a_forward_replaced_on_the_class_of_a_parametrized_layer():
+    layer = constrain(nn.Linear(2, 2), Orthonormal(), hold="forward")
+    type(layer).forward = lambda self, x: 10 * x  # torch makes one class per parametrized layer
+    refused(layer, "restore it")
+
+
+@pytest.mark.parametrize("make", KNOWN)
+def test_forward_hooks_and_pre_hooks(make):
+    for register in ("register_forward_hook", "register_forward_pre_hook"):
+        module = make()
+        handle = getattr(module, register)(lambda *arguments: None)
+        refused(module, "remove the hook")
+        handle.remove()
+        lipschitz(module, 2)
+
+
+@pytest.mark.parametrize("register", [register_module_forward_hook, register_module_forward_pre_hook])
+def test_global_hooks(register):
+    handle = register(lambda *arguments: None)
+    try:
+        refused(nn.Linear(2, 2), "remove the hook")
+    finally:
+        handle.remove()
+    lipschitz(nn.Linear(2, 2), 2)
+
+
+def test_a_foreign_hook_beside_our_own_is_refused():
+    layer = constrain(nn.Linear(2, 2), Orthonormal())
+    assert lipschitz(layer, 2).constant == pytest.approx(1, rel=1e-6)
+    layer.register_forward_hook(lambda module, inputs, output: 10 * output)
+    refused(layer, "remove the hook")
+
+
+@pytest.mark.parametrize(
+    "wrap", [parametrizations.spectral_norm, parametrizations.weight_norm, parametrizations.orthogonal]
+)
+def test_foreign_parametrizations_are_told_to_become_permanent(wrap):
+    layer = wrap(nn.Linear(3, 3))
+    refused(layer, "remove_parametrizations")
+    parametrize.remove_parametrizations(layer, "weight")
+    assert lipschitz(layer, 2).constant > 0
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_foreign_parametrization_after_ours_is_refused(name):
+    layer = constrain(nn.Linear(3, 3), Orthonormal(), hold="forward")
+    parametrize.register_parametrization(layer, name, nn.Hardtanh())
+    refused(layer, "remove_parametrizations")
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.spectral_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's older, hook-based forms
+def test_hook_based_normalisations_are_refused(wrap):
+    refused(wrap(nn.Linear(3, 3)), "remove the hook")
+
+
+@pytest.mark.parametrize("start", [0, -2])
+def test_flattening_the_batch_is_refused(start):
+    with pytest.raises(TightlipError, match="use start_dim=1"):
+        lipschitz(nn.Flatten(start), 2)
+
+
+@pytest.mark.parametrize("dim", [0, -2])
+def test_sorting_an_axis_that_may_be_the_batch_is_refused(dim):
+    with pytest.raises(TightlipError, match="use dim=1 or dim=-1"):
+        lipschitz(MaxMin(dim=dim), 2)  # over (batch, features), -2 mixes examples
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_prove_nothing(bad):
+    layer = nn.Linear(2, 2)
+    layer.weight.data[0, 0] = bad
+    refused(layer, "restore a finite checkpoint")
+
+
+def test_numbers_inside_layers_that_are_not_finite_prove_nothing():
+    normalize, scale = Normalize(0.0, 1.0), Scale(1.0)
+    normalize.std.fill_(math.nan)
+    scale.scale.fill_(math.nan)
+    for module in (normalize, scale, nn.LeakyReLU(math.nan)):
+        with pytest.raises(TightlipError):
+            lipschitz(module, 2)
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex")
+def test_complex_weights_are_refused_rather_than_halved():
+    layer = nn.Linear(2, 2, dtype=torch.complex64)
+    layer.weight.data.fill_(1j)
+    with pytest.raises(TightlipError):
+        lipschitz(layer, 2)
+
+
+def test_registering_a_rule_makes_a_module_known_and_does_not_leak_to_subclasses():
+    class Third(nn.Module):
+        def forward(self, x):
+            return x / 3
+
+    class Louder(Third):
+        def forward(self, x):
+            return 3 * x
+
+    refused(Third(), "register one")
+
+    @rule(Third)
+    def _(module):
+        return Gains.constant(0.5)
+
+    assert lipschitz(nn.Sequential(Third(), Third()), 1).constant == 0.25
+    refused(Louder(), "register one")
+    Third.forward = Louder.forward
+    refused(Third(), "restore it")
+
+
+def test_the_newest_rule_counts():
+    class Mine(nn.Module):
+        def forward(self, x):
+            return x
+
+    for constant in (2.0, 1.0):
+        rule(Mine)(lambda module, constant=constant: Gains.constant(constant))
+        assert lipschitz(Mine(), 2).constant == constant
