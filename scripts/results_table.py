@@ -1,6 +1,6 @@
 """Print README's table of results from the committed rows, or with --write put it between README's markers.
 
-    python scripts/results_table.py [--write]
+python scripts/results_table.py [--write]
 """
 
 import json

@@ -193,7 +193,7 @@ def test_a_rule_for_one_pair_holds_for_larger_norms_out_and_smaller_norms_in_onl
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, INF])
 def test_negative_and_unbounded_constants_are_no_gains(value):
-    with pytest.raises(TightlipError, match="give a finite number"):
+    with pytest.raises(TightlipError, match="give finite numbers"):
         Gains.constant(value)
 
 

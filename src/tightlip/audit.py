@@ -43,6 +43,9 @@ EXACT = Roundoff()
 FEW_ULPS = Roundoff(output=16.0 * UNIT_ROUNDOFF)
 """An elementwise function from a good mathematical library."""
 
+UNKNOWN = Roundoff(math.inf, math.inf)
+"""Of a composite, whose inner sizes are not known here; `certify` walks the layers instead."""
+
 
 @dataclass(frozen=True)
 class Gains:
@@ -51,23 +54,22 @@ class Gains:
     ‖x‖_∞ ≤ ‖x‖₂ ≤ ‖x‖₁ carries each entry to every smaller p and larger q.
     """
 
-    table: Mapping[tuple[float, float], Fraction]
+    table: Mapping[tuple[float, float], Fraction | float]
     roundoff: Roundoff = FEW_ULPS
 
     def __post_init__(self) -> None:
+        if not all(0 <= c < math.inf for c in self.table.values()):
+            raise TightlipError(f"{list(self.table.values())} are no Lipschitz constants: give finite numbers ≥ 0")
+        exact = {pair: Fraction(c) for pair, c in self.table.items()}  # products of floats would round
         closed = {
-            (p, q): min(known)
-            for p, q in PAIRS
-            if (known := [c for (r, s), c in self.table.items() if p <= r and s <= q])
+            (p, q): min(known) for p, q in PAIRS if (known := [c for (r, s), c in exact.items() if p <= r and s <= q])
         }
         object.__setattr__(self, "table", closed)
 
     @classmethod
     def constant(cls, value: float, roundoff: Roundoff = FEW_ULPS) -> "Gains":
         """The same constant in every norm, as an elementwise map or a permutation has it."""
-        if not (math.isfinite(value) and value >= 0):
-            raise TightlipError(f"{value} is no Lipschitz constant: give a finite number ≥ 0")
-        return cls(dict.fromkeys(PAIRS, Fraction(value)), roundoff)
+        return cls(dict.fromkeys(PAIRS, value), roundoff)
 
     def then(self, outer: "Gains") -> "Gains":
         """The gains of ``outer`` after this map."""
@@ -78,7 +80,7 @@ class Gains:
             ]
             if paths:
                 table[p, q] = min(paths)
-        return Gains(table)
+        return Gains(table, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,13 @@ def _original_type(module: nn.Module) -> type[nn.Module]:
 
 
 def _bound(total: Gains, p: float, q: float) -> Bound:
-    return Bound(round_up(total.table[p, q]), p, q)
+    return Bound(_representable(round_up(Fraction(total.table[p, q]))), p, q)
+
+
+def _representable(value: float) -> float:
+    if math.isinf(value):
+        raise TightlipError("a Lipschitz constant exceeds the largest float64: scale the weights down")
+    return value
 
 
 def _best(layer: Gains, p: float, q: float) -> Bound:
@@ -236,7 +244,9 @@ _SEQUENTIAL = nn.Sequential.forward
 @rule(nn.Linear)
 def _linear(module: nn.Linear) -> Gains:
     weight = module.weight
-    table = {(p, q): Fraction(operator_norm_bound(weight, p, q)) for p, q in PAIRS}
+    if not weight.is_floating_point():
+        raise TightlipError(f"weights in {weight.dtype} have no rule: convert the layer to a real floating dtype")
+    table = {(p, q): _representable(operator_norm_bound(weight, p, q)) for p, q in PAIRS}
     size = float(torch.linalg.matrix_norm(weight.detach().double())) + SMALLEST_SQUARED
     # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
     unit = 1.01 * gamma(weight.shape[1] + 2)

@@ -68,6 +68,9 @@ class Normalize(nn.Module):
         """Any shape → the same; channels, if several, on axis 1."""
         if self.mean.dim() == self.std.dim() == 0:
             return (x - self.mean) / self.std
+        channels = max(self.mean.numel(), self.std.numel())
+        if x.dim() < 2 or x.shape[1] != channels:  # broadcasting would repeat the input, and the bound would be wrong
+            raise TightlipError(f"Normalize has {channels} channels, which do not fit inputs of shape {tuple(x.shape)}")
         shape = (-1, *[1] * (x.dim() - 2))
         return (x - self.mean.reshape(shape)) / self.std.reshape(shape)
 

@@ -43,6 +43,8 @@ def mlp(
     count = len(widths) - 1
     if constraint is None or isinstance(constraint, Constraint):
         constraint = [constraint or Orthonormal()] * count
+    if not isinstance(constraint, Sequence):
+        raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
     if len(constraint) != count:
         raise TightlipError(f"{len(constraint)} constraints do not fit {count} layers: give one, or one per layer")
     layers: list[nn.Module] = []

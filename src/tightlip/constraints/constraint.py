@@ -34,10 +34,10 @@ class Constraint(abc.ABC):
         return gradient
 
     def contains(self, weight: Float[Tensor, "out in"]) -> bool:
-        """Whether a matrix is a member, up to the rounding of its dtype."""
-        tolerance = 64.0 * torch.finfo(weight.dtype).eps * max(weight.shape) ** 0.5
-        with torch.autocast(weight.device.type, enabled=False):
-            return self.distance(weight) <= tolerance  # NaN is not
+        """Whether a matrix is a member, up to the rounding of its dtype (of float32 where it was cast to float64)."""
+        eps = max(torch.finfo(weight.dtype).eps, torch.finfo(torch.float32).eps)
+        tolerance = 64.0 * eps * max(weight.shape) ** 0.5
+        return self.distance(weight) <= tolerance  # NaN is not
 
     def __repr__(self) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())

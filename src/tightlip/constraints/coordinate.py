@@ -51,7 +51,13 @@ class Ambient(Coordinate):
     @torch.no_grad()
     def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
         """W ← map(W)."""
+        if not torch.isfinite(layer.weight).all():
+            raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
         layer.weight.copy_(constraint.map(layer.weight))
+
+
+NEVER_SEEN = -1
+"""The version of a weight that no forward has checked yet."""
 
 
 @dataclass
@@ -61,6 +67,12 @@ class Held:
     constraint: Constraint
     coordinate: Coordinate
     version: int
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Held":
+        return Held(self.constraint, self.coordinate, NEVER_SEEN)  # a copied tensor counts its versions anew
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Held, (self.constraint, self.coordinate, NEVER_SEEN)
 
 
 def held(layer: nn.Module) -> Held | None:
@@ -118,13 +130,11 @@ def _layers(optimizer: Optimizer) -> Iterator[tuple[nn.Linear, Held]]:
 
 
 def _before_step(optimizer: Optimizer, *_: Any) -> None:
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        for layer, record in _layers(optimizer):
-            record.coordinate.before_step(layer, record.constraint)
+    for layer, record in _layers(optimizer):
+        record.coordinate.before_step(layer, record.constraint)
 
 
 def _after_step(optimizer: Optimizer, *_: Any) -> None:
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        for layer, record in _layers(optimizer):
-            record.coordinate.fold_(layer, record.constraint)
-            record.version = layer.weight._version
+    for layer, record in _layers(optimizer):
+        record.coordinate.fold_(layer, record.constraint)
+        record.version = layer.weight._version

@@ -5,8 +5,9 @@ import logging
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
-from ..audit import lipschitz
+from ..audit import lipschitz, refuse_altered
 from .constraint import Constraint
 from .holding import constraint_of
 
@@ -30,6 +31,7 @@ def freeze(network: nn.Module) -> nn.Module:
     for name, layer in network.named_modules():
         constraint = constraint_of(layer)
         if constraint is not None:
+            refuse_altered(layer, name)
             plain[id(layer)] = _plain(layer, constraint, name)  # type: ignore[arg-type]
     frozen = copy.deepcopy(network, dict(plain))
     return frozen.eval().requires_grad_(False)
@@ -39,7 +41,9 @@ def freeze(network: nn.Module) -> nn.Module:
 def _plain(layer: nn.Linear, constraint: Constraint, name: str) -> nn.Linear:
     live = layer.weight.detach()
     bias = layer.bias
-    plain = nn.Linear(layer.in_features, layer.out_features, bias is not None, live.device, live.dtype)
+    plain = skip_init(  # draws no random numbers
+        nn.Linear, layer.in_features, layer.out_features, bias is not None, device=live.device, dtype=live.dtype
+    )
     if bias is not None:
         plain.bias.copy_(bias)
     member = constraint.map(live.double())

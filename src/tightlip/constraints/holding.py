@@ -61,14 +61,14 @@ def constrain(layer: nn.Linear, constraint: Constraint, hold: Literal["step", "f
         raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
     if layer.weight.dtype not in (torch.float32, torch.float64):
         raise TightlipError(f"weights in {layer.weight.dtype} cannot be held exactly: keep them float32, use autocast")
+    if hold not in ("step", "forward"):
+        raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
     with torch.no_grad():
         layer.weight.copy_(constraint.map(layer.weight.double()))
     if hold == "step":
         Ambient().attach(layer, constraint)
-    elif hold == "forward":
-        parametrize.register_parametrization(layer, "weight", _Map(constraint))
     else:
-        raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
+        parametrize.register_parametrization(layer, "weight", _Map(constraint))
     return layer
 
 

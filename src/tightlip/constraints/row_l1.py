@@ -24,4 +24,4 @@ class RowL1Ball(Constraint):
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """How much the largest row norm exceeds 1."""
-        return max(0.0, float(weight.abs().sum(-1).max()) - 1.0)
+        return max(float(weight.abs().sum(-1).max()) - 1.0, 0.0)  # this order keeps NaN

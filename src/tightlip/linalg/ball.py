@@ -1,41 +1,50 @@
-"""Euclidean projection of every row onto the L1 ball, by Newton's method on the threshold.
+"""Euclidean projection of every row onto the L1 ball, by Newton's method on the height of what survives.
 
-The projection of y is sign(y)·max(|y| − τ, 0), where τ ≥ 0 solves Σ max(|y_i| − τ, 0) = radius. Starting at τ = 0,
+With m = max|y_i| and depths d_i = m − |y_i|, the projection of y is sign(y)·max(t − d, 0), where t > 0 solves
+Σ max(t − d_i, 0) = radius. Starting with every entry,
 
-    τ ← (Σ_{|y_i| > τ} |y_i| − radius) / #{|y_i| > τ}
+    t ← (radius + Σ_{d_i < t} d_i) / #{d_i < t}
 
-rises to the solution in finitely many steps and has reached it when no active set changes. Rows that are already
-inside are left alone, bit for bit (projecting onto the *sphere* would push them outwards).
+falls to the solution in finitely many steps. (The usual threshold is m − t; depths do not cancel when m is large.)
+The active set only ever shrinks and never loses the largest entry, so the iteration ends also in floating point, at
+ties too. Rows that are already inside are left alone, bit for bit (the *sphere* would push them outwards).
 Sources: paper §4.2.2; Condat 2016, Algorithm 1 and Michelot 1986 for the iteration.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from ..errors import TightlipError
 
 
 def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0) -> Float[Tensor, "*batch out in"]:
     """Each row's nearest point with L1 norm ≤ ``radius``; differentiable almost everywhere, the derivative exact.
 
+    Raises:
+        TightlipError: unless ``radius`` is positive.
+
     >>> project_l1_ball(torch.tensor([[3.0, 1.0], [0.2, -0.3]]))
     tensor([[ 1.0000,  0.0000],
             [ 0.2000, -0.3000]])
     """
+    if not radius > 0:
+        raise TightlipError(f"radius = {radius} makes no ball: give a number > 0")
     magnitude = weight.abs()
     outside = magnitude.sum(-1, keepdim=True) > radius
-    active = _active_set(magnitude.detach(), radius)
-    threshold = ((magnitude * active).sum(-1, keepdim=True) - radius) / active.sum(-1, keepdim=True).clamp(min=1)
-    projected = weight.sign() * (magnitude - threshold).clamp(min=0.0)
+    depth = magnitude.detach().amax(-1, keepdim=True) - magnitude
+    active = _active_set(depth.detach(), radius)
+    height = (radius + torch.where(active, depth, 0.0).sum(-1, keepdim=True)) / active.sum(-1, keepdim=True)
+    projected = weight.sign() * (height - depth).clamp(min=0.0)
     return torch.where(outside, projected, weight)
 
 
-def _active_set(magnitude: Float[Tensor, "*batch out in"], radius: float) -> Float[Tensor, "*batch out in"]:
-    """1 where an entry survives the projection, else 0."""
-    active = torch.ones_like(magnitude)
-    count = active.sum(-1, keepdim=True)
+def _active_set(depth: Float[Tensor, "*batch out in"], radius: float) -> Bool[Tensor, "*batch out in"]:
+    """Where an entry survives the projection: the same set before and after a step, reached from above."""
+    active = torch.ones_like(depth, dtype=torch.bool)
     while True:
-        threshold = ((magnitude * active).sum(-1, keepdim=True) - radius) / count.clamp(min=1)
-        active = active * (magnitude > threshold.clamp(min=0.0))  # only ever shrinks, so rounding cannot make a cycle
-        previous, count = count, active.sum(-1, keepdim=True)
-        if torch.equal(previous, count):
+        height = (radius + torch.where(active, depth, 0.0).sum(-1, keepdim=True)) / active.sum(-1, keepdim=True)
+        smaller = active & ((depth < height) | (depth == 0))
+        if torch.equal(smaller, active):
             return active
+        active = smaller

@@ -43,18 +43,27 @@ def series(order: int) -> tuple[Fraction, ...]:
 def residual(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch k k"]:
     """I − WᵀW, or I − WWᵀ where W is wide: zero exactly where all singular values are 1; k = min(out, in)."""
     tall = weight if weight.shape[-2] >= weight.shape[-1] else weight.mT
-    error = torch.neg(tall.mT @ tall)
+    with _full_precision(weight):
+        error = torch.neg(tall.mT @ tall)
     error.diagonal(dim1=-2, dim2=-1).add_(1.0)
     return error
 
 
 def bjorck(weight: Float[Tensor, "*batch out in"], steps: int, order: int = 1) -> Float[Tensor, "*batch out in"]:
     """``steps`` of Björck's iteration; differentiable by unrolling. From ‖W‖₂ ≤ 1 the result keeps ‖W‖₂ ≤ 1."""
+    if order < 1:
+        raise TightlipError(f"order = {order} is no Björck iteration: give an integer ≥ 1")
     tall = weight.shape[-2] >= weight.shape[-1]
     matrix = weight if tall else weight.mT
-    for _ in range(steps):
-        matrix = _step(matrix, residual(matrix), order)
+    with _full_precision(weight):
+        for _ in range(steps):
+            matrix = _step(matrix, residual(matrix), order)
     return matrix if tall else matrix.mT
+
+
+def _full_precision(weight: Tensor) -> torch.autocast:
+    """Autocast never touches the arithmetic of constraints."""
+    return torch.autocast(weight.device.type, enabled=False)
 
 
 def _step(tall: Float[Tensor, "*batch m n"], error: Float[Tensor, "*batch n n"], order: int) -> Tensor:
@@ -70,8 +79,9 @@ def tangent(weight: Float[Tensor, "*batch out in"], gradient: Float[Tensor, "*ba
     """G − W sym(WᵀG), the gradient along the manifold at an orthonormal W (its wide form: G − sym(GWᵀ) W)."""
     if weight.shape[-2] < weight.shape[-1]:
         return tangent(weight.mT, gradient.mT).mT
-    product = weight.mT @ gradient
-    return gradient - weight @ ((product + product.mT) / 2)
+    with _full_precision(weight):
+        product = weight.mT @ gradient
+        return gradient - weight @ ((product + product.mT) / 2)
 
 
 def polar(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch out in"]:
@@ -87,7 +97,7 @@ def polar(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch out i
     tensor([[ 1.,  0.],
             [ 0., -1.]])
     """
-    with torch.autocast(weight.device.type, enabled=False):
+    with _full_precision(weight):
         wide = weight.shape[-2] < weight.shape[-1]
         matrix = weight.mT if wide else weight
         if matrix.dtype in (torch.float16, torch.bfloat16):
@@ -141,13 +151,14 @@ class _Polar(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         weight, q = ctx.saved_tensors
         (gradient,) = grad_outputs
-        p = q.mT @ weight
-        p = (p + p.mT) / 2
-        k = q.mT @ gradient
-        result = q @ _Sylvester.apply(p, k - k.mT)
-        if q.shape[-2] > q.shape[-1]:
-            result = result + torch.linalg.solve(p, gradient - q @ k, left=False)
-        return result
+        with _full_precision(weight):
+            p = q.mT @ weight
+            p = (p + p.mT) / 2
+            k = q.mT @ gradient
+            result = q @ _Sylvester.apply(p, k - k.mT)
+            if q.shape[-2] > q.shape[-1]:
+                result = result + torch.linalg.solve(p, gradient - q @ k, left=False)
+            return result
 
 
 class _Sylvester(torch.autograd.Function):
@@ -178,5 +189,6 @@ class _Sylvester(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         p, solution = ctx.saved_tensors
-        t = _Sylvester.apply(p, grad_outputs[0])
-        return -(t @ solution.mT + solution.mT @ t), t
+        with _full_precision(p):
+            t = _Sylvester.apply(p, grad_outputs[0])
+            return -(t @ solution.mT + solution.mT @ t), t

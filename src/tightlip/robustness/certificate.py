@@ -12,6 +12,7 @@ rounded down. Ties, NaN and infinity are never certified.
 import copy
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -131,7 +132,7 @@ def _logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         known = gains(layer, name)
         size = _size(x)
         x = layer(x)
-        spread = round_up(known.table[2.0, 2.0]) if (2.0, 2.0) in known.table else math.inf
+        spread = round_up(Fraction(known.table[2.0, 2.0])) if (2.0, 2.0) in known.table else math.inf
         rounding = known.roundoff
         local = rounding.input * size + rounding.output * _size(x) + UNDERFLOW
         carried = torch.where(error == 0, 0.0, spread * error)

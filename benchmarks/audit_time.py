@@ -1,0 +1,60 @@
+"""How long the audit takes and how tight it is, beside the plain forward pass and an SVD of the same layers.
+
+    python benchmarks/audit_time.py
+
+Prints medians over five rounds and their ratios, and writes results/audit-time.json.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import tightlip
+from tightlip.provenance import certificate_of_birth, write_json
+
+WIDTHS = [784, 1024, 1024, 1024, 10]
+
+
+def seconds(function: Callable[[], object], rounds: int = 5) -> float:
+    """The median of several runs, after one that is not counted."""
+    function()
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Time orthonormal and Gaussian networks."""
+    torch.manual_seed(0)
+    gaussian = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)])
+    for layer in gaussian:
+        nn.init.normal_(layer.weight)
+    networks = {"orthonormal": tightlip.freeze(tightlip.mlp(WIDTHS)), "gaussian": gaussian}
+    x = torch.rand(256, WIDTHS[0])
+    row = {"config": {"widths": WIDTHS, "rounds": 5}, "seed": 0, **certificate_of_birth("cpu"), "networks": {}}
+    for name, network in networks.items():
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+        exact = [float(torch.linalg.matrix_norm(layer.weight.double(), 2)) for layer in layers]
+        product = float(torch.tensor(exact, dtype=torch.float64).prod())
+        audit = seconds(lambda network=network: tightlip.lipschitz(network, 2, 2))
+        svd = seconds(lambda layers=layers: [torch.linalg.svdvals(layer.weight.double()) for layer in layers])
+        row["networks"][name] = {
+            "audit_seconds": audit,
+            "ratio_to_float64_svd": audit / svd,
+            "ratio_to_forward_of_256": audit / seconds(lambda network=network: network(x)),
+            "bound_over_product_of_norms_minus_1": tightlip.lipschitz(network, 2, 2).constant / product - 1,
+        }
+    write_json(Path("results/audit-time.json"), row)
+    print(json.dumps(row["networks"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

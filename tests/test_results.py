@@ -1,0 +1,42 @@
+"""Every committed row has its birth certificate and agrees with itself; README's table is made from the rows."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROWS = sorted((ROOT / "results").glob("*/metrics.json"))
+
+
+def test_there_are_rows():
+    assert len(ROWS) >= 5
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.parent.name)
+def test_a_row_is_born_from_a_clean_commit_and_agrees_with_its_certificate(path):
+    row = json.loads(path.read_text())
+    certificate = json.loads((path.parent / "certificate.json").read_text())
+    assert re.fullmatch("[0-9a-f]{40}", row["commit"])
+    assert row["dirty"] is False
+    assert re.fullmatch("[0-9a-f]{64}", row["data"]["sha256"])
+    assert row["seed"] == row["config"]["seed"]
+    assert {"python", "torch", "numpy", "tightlip"} <= set(row["versions"])
+    assert row["device"]
+    assert row["threads"] >= 1
+    assert row["seconds"]["train"] > 0
+    radius, n = certificate["radius"], row["data"]["split"]["test"]
+    assert len(radius) == n
+    ((eps, certified),) = row["test"]["certified"].items()
+    assert certified == pytest.approx(sum(r > float(eps) for r in radius) / n, abs=1e-12)
+    assert row["test"]["accuracy"] == pytest.approx(sum(r > 0 for r in radius) / n, abs=1e-12)
+    assert certificate["bound"]["constant"] <= row["config"]["k"]
+
+
+def test_the_table_in_the_readme_is_made_from_the_rows():
+    script = runpy.run_path(str(ROOT / "scripts" / "results_table.py"))
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.split(script["BEGIN"])[1].split(script["END"])[0]
+    assert shown == script["table"]()
