@@ -9,6 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def seconds(function: Callable[[], object], rounds: int = 5) -> float:
 def main() -> None:
     """Time orthonormal and Gaussian networks."""
     torch.manual_seed(0)
-    gaussian = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)])
+    gaussian = nn.Sequential(*[nn.Linear(a, b) for a, b in pairwise(WIDTHS)])
     for layer in gaussian:
         nn.init.normal_(layer.weight)
     networks = {"orthonormal": tightlip.freeze(tightlip.mlp(WIDTHS)), "gaussian": gaussian}
