@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 NORMS = {"2": "2-norm", "inf": "∞-norm"}
-HEAD = """| norm | activation | runs | clean | ε | certified | attacked | certified of those | audited constant | training |
+HEAD = """| norm | activation | runs | clean | ε | certified | attacked | of those certified | constant | training |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
