@@ -1,6 +1,5 @@
 """Files that are written whole or not at all."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +18,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         partial.touch()
     except OSError as error:
-        raise TightlipError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+        raise TightlipError(f"{path} cannot be written to ({error.strerror}): choose another place") from error
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
-        raise TightlipError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+        raise TightlipError(f"{path} cannot be written to ({error.strerror}): choose another place") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -92,7 +92,7 @@ def test_a_failed_write_leaves_the_old_page(folder, tmp_path, monkeypatch, step)
 
     with monkeypatch.context() as broken:
         broken.setattr(type(target), step, full)
-        with pytest.raises(TightlipError, match=r"report\.html \(No space left on device\)"):
+        with pytest.raises(TightlipError, match=r"report\.html cannot be written to \(No space left on device\)"):
             write([folder], target)
     assert os.listdir(target.parent) == ["report.html"]
     assert target.read_text() == "old"

@@ -1,6 +1,5 @@
 """The page: runs in, one HTML string out; everything that a run says is escaped by the template."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
 from tightlip.report import figures, wording
 from tightlip.report.drawing import RUN_COLORS, Plot
@@ -101,20 +101,9 @@ def write(run_folders: Sequence[Path], path: Path) -> None:
     Raises:
         TightlipError: as `render`, and when `path` cannot be written.
     """
-    path = Path(path)
     text = render(run_folders)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        try:
-            unfinished.write_text(text, encoding="utf-8", errors="replace")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise TightlipError(
-            f"the report cannot be written to {path} ({error.strerror}); "
-            "name a file in a folder that exists and can be written"
-        ) from error
+    with replacing(Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _environment() -> Environment:
