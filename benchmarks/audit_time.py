@@ -43,10 +43,10 @@ def main() -> None:
     row = {"config": {"widths": WIDTHS, "rounds": 5}, "seed": 0, **certificate_of_birth("cpu"), "networks": {}}
     for name, network in networks.items():
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-        exact = [float(torch.linalg.matrix_norm(layer.weight.double(), 2)) for layer in layers]
+        exact = [float(torch.linalg.matrix_norm(layer.weight.detach().double(), 2)) for layer in layers]
         product = float(torch.tensor(exact, dtype=torch.float64).prod())
         audit = seconds(lambda network=network: tightlip.lipschitz(network, 2, 2))
-        svd = seconds(lambda layers=layers: [torch.linalg.svdvals(layer.weight.double()) for layer in layers])
+        svd = seconds(lambda layers=layers: [torch.linalg.svdvals(layer.weight.detach().double()) for layer in layers])
         row["networks"][name] = {
             "audit_seconds": audit,
             "ratio_to_float64_svd": audit / svd,

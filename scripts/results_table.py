@@ -4,10 +4,14 @@ python scripts/results_table.py [--write]
 """
 
 import json
+import math
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tightlip.report.wording import round_up
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
@@ -40,18 +44,23 @@ def _line(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> str:
         str(len(rows)),
         _percent([test["accuracy"] for test in tests]),
         eps,
-        _percent([test["certified"][eps] for test in tests]),
+        _percent([test["certified"][eps] for test in tests], math.floor),
         _percent([test["attacked"][eps] for test in tests]),
-        _percent([row["certified_of_attacked"] for row in rows]),
-        f"≤ {max(row['constant'] for row in rows):.9g}",
-        f"≤ {max(row['seconds']['train'] for row in rows) / 60:.0f} min, {_where(rows)}",
+        _percent([row["certified_of_attacked"] for row in rows], math.floor),
+        f"≤ {round_up(max(row['constant'] for row in rows), 9)}",
+        f"≤ {math.ceil(max(row['seconds']['train'] for row in rows) / 60)} min, {_where(rows)}",
     ]
     return f"| {' | '.join(cells)} |\n"
 
 
-def _percent(values: list[float]) -> str:
-    mean = f"{100 * sum(values) / len(values):.2f} %"
-    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.2f}–{100 * max(values):.2f})"
+def _percent(values: list[float], rounding: Callable[[float], int] = round) -> str:
+    """The mean, and the range where there are several; shares that are proven are rounded down."""
+
+    def text(value: float) -> str:
+        return f"{rounding(round(1e4 * value, 6)) / 100:.2f}"
+
+    mean = text(sum(values) / len(values))
+    return f"{mean} %" if len(values) == 1 else f"{mean} % ({text(min(values))}–{text(max(values))})"
 
 
 def _where(rows: list[dict[str, Any]]) -> str:

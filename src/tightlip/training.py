@@ -116,8 +116,9 @@ def fit(
         state.record(row)
         bar.update()
         bar.set_postfix(loss=f"{row['loss']:.4f}", validation=f"{row['validation_accuracy']:.4f}")
-        logger.info("epoch %d/%d: loss %.4f, validation accuracy %.4f, score %.4f, %.1f s", epoch, epochs, row["loss"],
-                    row["validation_accuracy"], row["validation_score"], row["seconds"])  # fmt: skip
+        level = logging.INFO if bar.disable else logging.DEBUG  # without a bar, the log shows that it lives
+        told = (epoch, epochs, row["loss"], row["validation_accuracy"], row["validation_score"], row["seconds"])
+        logger.log(level, "epoch %d/%d: loss %.4f, validation accuracy %.4f, score %.4f, %.1f s", *told)
     bar.close()
     network.load_state_dict(state.best["network"])
     network.eval()

@@ -12,6 +12,7 @@ from ..data import load, split
 from ..errors import TightlipError
 from ..norms import as_norm, norm_name
 from ..provenance import write_json
+from ..report.wording import percent_down, round_up
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .options import Machine
@@ -48,27 +49,22 @@ class Certify:
             )
         p = as_norm(self.norm)
         network = load_network(self.model).to(device)
-        x, y = self._examples()
-        try:
-            certificate = certify(network, x.to(device), y.to(device), p)
-        except RuntimeError as error:
-            raise TightlipError(
-                f"inputs of shape {tuple(x.shape[1:])} do not fit {self.model}: give data of the shape of its training"
-            ) from error
+        x, y, part = self._examples()
+        certificate = certify(network, x.to(device), y.to(device), p)
         if self.output is not None:
             self._write(certificate, y)
         lines = _audit_table(certificate.bound)
-        lines.append(f"accuracy {certificate.accuracy(0):.2%} on {len(y)} examples")
-        lines += [f"certified at {eps:g}: {certificate.accuracy(eps):.2%}" for eps in self.eps]
+        lines.append(f"accuracy {percent_down(certificate.accuracy(0))} on {part}")
+        lines += [f"certified at {eps:g}: {percent_down(certificate.accuracy(eps))}" for eps in self.eps]
         return "\n".join(lines)
 
-    def _examples(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _examples(self) -> tuple[torch.Tensor, torch.Tensor, str]:
         dataset = load(self.data, root=self.data_root, download=self.download)
         if self.data.endswith(".npz") and dataset.test_images is None:
             images = dataset.images.float() / 255 if dataset.images.dtype == torch.uint8 else dataset.images
-            return images, dataset.labels
+            return images, dataset.labels, f"all {len(images)} examples of {dataset.source}, which has no test part"
         test = split(dataset, self.seed).test
-        return test.images, test.labels
+        return test.images, test.labels, f"{len(test)} test examples"
 
     def _write(self, certificate: Certificate, y: torch.Tensor) -> None:
         content = {
@@ -88,11 +84,9 @@ class Certify:
 
 
 def _audit_table(bound: Bound) -> list[str]:
-    rows = [
-        f"{norm_name(row.input_norm):>3}→{norm_name(row.output_norm):<3} {row.constant:<14.9g} {text}"
-        for _, text, row in bound.layers
-    ]
-    whole = (
-        f"{norm_name(bound.input_norm):>3}→{norm_name(bound.output_norm):<3} {bound.constant:<14.9g} the whole network"
-    )
-    return [*rows, whole]
+    rows = [*((row, text) for _, text, row in bound.layers), (bound, "the whole network")]
+    return [f"{_norms(row):>8} {round_up(row.constant, 9):<14} {text}" for row, text in rows]
+
+
+def _norms(bound: Bound) -> str:
+    return f"{norm_name(bound.input_norm)}→{norm_name(bound.output_norm)}"

@@ -1,7 +1,10 @@
 """Parsing and errors: a mistake of the user is one sentence on stderr and exit code 2, never a traceback."""
 
+import contextlib
+import io
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Annotated
 
@@ -28,14 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments in (["--version"], ["-V"]):
         sys.stdout.write(f"tightlip {metadata.version('tightlip')}\n")
         return 0
-    description = "Networks whose Lipschitz constant is proven: train, certify, look."
-    command = tyro.cli(
-        _Command,  # type: ignore[arg-type]
-        prog="tightlip",
-        description=description,
-        args=arguments or ["--help"],
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    try:
+        command = _parse(arguments)
+    except _ParseError as error:
+        sys.stderr.write(f"tightlip: {error}\n")
+        return 2
     try:
         sys.stdout.write(command() + "\n")
     except (TightlipError, OSError) as error:
@@ -45,3 +45,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("tightlip: interrupted; continue with --resume and the run's --name\n")
         return 130
     return 0
+
+
+class _ParseError(Exception):
+    """What the parser could not make sense of."""
+
+
+def _parse(arguments: Sequence[str]) -> Callable[[], str]:
+    """The command meant; the parser's framed message becomes one sentence."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(  # type: ignore[no-any-return]
+                _Command,  # type: ignore[arg-type]
+                prog="tightlip",
+                description="Networks whose Lipschitz constant is proven: train, certify, look. Also: --version.",
+                args=arguments or ["--help"],
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+    lines = [line.strip("│ ") for line in box.getvalue().splitlines() if line.startswith("│")]
+    message = " ".join(itertools.takewhile(lambda line: not line.startswith("─"), lines))
+    asked = " ".join(["tightlip", *(word for word in arguments[:1] if word in ("train", "certify", "report"))])
+    raise _ParseError(f"{message or 'these options make no sense'}: see {asked} --help")

@@ -18,11 +18,12 @@ class Machine:
     threads: int | None = None
     """Processor threads (default: torch's choice)."""
     verbose: bool = False
-    """Log every epoch and stage."""
+    """Log more, such as every epoch."""
 
     def prepare(self) -> str:
         """Set threads and logging; the device's name, checked."""
-        logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("tightlip").setLevel(logging.DEBUG if self.verbose else logging.INFO)
         if self.threads is not None:
             if self.threads < 1:
                 raise TightlipError(f"--threads {self.threads} cannot compute: give a number ≥ 1")

@@ -1,6 +1,7 @@
 """`tightlip train`: from data to a certified network and a page to look at."""
 
 import json
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,10 @@ from ..errors import TightlipError
 from ..experiments.classification import Config, Result, run
 from ..provenance import write_json
 from ..report import write
+from ..report.wording import percent_down, round_up
 from .options import Machine, writable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Train:
         """Run; the sentence to print."""
         device = self.machine.prepare()
         folder = self._folder()
+        logger.info("run %s", folder)
         if self.resume and (folder / "metrics.json").exists():
             write([folder], folder / "report.html")
             return f"{folder} is complete already: open {folder / 'report.html'}"
@@ -49,6 +54,8 @@ class Train:
         return _summary(self.config, result, page)
 
     def _folder(self) -> Path:
+        if self.name is not None and Path(self.name).name != self.name:
+            raise TightlipError(f"--name {self.name!r} is no folder name: give the place as --runs")
         if self.resume and self.name is None:
             raise TightlipError("--resume needs the --name of the run to continue")
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -89,13 +96,14 @@ def _remove_if_empty(folder: Path) -> None:
 def _summary(config: Config, result: Result, page: Path) -> str:
     test, bound = result.metrics["test"], result.certificate.bound
     eps = f"{config.radius:g}"
+    attacked = min(config.attack_images, result.metrics["data"]["split"]["test"])
     return "\n".join(
         [
-            f"test accuracy       {test['accuracy']:7.2%}",
-            f"certified at {eps:<6} {test['certified'][eps]:7.2%}   (no {config.norm}-norm perturbation flips these)",
-            f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {config.attack_images} images)",
-            f"audited constant    {bound.constant:.9g}",
+            f"test accuracy       {percent_down(test['accuracy'])}",
+            f"certified at {eps:<6} {percent_down(test['certified'][eps])}   (proven, {config.norm}-norm)",
+            f"attacked at {eps:<7} {test['attacked'][eps]:.2%}   (first {attacked} inputs)",
+            f"audited constant    {round_up(bound.constant, 9)}",
             f"training            {result.metrics['seconds']['train']:.0f} s on {result.metrics['device']}",
-            f"page                {page}",
+            f"page                {page.resolve()}",
         ]
     )

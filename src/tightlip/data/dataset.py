@@ -52,6 +52,11 @@ class Dataset:
     classes: int
     licence: str
 
+    def __repr__(self) -> str:
+        test = "no test part" if self.test_images is None else f"{len(self.test_images)} test"
+        shape = tuple(self.images.shape[1:])
+        return f"Dataset({self.name}: {len(self.images)} × {shape}, {self.classes} classes, {test})"
+
     def __post_init__(self) -> None:
         _check_pairs(self.name, self.images, self.labels, self.classes)
         _check_three_of_each(self.name, self.labels, self.classes)

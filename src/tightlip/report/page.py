@@ -116,6 +116,7 @@ def _environment() -> Environment:
     )
     words = (
         wording.percent,
+        wording.percent_down,
         wording.round_up,
         wording.round_down,
         wording.round_nearest,

@@ -28,6 +28,14 @@ def percent(share: float) -> str:
     return f"{text.removesuffix('0')}\N{NO-BREAK SPACE}%"
 
 
+def percent_down(share: float) -> str:
+    """A share that was proven, rounded down to two decimals of a percent: '66.87 %' for 0.66875."""
+    if not math.isfinite(share):
+        return DASH
+    text = str((100 * Decimal(str(share))).quantize(Decimal("0.01"), rounding=ROUND_FLOOR))
+    return f"{text.removesuffix('0')}\N{NO-BREAK SPACE}%"
+
+
 def round_up(value: float, digits: int = 8) -> str:
     """An upper bound, rounded up to `digits` significant digits."""
     return _rounded(value, Context(prec=digits, rounding=ROUND_CEILING))

@@ -38,6 +38,9 @@ class Certificate:
     correct: Bool[Tensor, " batch"]
     bound: Bound
 
+    def __repr__(self) -> str:
+        return f"Certificate({len(self.radius)} inputs, {int(self.correct.sum())} correct, {self.bound!r})"
+
     def accuracy(self, eps: float) -> float:
         """Certified accuracy: the share of inputs with radius > ``eps``; at 0 the share of safely correct ones.
 
@@ -76,15 +79,15 @@ def certify(
     """
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor | None):
+        raise TightlipError("certificates are made for torch tensors: convert arrays with torch.as_tensor")
     if not x.is_floating_point() or x.dim() < 2:
         raise TightlipError(
             f"inputs of shape {tuple(x.shape)} and {x.dtype} cannot be certified: give (batch, …) floats"
         )
     bound = lipschitz(network, p)
     exact = copy.deepcopy(network).eval().double()
-    pieces = [_logits(exact, part.double()) for part in x.split(batch_size)]
-    logits = torch.cat([piece[0] for piece in pieces])
-    error = torch.cat([piece[1] for piece in pieces])
+    logits, error = _evaluate(exact, x, batch_size)
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes ≥ 2)")
     prediction = logits.argmax(1)
@@ -95,6 +98,14 @@ def certify(
     correct = (prediction == target) & sound
     radius = torch.where(correct, _radius(margin, bound.sensitivity), 0.0)
     return Certificate(radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu(), bound)
+
+
+def _evaluate(network: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    try:
+        pieces = [_logits(network, part.double()) for part in x.split(batch_size)]
+    except RuntimeError as problem:
+        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {problem}") from problem
+    return torch.cat([piece[0] for piece in pieces]), torch.cat([piece[1] for piece in pieces])
 
 
 def _checked(y: Tensor, logits: Tensor) -> Tensor:
