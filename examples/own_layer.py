@@ -26,7 +26,7 @@ class Fold(nn.Module):
 
 @tightlip.rule(Fold)
 def _fold(module):
-    return tightlip.Gains.constant(1.0)
+    return tightlip.Gains.constant(1.0, tightlip.Roundoff(output=2.0**-52))
 
 
 class Loud(Fold):

@@ -207,3 +207,49 @@ def test_the_newest_rule_counts():
     for constant in (2.0, 1.0):
         rule(Mine)(lambda module, constant=constant: Gains.constant(constant))
         assert lipschitz(Mine(), 2).constant == constant
+
+
+class Tenfold(torch.Tensor):
+    """A tensor that computes something else."""
+
+
+def with_call_impl(layer):
+    layer._call_impl = lambda x: 10 * x
+
+
+def with_compile(layer):
+    layer.compile(backend="eager")
+
+
+def with_a_tensor_subclass(layer):
+    layer._parameters["weight"] = nn.Parameter(layer.weight.detach().as_subclass(Tenfold))
+
+
+def with_a_nan_bias(layer):
+    layer.bias.data.fill_(math.nan)
+
+
+def with_a_meta_weight(layer):
+    layer.weight = nn.Parameter(torch.empty(3, 3, device="meta"))
+
+
+def with_a_vector_for_a_weight(layer):
+    layer.weight = nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        with_call_impl,
+        with_compile,
+        with_a_tensor_subclass,
+        with_a_nan_bias,
+        with_a_meta_weight,
+        with_a_vector_for_a_weight,
+    ],
+)
+def test_a_linear_layer_altered_in_a_rarer_way_is_refused(alter):
+    layer = nn.Linear(3, 3)
+    alter(layer)
+    with pytest.raises(TightlipError):
+        lipschitz(layer, 2)

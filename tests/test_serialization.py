@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -235,3 +236,20 @@ def test_a_read_only_folder_is_one_sentence(tmp_path):
         assert os.listdir(tmp_path) == []
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_named_layers_and_slices_survive(tmp_path):
+    network = freeze(mlp([4, 6, 6, 3]))
+    named = nn.Sequential(OrderedDict(head=network[0], act=network[1], tail=network[2:]))
+    for module, width in ((named, 4), (network[1:], 6)):
+        save(module, tmp_path / "m.safetensors")
+        x = torch.randn(3, width)
+        assert torch.equal(load(tmp_path / "m.safetensors")(x), module(x))
+
+
+def test_what_a_file_cannot_hold_is_refused_before_writing(tmp_path):
+    network = freeze(mlp([4, 6, 3]))
+    network.register_buffer("step", torch.zeros(1))
+    with pytest.raises(TightlipError, match="beside"):
+        save(network, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())

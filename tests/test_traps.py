@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import MaxMin, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp
+from tightlip import Gains, MaxMin, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp, rule
 from tightlip.losses import multiclass_hinge
 from tightlip.robustness import certify, pgd
 
@@ -198,3 +198,50 @@ def test_a_row_one_rounding_above_the_ball_is_projected_in_finite_time():
     finally:
         signal.alarm(0)
     assert torch.allclose(projected, torch.tensor([row]), atol=1e-6) and RowL1Ball().contains(projected)
+
+
+def test_the_error_of_an_early_layer_is_carried_through_the_steep_ones_after_it():
+    network = nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 2)).double()
+    network[0].weight.data.fill_(1.0)
+    network[0].bias.data.zero_()
+    network[1].weight.data = torch.tensor([[1e6], [0.0]], dtype=torch.float64)
+    network[1].bias.data = torch.tensor([-5e5, 0.0], dtype=torch.float64)
+    x = torch.tensor([[1e17, 1.0, -1e17]], dtype=torch.float64)  # exactly, the logits are (5e5, 0)
+    assert certify(network, x).radius == 0
+
+
+def test_the_radius_is_the_lowered_margin_rounded_down():
+    x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0))
+    certificate = certify(nn.Identity(), x, p=2)
+    sensitivity = Fraction(certificate.bound.sensitivity)
+    for radius, margin in zip(certificate.radius.tolist(), certificate.margin.tolist(), strict=True):
+        assert radius == 0 or Fraction(radius) * sensitivity < Fraction(margin)
+
+
+def test_a_rule_without_a_roundoff_is_audited_and_not_certified():
+    class Sum(nn.Module):
+        def forward(self, x):
+            total = x[:, 0] + x[:, 1] + x[:, 2] + x[:, 3]
+            return torch.stack((total / 2, -total / 2), 1)
+
+    rule(Sum)(lambda module: Gains({(2.0, 2.0): 2.0}))
+    assert lipschitz(Sum(), 2, 2).constant == 2
+    with pytest.raises(TightlipError, match="Roundoff"):
+        certify(Sum(), torch.tensor([[1e17, -3.0, -1e17, 1.0]], dtype=torch.float64))
+
+
+def test_certify_leaves_float64_inputs_alone_behind_an_activation_in_place():
+    x = torch.tensor([[-1.0, 2.0]], dtype=torch.float64)
+    certify(nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)), x)
+    assert x.tolist() == [[-1.0, 2.0]]
+
+
+def test_flushed_denormals_are_refused():
+    layer = nn.Linear(1, 2)
+    assert torch.set_flush_denormal(True)
+    try:
+        with pytest.raises(TightlipError, match="set_flush_denormal"):
+            lipschitz(layer, 2)
+    finally:
+        torch.set_flush_denormal(False)
+    assert lipschitz(layer, 2).constant > 0

@@ -6,7 +6,7 @@ inputs, and `save` or `load` what came out. `tightlip.data` holds the data sets,
 
 from . import data
 from .activations import FullSort, GroupSort, MaxMin
-from .audit import Bound, Gains, lipschitz, rule
+from .audit import Bound, Gains, Roundoff, lipschitz, rule
 from .constraints import Constraint, Orthonormal, RowL1Ball, constrain, freeze, hold
 from .errors import TightlipError
 from .layers import Normalize, Scale
@@ -28,6 +28,7 @@ __all__ = [
     "MaxMin",
     "Normalize",
     "Orthonormal",
+    "Roundoff",
     "RowL1Ball",
     "Scale",
     "TightlipError",

@@ -44,7 +44,7 @@ FEW_ULPS = Roundoff(output=16.0 * UNIT_ROUNDOFF)
 """An elementwise function from a good mathematical library."""
 
 UNKNOWN = Roundoff(math.inf, math.inf)
-"""Of a composite, whose inner sizes are not known here; `certify` walks the layers instead."""
+"""Not stated; `certify` refuses such a layer, `lipschitz` does not need to know."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Gains:
     """
 
     table: Mapping[tuple[float, float], Fraction | float]
-    roundoff: Roundoff = FEW_ULPS
+    roundoff: Roundoff = UNKNOWN
 
     def __post_init__(self) -> None:
         if not all(0 <= c < math.inf for c in self.table.values()):
@@ -67,7 +67,7 @@ class Gains:
         object.__setattr__(self, "table", closed)
 
     @classmethod
-    def constant(cls, value: float, roundoff: Roundoff = FEW_ULPS) -> "Gains":
+    def constant(cls, value: float, roundoff: Roundoff = UNKNOWN) -> "Gains":
         """The same constant in every norm, as an elementwise map or a permutation has it."""
         return cls(dict.fromkeys(PAIRS, value), roundoff)
 
@@ -80,7 +80,7 @@ class Gains:
             ]
             if paths:
                 table[p, q] = min(paths)
-        return Gains(table, UNKNOWN)
+        return Gains(table)
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,13 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
             "or register one with @tightlip.rule(YourModule)"
         )
     known = _SEQUENTIAL if cls is nn.Sequential else _RULES[cls][1]
-    if "forward" in vars(module) or type(module).forward is not known:
+    replaced = {"forward", "_call_impl"} & vars(module).keys() or module._compiled_call_impl is not None
+    if replaced or type(module).forward is not known:
         raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        if tensor is not None and type(tensor) not in (torch.Tensor, nn.Parameter):
+            kind = type(tensor).__name__
+            raise TightlipError(f"{where} holds a {kind}, which can compute anything: convert it to a plain tensor")
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     hooks += [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
     if any(hook not in TRUSTED_HOOKS for hook in hooks):
@@ -244,8 +249,11 @@ _SEQUENTIAL = nn.Sequential.forward
 @rule(nn.Linear)
 def _linear(module: nn.Linear) -> Gains:
     weight = module.weight
-    if not weight.is_floating_point():
-        raise TightlipError(f"weights in {weight.dtype} have no rule: convert the layer to a real floating dtype")
+    if not weight.is_floating_point() or weight.dim() != 2 or weight.layout != torch.strided or weight.is_meta:
+        kind = f"{weight.layout}, {weight.dtype}, {weight.dim()} axes, on {weight.device}"
+        raise TightlipError(f"weights of this kind ({kind}) have no rule: convert them to a dense real matrix")
+    if module.bias is not None and not torch.isfinite(module.bias).all():
+        raise TightlipError("a bias contains NaN or infinity, so nothing can be proven: restore a finite checkpoint")
     table = {(p, q): _representable(operator_norm_bound(weight, p, q)) for p, q in PAIRS}
     size = float(torch.linalg.matrix_norm(weight.detach().double())) + SMALLEST_SQUARED
     # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
@@ -260,17 +268,17 @@ def _no_rounding(module: nn.Module) -> Gains:
 
 @rule(nn.Tanh)
 def _one(module: nn.Module) -> Gains:
-    return Gains.constant(1.0)
+    return Gains.constant(1.0, FEW_ULPS)
 
 
 @rule(nn.Sigmoid)
 def _sigmoid(module: nn.Sigmoid) -> Gains:
-    return Gains.constant(0.25)
+    return Gains.constant(0.25, FEW_ULPS)
 
 
 @rule(nn.LeakyReLU)
 def _leaky_relu(module: nn.LeakyReLU) -> Gains:
-    return Gains.constant(max(abs(module.negative_slope), 1.0))
+    return Gains.constant(max(abs(module.negative_slope), 1.0), FEW_ULPS)
 
 
 @rule(nn.Flatten)

@@ -81,12 +81,14 @@ class Normalize(nn.Module):
 
 @rule(Scale)
 def _scale(module: Scale) -> Gains:
+    if module.scale.dim():
+        raise TightlipError("the constant of Scale is one number: restore its buffer to a tensor without axes")
     return Gains.constant(abs(float(module.scale)), Roundoff(output=2.0 * UNIT_ROUNDOFF))
 
 
 @rule(Normalize)
 def _normalize(module: Normalize) -> Gains:
     smallest = float(module.std.double().abs().min())
-    if not smallest > 0:
-        raise TightlipError("Normalize has a std of zero or NaN, so it has no Lipschitz constant: give std > 0")
+    if not (smallest > 0 and torch.isfinite(module.std).all() and torch.isfinite(module.mean).all()):
+        raise TightlipError("Normalize holds a std of zero, NaN or infinity: restore finite numbers, give std > 0")
     return Gains.constant(round_up(1 / Fraction(smallest)), Roundoff(output=4.0 * UNIT_ROUNDOFF))

@@ -6,6 +6,7 @@ weight's name and shape, so a file is either the network that was saved or an er
 
 import json
 import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: save(freeze(network), path)")
-    description = json.dumps({"format": FORMAT, "network": _describe(network)})
+    outline = _describe(network)
+    if list(_build(outline).state_dict()) != list(network.state_dict()):
+        raise TightlipError("the network has parameters or buffers beside its layers' own: remove them before saving")
+    description = json.dumps({"format": FORMAT, "network": outline})
     weights = {name: value.detach().contiguous().clone() for name, value in network.state_dict().items()}
     with replacing(Path(path)) as partial:
         save_file(weights, partial, metadata={"tightlip": description})
@@ -86,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
 def _describe(module: nn.Module) -> list[Any]:
     if type(module) is nn.Sequential:
         refuse_altered(module)
-        return ["Sequential", [_describe(child) for child in module]]
+        return ["Sequential", [[key, _describe(child)] for key, child in module._modules.items()]]  # type: ignore[arg-type]
     if type(module) not in _OPTIONS:
         known = ", ".join(["Sequential", *_TYPES])
         raise TightlipError(f"a {type(module).__name__} cannot be written to a file: use {known}")
@@ -104,5 +108,5 @@ def _plain(name: str, value: Any) -> Any:
 def _build(outline: Any) -> nn.Module:
     name, options = outline
     if name == "Sequential":
-        return nn.Sequential(*[_build(child) for child in options])
+        return nn.Sequential(OrderedDict((key, _build(child)) for key, child in options))
     return _TYPES[name](**options)  # type: ignore[no-any-return]

@@ -98,7 +98,7 @@ def fit(
         "batch_size": batch_size,
         "seed": seed,
         "data": _digest(inputs, targets),
-        "optimizer": type(engine).__name__,
+        "optimizer": f"{type(engine).__name__} {engine.defaults}",
         "network": {name: list(value.shape) for name, value in network.state_dict().items()},
     }
     state = _State(network, engine, scheduler, key, checkpoint)

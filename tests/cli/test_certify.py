@@ -13,6 +13,7 @@ from torch import nn
 
 from tightlip import Scale, lipschitz
 from tightlip.cli import main
+from tightlip.report.wording import floored
 from tightlip.serialization import load, save
 
 FAST = ["--hidden", "32", "--epochs", "1", "--attack-images", "20", "--attack-steps", "5", "--attack-restarts", "1"]
@@ -38,8 +39,8 @@ def test_it_reproduces_the_certificate_of_the_run_exactly(run, capsys, tmp_path)
     for key in ("radius", "margin", "label", "prediction", "input_norm"):
         assert radii[key] == stored[key]
     assert radii["constant"] == stored["bound"]["constant"] and os.listdir(tmp_path) == ["radii.json"]
-    assert f"accuracy {metrics['test']['accuracy']:.2%} on 1000 examples" in out
-    assert f"certified at 0.3: {metrics['test']['certified']['0.3']:.2%}" in out
+    assert f"accuracy {floored(metrics['test']['accuracy'])}% on 1000 test examples" in out
+    assert f"certified at 0.3: {floored(metrics['test']['certified']['0.3'])}%" in out
     assert metrics["test"]["accuracy"] > 0.6 and metrics["test"]["certified"]["0.3"] > 0.3
 
 
@@ -67,7 +68,7 @@ def test_the_norm_decides(norm, expected, capsys, tmp_path, monkeypatch):
     out = certified(
         capsys, "m.safetensors", "--data", "d.npz", "--norm", norm, "--eps", {"1": 0.99, "2": 1.0}.get(norm, 1.0)
     )
-    assert "accuracy 100.00% on 12 examples" in out
+    assert "accuracy 100.00% on all 12 examples of d.npz, which has no test part" in out
     assert f"{expected:.2f}%" in out.splitlines()[-1]
 
 
@@ -78,7 +79,7 @@ def test_the_whole_of_an_own_file_is_certified_and_bytes_become_unit_floats(caps
     x[np.arange(9), 0, 0, np.arange(9) % 3] = 255
     np.savez("d.npz", x=x, y=np.arange(9) % 3)
     out = certified(capsys, "m.safetensors", "--data", "d.npz", "--eps", 0.7, 0.71, "--output", "radii.json")
-    assert "on 9 examples" in out and "certified at 0.7: 100.00%" in out and "certified at 0.71: 0.00%" in out
+    assert "on all 9 examples" in out and "certified at 0.7: 100.00%" in out and "certified at 0.71: 0.00%" in out
     assert json.loads(Path("radii.json").read_text())["radius"] == pytest.approx([0.5**0.5] * 9, rel=1e-12)
 
 
@@ -87,7 +88,7 @@ def test_a_test_part_in_the_file_is_the_one_that_is_certified(capsys, tmp_path, 
     save(nn.Sequential(nn.Flatten()), "m.safetensors")
     x, y = np.eye(3, dtype=np.float32)[np.arange(9) % 3], np.arange(9) % 3
     np.savez("d.npz", x=x, y=y, x_test=x[:3], y_test=(y[:3] + 1) % 3)
-    assert "accuracy 0.00% on 3 examples" in certified(capsys, "m.safetensors", "--data", "d.npz")
+    assert "accuracy 0.00% on 3 test examples" in certified(capsys, "m.safetensors", "--data", "d.npz")
 
 
 def test_as_a_process(run):
@@ -97,7 +98,7 @@ def test_as_a_process(run):
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
     metrics = json.loads((run / "metrics.json").read_text())
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"certified at 0.3: {metrics['test']['certified']['0.3']:.2%}" in done.stdout
+    assert f"certified at 0.3: {floored(metrics['test']['certified']['0.3'])}%" in done.stdout
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

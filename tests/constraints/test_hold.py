@@ -313,3 +313,46 @@ def test_evaluation_in_inference_mode_works_before_and_after_steps():
         optimizer.zero_grad()
         backward(model)
         optimizer.step()
+
+
+def by_fused_adam(network):
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+    network(torch.ones(4, 6)).sum().backward()
+    optimizer.step()
+
+
+def by_data(network):
+    for parameter in network.parameters():
+        parameter.data -= 0.3
+
+
+def by_vector(network):
+    vector = nn.utils.parameters_to_vector(network.parameters()).detach()
+    nn.utils.vector_to_parameters(3 * vector, network.parameters())
+
+
+@pytest.mark.parametrize("move", [by_fused_adam, by_data, by_vector])
+def test_weights_moved_behind_the_back_of_the_version_counter_are_noticed(move):
+    network = mlp([6, 8, 8, 3])
+    network(torch.ones(4, 6))
+    move(network)
+    with pytest.raises(TightlipError, match=r"tightlip\.hold"):
+        network(torch.ones(4, 6))
+
+
+def test_a_step_too_large_to_be_pulled_back_raises():
+    network = nn.Sequential(constrain(nn.Linear(64, 8), RowL1Ball()))
+    optimizer = hold(network, torch.optim.SGD(network.parameters(), lr=1e38))
+    (network(torch.randn(4, 64)).sum() * 0.5).backward()
+    try:
+        optimizer.step()
+    except TightlipError:
+        return
+    assert torch.isfinite(network(torch.randn(4, 64))).all()
+
+
+def test_a_layer_parametrized_twice_is_refused_by_freeze():
+    layer = constrain(nn.Linear(4, 4), RowL1Ball(), "forward")
+    torch.nn.utils.parametrizations.weight_norm(layer)
+    with pytest.raises(TightlipError, match="parametrized again"):
+        freeze(layer)

@@ -12,7 +12,7 @@ from ..data import load, split
 from ..errors import TightlipError
 from ..norms import as_norm, norm_name
 from ..provenance import write_json
-from ..report.wording import percent_down, round_up
+from ..report.wording import floored, round_up
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .options import Machine
@@ -43,6 +43,8 @@ class Certify:
     def __call__(self) -> str:
         """Run; the table to print."""
         device = self.machine.prepare()
+        if not 0 <= self.seed <= 2**31:
+            raise TightlipError(f"--seed {self.seed} is impossible: give a number from 0 to 2³¹")
         if not all(eps >= 0 for eps in self.eps):
             raise TightlipError(
                 f"--eps {' '.join(map(str, self.eps))} holds a number that is no radius: give numbers ≥ 0"
@@ -54,8 +56,8 @@ class Certify:
         if self.output is not None:
             self._write(certificate, y)
         lines = _audit_table(certificate.bound)
-        lines.append(f"accuracy {percent_down(certificate.accuracy(0))} on {part}")
-        lines += [f"certified at {eps:g}: {percent_down(certificate.accuracy(eps))}" for eps in self.eps]
+        lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {part}")
+        lines += [f"certified at {eps:g}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
         return "\n".join(lines)
 
     def _examples(self) -> tuple[torch.Tensor, torch.Tensor, str]:

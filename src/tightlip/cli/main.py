@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -66,7 +67,7 @@ def _parse(arguments: Sequence[str]) -> Callable[[], str]:
     except SystemExit as end:
         if not end.code:
             raise
-    lines = [line.strip("│ ") for line in box.getvalue().splitlines() if line.startswith("│")]
-    message = " ".join(itertools.takewhile(lambda line: not line.startswith("─"), lines))
+    lines = [line.strip(" │|╰╯─-") for line in box.getvalue().splitlines()[1:]]  # below the title; rules become empty
+    message = " ".join(itertools.takewhile(bool, itertools.dropwhile(operator.not_, lines)))
     asked = " ".join(["tightlip", *(word for word in arguments[:1] if word in ("train", "certify", "report"))])
     raise _ParseError(f"{message or 'these options make no sense'}: see {asked} --help")

@@ -25,13 +25,14 @@ class Machine:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("tightlip").setLevel(logging.DEBUG if self.verbose else logging.INFO)
         if self.threads is not None:
-            if self.threads < 1:
-                raise TightlipError(f"--threads {self.threads} cannot compute: give a number ≥ 1")
+            if not 1 <= self.threads <= 4096:
+                raise TightlipError(f"--threads {self.threads} cannot compute: give a number from 1 to 4096")
             torch.set_num_threads(self.threads)
         name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         try:
-            torch.empty(1, device=name)
-        except (RuntimeError, AssertionError) as error:
+            if torch.empty(1, device=name).is_meta:
+                raise RuntimeError("meta tensors hold no numbers")
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise TightlipError(f"--device {name} is not available here: use cpu, or install a torch for it") from error
         return name
 

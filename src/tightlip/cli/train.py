@@ -1,7 +1,6 @@
 """`tightlip train`: from data to a certified network and a page to look at."""
 
 import json
-import logging
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +12,8 @@ from ..errors import TightlipError
 from ..experiments.classification import Config, Result, run
 from ..provenance import write_json
 from ..report import write
-from ..report.wording import percent_down, round_up
+from ..report.wording import floored, round_up
 from .options import Machine, writable
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,6 @@ class Train:
         """Run; the sentence to print."""
         device = self.machine.prepare()
         folder = self._folder()
-        logger.info("run %s", folder)
         if self.resume and (folder / "metrics.json").exists():
             write([folder], folder / "report.html")
             return f"{folder} is complete already: open {folder / 'report.html'}"
@@ -99,9 +95,9 @@ def _summary(config: Config, result: Result, page: Path) -> str:
     attacked = min(config.attack_images, result.metrics["data"]["split"]["test"])
     return "\n".join(
         [
-            f"test accuracy       {percent_down(test['accuracy'])}",
-            f"certified at {eps:<6} {percent_down(test['certified'][eps])}   (proven, {config.norm}-norm)",
-            f"attacked at {eps:<7} {test['attacked'][eps]:.2%}   (first {attacked} inputs)",
+            f"test accuracy       {floored(test['accuracy']):>6}%",
+            f"certified at {eps:<6} {floored(test['certified'][eps]):>6}%   (proven, {config.norm}-norm)",
+            f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {attacked} inputs)",
             f"audited constant    {round_up(bound.constant, 9)}",
             f"training            {result.metrics['seconds']['train']:.0f} s on {result.metrics['device']}",
             f"page                {page.resolve()}",

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
@@ -28,7 +29,7 @@ class Coordinate(abc.ABC):
     def attach(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Make the layer remember its constraint and watch for steps that nobody folded."""
         layer.register_forward_pre_hook(refuse_unfolded)
-        layer._held = Held(constraint, self, layer.weight._version)  # type: ignore[assignment]
+        layer._held = Held(constraint, self, sighting(layer.weight))  # type: ignore[assignment]
 
     @abc.abstractmethod
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
@@ -53,26 +54,48 @@ class Ambient(Coordinate):
         """W ← map(W)."""
         if not torch.isfinite(layer.weight).all():
             raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
-        layer.weight.copy_(constraint.map(layer.weight))
+        member = constraint.map(layer.weight)
+        if not torch.isfinite(member).all():
+            raise TightlipError("a step left a weight too large to be pulled back: lower the learning rate")
+        layer.weight.copy_(member)
 
 
-NEVER_SEEN = -1
-"""The version of a weight that no forward has checked yet."""
+class _UnheldSteps:
+    """How many steps optimizers have made that `hold` knows nothing of (fused ones leave no mark on a tensor)."""
+
+    count = 0
+
+    @classmethod
+    def after(cls, optimizer: Optimizer, *_: Any) -> None:
+        if not vars(optimizer).get("_held_networks"):
+            cls.count += 1
+
+
+register_optimizer_step_post_hook(_UnheldSteps.after)
+
+Sighting = tuple[int, int, int, float]
+"""Which tensor, its version, the steps made elsewhere, and on a CPU its sum (writes through ``.data`` show there)."""
+
+
+def sighting(weight: Tensor) -> Sighting:
+    """What tells a weight that was checked from one that has been moved since."""
+    total = float(weight.detach().sum()) if weight.is_cpu else 0.0
+    return id(weight), weight._version, _UnheldSteps.count, total
 
 
 @dataclass
 class Held:
-    """What a step-held layer remembers; ``version`` is the weight's when it was last seen on its set."""
+    """What a step-held layer remembers; ``seen`` is its weight when it was last known to be on its set."""
 
     constraint: Constraint
     coordinate: Coordinate
-    version: int
+    seen: Sighting | None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Held":
-        return Held(self.constraint, self.coordinate, NEVER_SEEN)  # a copied tensor counts its versions anew
+        return Held(self.constraint, self.coordinate, None)  # a copied tensor counts its versions anew
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Held, (self.constraint, self.coordinate, NEVER_SEEN)
+        return Held, (self.constraint, self.coordinate, None)
 
 
 def held(layer: nn.Module) -> Held | None:
@@ -82,17 +105,17 @@ def held(layer: nn.Module) -> Held | None:
 
 def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
     """The forward pre-hook of step-held layers: raises if the weight was moved off its set."""
-    if torch.compiler.is_compiling():
-        return
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(layer.weight):
+        return  # values cannot be looked at here
     record = held(layer)
-    if record is None or layer.weight.is_inference() or layer.weight._version == record.version:
+    if record is None or layer.weight.is_inference() or sighting(layer.weight) == record.seen:
         return
     if not record.constraint.contains(layer.weight.detach()):
         raise TightlipError(
             f"a weight has left {record.constraint} without being pulled back: call "
             "tightlip.hold(network, optimizer) once before training, or freeze(network) if these weights were loaded"
         )
-    record.version = layer.weight._version
+    record.seen = sighting(layer.weight)
 
 
 TRUSTED_HOOKS.add(refuse_unfolded)
@@ -137,4 +160,4 @@ def _before_step(optimizer: Optimizer, *_: Any) -> None:
 def _after_step(optimizer: Optimizer, *_: Any) -> None:
     for layer, record in _layers(optimizer):
         record.coordinate.fold_(layer, record.constraint)
-        record.version = layer.weight._version
+        record.seen = sighting(layer.weight)

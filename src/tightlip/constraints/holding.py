@@ -78,6 +78,9 @@ def constraint_of(layer: nn.Module) -> Constraint | None:
     if record is not None:
         return record.constraint
     if parametrize.is_parametrized(layer, "weight"):
-        last = layer.parametrizations.weight[-1]  # type: ignore[union-attr, index]
-        return last.constraint if type(last) is _Map else None
+        maps = list(layer.parametrizations.weight)  # type: ignore[union-attr, arg-type]
+        ours = [m for m in maps if type(m) is _Map]
+        if ours and len(maps) > 1:
+            raise TightlipError(f"the weight of a layer is {ours[0].constraint} and parametrized again: keep one")
+        return ours[0].constraint if ours else None
     return None

@@ -118,6 +118,8 @@ def _check(config: Config) -> None:
         "learning_rate": (config.rate, 1e-12),
         "k": (config.constant, 1e-30),
     }
+    if any(not 1 <= width <= 100_000 for width in config.hidden):
+        raise TightlipError(f"hidden={config.hidden} is impossible: widths lie between 1 and 100000")
     for name, (value, least) in limits.items():
         if not least <= value <= 2**31:
             wanted = "positive" if 0 < least < 1 else f"at least {least}"
@@ -163,7 +165,7 @@ def run(
     parts = split(dataset, config.seed)
     network = build(config, parts.train, dataset.classes)
     checkpoint = folder / "checkpoint.pt"
-    logger.info("training on %d examples, %d epochs", len(parts.train), config.epochs)
+    logger.info("%s: training on %d examples, %d epochs", folder, len(parts.train), config.epochs)
     history = _train(config, network, parts.train, parts.validation, device, checkpoint, resume, progress)
     clock.lap("train", sum(row["seconds"] for row in history))
     logger.info("freezing, auditing, certifying %d test inputs", len(parts.test))

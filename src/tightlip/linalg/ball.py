@@ -22,7 +22,7 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
     """Each row's nearest point with L1 norm ≤ ``radius``; differentiable almost everywhere, the derivative exact.
 
     Raises:
-        TightlipError: unless ``radius`` is positive.
+        TightlipError: unless ``radius`` is positive and the weights are finite.
 
     >>> project_l1_ball(torch.tensor([[3.0, 1.0], [0.2, -0.3]]))
     tensor([[ 1.0000,  0.0000],
@@ -30,10 +30,12 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
     """
     if not radius > 0:
         raise TightlipError(f"radius = {radius} makes no ball: give a number > 0")
+    if not torch.isfinite(weight).all():
+        raise TightlipError("a weight is NaN or infinite and has no projection: lower the learning rate")
     magnitude = weight.abs()
     outside = magnitude.sum(-1, keepdim=True) > radius
     depth = magnitude.detach().amax(-1, keepdim=True) - magnitude
-    active = _active_set(depth.detach(), radius)
+    active = _active_set(depth.detach(), radius)  # entries as deep as the radius never survive, nor can they overflow
     height = (radius + torch.where(active, depth, 0.0).sum(-1, keepdim=True)) / active.sum(-1, keepdim=True)
     projected = weight.sign() * (height - depth).clamp(min=0.0)
     return torch.where(outside, projected, weight)
@@ -41,7 +43,7 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
 
 def _active_set(depth: Float[Tensor, "*batch out in"], radius: float) -> Bool[Tensor, "*batch out in"]:
     """Where an entry survives the projection: the same set before and after a step, reached from above."""
-    active = torch.ones_like(depth, dtype=torch.bool)
+    active = depth < radius
     while True:
         height = (radius + torch.where(active, depth, 0.0).sum(-1, keepdim=True)) / active.sum(-1, keepdim=True)
         smaller = active & ((depth < height) | (depth == 0))

@@ -55,8 +55,10 @@ def normalize_exactly(weight: Float[Tensor, "out in"]) -> tuple[Float[Tensor, "o
     Returns the matrix and the exponent e with weight = matrix · 2^e; a zero matrix keeps e = 0.
 
     Raises:
-        TightlipError: if an entry is NaN or infinite.
+        TightlipError: if an entry is NaN or infinite, or denormal numbers are flushed to zero.
     """
+    if not torch.full((64,), 5e-324, dtype=torch.float64).mul(1.0).all():
+        raise TightlipError("this process treats tiny numbers as zero: call torch.set_flush_denormal(False) first")
     matrix = weight.detach().to("cpu", torch.float64)
     if not torch.isfinite(matrix).all():
         raise TightlipError(

@@ -28,12 +28,14 @@ def percent(share: float) -> str:
     return f"{text.removesuffix('0')}\N{NO-BREAK SPACE}%"
 
 
+def floored(share: float) -> str:
+    """A share that was proven, as a percentage rounded down to two decimals: '66.87' for 0.66875."""
+    return str((100 * Decimal(str(share))).quantize(Decimal("0.01"), rounding=ROUND_FLOOR))
+
+
 def percent_down(share: float) -> str:
-    """A share that was proven, rounded down to two decimals of a percent: '66.87 %' for 0.66875."""
-    if not math.isfinite(share):
-        return DASH
-    text = str((100 * Decimal(str(share))).quantize(Decimal("0.01"), rounding=ROUND_FLOOR))
-    return f"{text.removesuffix('0')}\N{NO-BREAK SPACE}%"
+    """`floored`, as `percent` writes it: '66.87 %'."""
+    return f"{floored(share).removesuffix('0')}\N{NO-BREAK SPACE}%" if math.isfinite(share) else DASH
 
 
 def round_up(value: float, digits: int = 8) -> str:

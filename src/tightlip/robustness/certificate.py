@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..audit import Bound, chain, gains, lipschitz
+from ..audit import UNKNOWN, Bound, chain, gains, lipschitz
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..linalg.rounding import SMALLEST_SQUARED, UNDERFLOW, UNIT_ROUNDOFF, round_up
@@ -102,7 +102,7 @@ def certify(
 
 def _evaluate(network: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
     try:
-        pieces = [_logits(network, part.double()) for part in x.split(batch_size)]
+        pieces = [_logits(network, part.to(torch.float64, copy=True)) for part in x.split(batch_size)]
     except RuntimeError as problem:
         raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {problem}") from problem
     return torch.cat([piece[0] for piece in pieces]), torch.cat([piece[1] for piece in pieces])
@@ -141,8 +141,13 @@ def _logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     error = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for name, layer in chain(network):
         known = gains(layer, name)
-        size = _size(x)
+        if known.roundoff == UNKNOWN:
+            kind = type(layer).__name__
+            raise TightlipError(f"the rule of {kind} states no roundoff: return Gains(…, Roundoff(…)) to certify")
+        size, count = _size(x), len(x)
         x = layer(x)
+        if len(x) != count:
+            raise TightlipError(f"{type(layer).__name__} changes the number of examples: keep the batch axis apart")
         spread = round_up(Fraction(known.table[2.0, 2.0])) if (2.0, 2.0) in known.table else math.inf
         rounding = known.roundoff
         local = rounding.input * size + rounding.output * _size(x) + UNDERFLOW
