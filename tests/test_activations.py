@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.func import jacrev, vmap
 
-from tightlip import FullSort, GroupSort, MaxMin, TightlipError, lipschitz
+from tightlip import FullSort, GroupSort, Householder, MaxMin, Maxout, TightlipError, lipschitz
 from tightlip.activations import group_sort
 
 SIZES = [1, 2, 3, 4, 6, 12]
@@ -177,3 +177,43 @@ def test_activations_are_audited_as_exactly_one_and_have_no_state():
         assert lipschitz(nn.Sequential(activation, activation), 2).constant == 1.0
         assert not list(activation.parameters())
         assert not activation.state_dict()
+
+
+def test_maxout_takes_the_largest_of_each_group_of_neighbors():
+    x = torch.tensor([[1.0, 5.0, 2.0, 4.0, 0.0, -1.0]])
+    assert Maxout(2)(x).tolist() == [[5.0, 4.0, 0.0]]
+    assert Maxout(3)(x).tolist() == [[5.0, 4.0]]
+    assert Maxout(2, dim=1)(torch.zeros(2, 6, 3, 3)).shape == (2, 3, 3, 3)
+
+
+def test_householder_at_a_right_angle_is_maxmin_with_the_largest_first():
+    x = torch.randn(20, 8)
+    swapped = MaxMin()(x).unflatten(-1, (4, 2)).flip(-1).flatten(-2)
+    torch.testing.assert_close(Householder(4)(x), swapped)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, math.pi / 2, 3.0, -2.0])
+def test_householder_keeps_norms_and_meets_itself_at_the_crease(angle):
+    layer = Householder(3).double()
+    layer.angle.data.fill_(angle)
+    x = torch.randn(50, 6, dtype=torch.float64)
+    torch.testing.assert_close(layer(x).norm(dim=1), x.norm(dim=1))
+    normal = torch.tensor([math.sin(angle / 2), -math.cos(angle / 2)], dtype=torch.float64)
+    along = torch.stack((-normal[1], normal[0])).repeat(3)
+    step = 1e-9 * normal.repeat(3)
+    torch.testing.assert_close(layer((along + step)[None]), layer((along - step)[None]), atol=1e-8, rtol=0)
+
+
+def test_householder_claims_nothing_in_the_inf_norm_where_it_is_steeper():
+    layer = Householder(1).double()
+    layer.angle.data.fill_(3 * math.pi / 4)
+    jacobian = torch.autograd.functional.jacobian(layer, torch.tensor([[-1.0, 1.0]], dtype=torch.float64)).reshape(2, 2)
+    assert float(jacobian.abs().sum(1).max()) > 1.4
+    assert lipschitz(layer, 2, 2).constant == 1
+    with pytest.raises(TightlipError, match="no rule proves"):
+        lipschitz(layer, math.inf)
+
+
+def test_householder_of_another_width_is_refused():
+    with pytest.raises(TightlipError, match="match them"):
+        Householder(3)(torch.zeros(1, 8))

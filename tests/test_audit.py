@@ -8,7 +8,22 @@ import torch
 from slopes import PAIRS, largest_slope
 from torch import nn
 
-from tightlip import Bound, FullSort, Gains, GroupSort, MaxMin, Normalize, Scale, TightlipError, lipschitz
+from tightlip import (
+    Bound,
+    FullSort,
+    Gains,
+    GroupSort,
+    MaxMin,
+    Normalize,
+    RowDualBall,
+    RowL1Ball,
+    Scale,
+    TightlipError,
+    certify,
+    freeze,
+    lipschitz,
+    mlp,
+)
 
 INF = math.inf
 NORMS = (1.0, 2.0, INF)
@@ -212,3 +227,59 @@ def test_the_constant_of_an_activation_is_attained(layer, constant):
     points = torch.tensor([[0.0], [-1.0]], dtype=torch.float64)
     slope = (layer(points + 1e-5) - layer(points - 1e-5)).abs().max() / 2e-5
     assert float(slope) == pytest.approx(constant, rel=1e-6)
+
+
+TRUE_SLOPES = {
+    nn.GELU(): 1.1290,
+    nn.GELU("tanh"): 1.1290,
+    nn.SiLU(): 1.0999,
+    nn.ELU(): 1.0,
+    nn.ELU(2.5): 2.5,
+    nn.Softsign(): 1.0,
+    nn.LogSigmoid(): 1.0,
+    nn.Hardtanh(-2.0, 0.5): 1.0,
+    nn.ReLU6(): 1.0,
+    nn.Tanh(): 1.0,
+    nn.Sigmoid(): 0.25,
+    nn.LeakyReLU(0.3): 1.0,
+    nn.LeakyReLU(-3.0): 3.0,
+}
+
+
+@pytest.mark.parametrize(("module", "truth"), TRUE_SLOPES.items(), ids=repr)
+def test_elementwise_modules_have_their_true_constants(module, truth):
+    x = torch.linspace(-30, 30, 600_001, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(module(x).sum(), x)
+    steepest = float(slope.abs().max())
+    assert steepest == pytest.approx(truth, abs=1e-4)
+    for p, q in PAIRS:
+        assert steepest <= lipschitz(module, p, q).constant <= 1.002 * steepest
+
+
+def test_dropout_is_random_in_training_and_the_identity_after():
+    with pytest.raises(TightlipError, match="eval"):
+        lipschitz(nn.Dropout(), 2)
+    assert lipschitz(nn.Dropout().eval(), 2, 2).constant == 1
+
+
+def test_softplus_jumps_at_its_threshold_and_has_no_rule():
+    softplus = nn.Softplus()
+    at = torch.tensor([20.0, torch.nextafter(torch.tensor(20.0, dtype=torch.float64), torch.tensor(21.0).double())])
+    below, above = softplus(at.double())
+    assert below > above  # so no constant holds
+    with pytest.raises(TightlipError, match="no Lipschitz rule"):
+        lipschitz(softplus, 2)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, math.inf])
+@pytest.mark.parametrize("way", ["step", "forward"])
+def test_the_class_of_theorem_3_is_one_call_and_audited_from_p_to_infinity(p, way):
+    torch.manual_seed(0)
+    constraints = [RowDualBall(p), RowL1Ball(), RowL1Ball()]
+    network = freeze(mlp([5, 16, 16, 3], constraint=constraints, K=2.0, hold=way)).double()
+    bound = lipschitz(network, p, math.inf)
+    assert largest_slope(network, (5,), p, math.inf) <= bound.constant <= 2
+    x = torch.randn(20, 5, dtype=torch.float64)
+    certificate = certify(network, x, p=p)
+    assert certificate.bound.sensitivity <= lipschitz(network, p, math.inf).sensitivity <= 4
+    assert (certificate.radius <= certificate.margin / certificate.bound.sensitivity).all()

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from tightlip import TightlipError
-from tightlip.losses import margin_cross_entropy, multiclass_hinge
+from tightlip.losses import hinge_kantorovich, kantorovich, margin_cross_entropy, multiclass_hinge
 
 
 def batch(dtype=torch.float64, examples=7, classes=5):
@@ -133,3 +133,22 @@ def test_temperatures_that_are_not_positive_are_refused(temperature):
 def test_losses_keep_the_dtype_of_the_logits(dtype):
     logits, labels = batch(dtype)
     assert multiclass_hinge(logits, labels, 1.0).dtype == margin_cross_entropy(logits, labels, 0.5).dtype == dtype
+
+
+def test_the_kantorovich_objective_of_a_translation_is_its_length():
+    x = torch.rand(50, 2)
+    potential = torch.tensor([0.6, 0.8])
+    assert kantorovich((x + 3 * potential) @ potential, x @ potential).item() == pytest.approx(-3, abs=1e-5)
+
+
+def test_hinge_kantorovich_is_its_two_terms():
+    scores, labels = torch.tensor([0.5, 2.0, -3.0, 0.25]), torch.tensor([1, 1, 0, 0])
+    hinge = (0.5 + 0.0 + 0.0 + 1.25) / 4
+    gap = (0.5 + 2.0) / 2 - (-3.0 + 0.25) / 2
+    assert hinge_kantorovich(scores, labels, margin=1.0, weight=10.0).item() == pytest.approx(10 * hinge - gap)
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 0], [0, 1, 2]])
+def test_hinge_kantorovich_needs_two_classes(labels):
+    with pytest.raises(TightlipError, match="both present"):
+        hinge_kantorovich(torch.zeros(3), torch.tensor(labels))

@@ -5,14 +5,16 @@ are named by their *size*; `contiguous=True` groups neighbors (0 1 | 2 3 | …) 
 features n/k apart (0, n/k, …), a fixed permutation of the other and the fast layout before a dense layer.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from .audit import EXACT, Gains, rule
+from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
+from .linalg.rounding import UNIT_ROUNDOFF
 
 
 class _SortPair(torch.autograd.Function):
@@ -36,6 +38,20 @@ class _SortPair(torch.autograd.Function):
         return torch.where(swapped, high, low), torch.where(swapped, low, high)
 
 
+def grouped(x: Tensor, group_size: int | None, dim: int, contiguous: bool = True) -> Tensor:
+    """``x`` with its feature axis split into (groups, members), or (members, groups) where groups are strided."""
+    if not -x.dim() <= dim < x.dim():
+        raise TightlipError(f"grouping over axis {dim} needs more than the {x.dim()} axes of its input")
+    features = x.shape[dim]
+    size = features if group_size is None else group_size
+    if size < 1 or features % size:
+        raise TightlipError(
+            f"{features} features do not divide into groups of {size}: choose a width that is a multiple of {size}"
+        )
+    shape = (features // size, size) if contiguous else (size, features // size)
+    return x.unflatten(dim, shape)
+
+
 def group_sort(x: Tensor, group_size: int | None, dim: int = -1, contiguous: bool = True) -> Tensor:
     """Sort ascending within groups of ``group_size`` features along ``dim``; None sorts all of them.
 
@@ -51,22 +67,13 @@ def group_sort(x: Tensor, group_size: int | None, dim: int = -1, contiguous: boo
     >>> group_sort(torch.tensor([3.0, 1.0, 2.0, 5.0]), 2)
     tensor([1., 3., 2., 5.])
     """
-    if not -x.dim() <= dim < x.dim():
-        raise TightlipError(f"GroupSort over axis {dim} needs more than the {x.dim()} axes of its input")
-    features = x.shape[dim]
-    size = features if group_size is None else group_size
-    if size < 1 or features % size:
-        raise TightlipError(
-            f"{features} features do not divide into groups of {size}: choose a width that is a multiple of {size}"
-        )
-    shape = (features // size, size) if contiguous else (size, features // size)
-    grouped = x.unflatten(dim, shape)
+    groups = grouped(x, group_size, dim, contiguous)
     axis = dim % x.dim() + (1 if contiguous else 0)
-    if size == 2:
-        low, high, _ = _SortPair.apply(grouped.select(axis, 0), grouped.select(axis, 1))
+    if groups.shape[axis] == 2:
+        low, high, _ = _SortPair.apply(groups.select(axis, 0), groups.select(axis, 1))
         ordered = torch.stack((low, high), axis)
     else:
-        ordered = grouped.sort(dim=axis).values
+        ordered = groups.sort(dim=axis).values
     return ordered.flatten(dim % x.dim(), dim % x.dim() + 1)
 
 
@@ -116,8 +123,97 @@ class FullSort(GroupSort):
         super().__init__(None, dim)
 
 
-@rule(GroupSort, MaxMin, FullSort)
-def _group_sort(module: GroupSort) -> Gains:
-    if module.dim == 0 or module.dim < -1:
-        raise TightlipError(f"GroupSort(dim={module.dim}) could sort the batch, not the features: use dim=1 or dim=-1")
+class Abs(nn.Module):
+    """|x|, elementwise: as expressive as MaxMin under the 2-norm, not under the ∞-norm. Source: paper §4.1.
+
+    >>> Abs()(torch.tensor([-2.0, 1.0]))
+    tensor([2., 1.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same."""
+        return x.abs()
+
+
+class Maxout(nn.Module):
+    """The largest of each group of ``group_size`` neighbors: (…, n, …) → (…, n / group_size, …).
+
+    1-Lipschitz in every norm, but not gradient-norm preserving: the other members get no gradient.
+    Sources: paper §2.2 and Table 1; Goodfellow et al. 2013.
+
+    >>> Maxout(2)(torch.tensor([[2.0, 1.0, 3.0, 4.0]]))
+    tensor([[2., 4.]])
+    """
+
+    def __init__(self, group_size: int = 2, dim: int = -1) -> None:
+        super().__init__()
+        if not isinstance(group_size, int) or group_size < 1:
+            raise TightlipError(f"group_size={group_size!r} is no group: give an integer ≥ 1")
+        self.group_size, self.dim = group_size, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maximum of each group; of equal members the first gets the gradient."""
+        return grouped(x, self.group_size, self.dim).max(self.dim % x.dim() + 1).values
+
+    def extra_repr(self) -> str:
+        """The options, as in the constructor."""
+        return f"{self.group_size}, dim={self.dim}"
+
+
+class Householder(nn.Module):
+    """Each pair z is kept if vᵀz > 0 and else reflected to z − 2(vᵀz)v; v = (sin θ/2, −cos θ/2), θ learned.
+
+    2→2 norm 1 and gradient-norm preserving; in the ∞-norm it can reach √2, so no bound is claimed there. At θ = π/2 it
+    is MaxMin, largest first. Source: Singla, Singla & Feizi 2021.
+
+    Args:
+        pairs: How many pairs the feature axis has, each with its own angle.
+        dim: The feature axis.
+
+    >>> bool(torch.allclose(Householder(1)(torch.tensor([[1.0, 2.0]])), torch.tensor([[2.0, 1.0]])))
+    True
+    """
+
+    def __init__(self, pairs: int, dim: int = -1) -> None:
+        super().__init__()
+        self.angle = nn.Parameter(torch.full((pairs,), math.pi / 2))
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (…, 2·pairs, …) → the same."""
+        pairs = grouped(x, 2, self.dim)
+        axis = self.dim % x.dim()
+        if pairs.shape[axis] != len(self.angle):
+            raise TightlipError(f"Householder has {len(self.angle)} pairs, its input {pairs.shape[axis]}: match them")
+        shape = [-1 if i == axis else 1 for i in range(x.dim())]
+        first, second = (self.angle / 2).sin().reshape(shape), -(self.angle / 2).cos().reshape(shape)
+        a, b = pairs.select(axis + 1, 0), pairs.select(axis + 1, 1)
+        below = 2.0 * (first * a + second * b).clamp(max=0.0)
+        return torch.stack((a - below * first, b - below * second), axis + 1).flatten(axis, axis + 1)
+
+    def extra_repr(self) -> str:
+        """The options, as in the constructor."""
+        return f"{len(self.angle)}, dim={self.dim}"
+
+
+@rule(GroupSort, MaxMin, FullSort, Maxout)
+def _group_sort(module: GroupSort | Maxout) -> Gains:
+    _refuse_batch_axis(module)
     return Gains.constant(1.0, EXACT)
+
+
+@rule(Abs)
+def _abs(module: Abs) -> Gains:
+    return Gains.constant(1.0, EXACT)
+
+
+@rule(Householder)
+def _householder(module: Householder) -> Gains:
+    _refuse_batch_axis(module)
+    return Gains({(2.0, 2.0): 1.0}, Roundoff(input=64.0 * UNIT_ROUNDOFF))
+
+
+def _refuse_batch_axis(module: GroupSort | Maxout | Householder) -> None:
+    if module.dim == 0 or module.dim < -1:
+        name = type(module).__name__
+        raise TightlipError(f"{name}(dim={module.dim}) could mix the batch, not the features: use dim=1 or dim=-1")

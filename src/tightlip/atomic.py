@@ -1,7 +1,6 @@
 """Files that are written whole or not at all."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not path.name or path.is_dir():
         raise TightlipError(f"{path} cannot be written to (Is a directory): give the name of a file")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")  # the next write takes over what a killed process left
     try:
         partial.touch()
         yield partial

@@ -266,14 +266,42 @@ def _no_rounding(module: nn.Module) -> Gains:
     return Gains.constant(1.0, EXACT)
 
 
-@rule(nn.Tanh)
+@rule(nn.Tanh, nn.Softsign, nn.LogSigmoid)
 def _one(module: nn.Module) -> Gains:
     return Gains.constant(1.0, FEW_ULPS)
+
+
+@rule(nn.Hardtanh, nn.ReLU6)
+def _clipped(module: nn.Module) -> Gains:
+    return Gains.constant(1.0, EXACT)
 
 
 @rule(nn.Sigmoid)
 def _sigmoid(module: nn.Sigmoid) -> Gains:
     return Gains.constant(0.25, FEW_ULPS)
+
+
+@rule(nn.ELU)
+def _elu(module: nn.ELU) -> Gains:
+    return Gains.constant(max(abs(module.alpha), 1.0), FEW_ULPS)
+
+
+@rule(nn.GELU)
+def _gelu(module: nn.GELU) -> Gains:
+    ulps = FEW_ULPS.output  # 1 + erf(x) cancels for negative x, so the error is relative to x
+    return Gains.constant(1.13, Roundoff(ulps, ulps))  # the slope peaks at √2: 1.1289 (exact), 1.1290 (tanh)
+
+
+@rule(nn.SiLU)
+def _silu(module: nn.SiLU) -> Gains:
+    return Gains.constant(1.1, FEW_ULPS)  # the slope peaks near 2.4 with 1.09984
+
+
+@rule(nn.Dropout)
+def _dropout(module: nn.Dropout) -> Gains:
+    if module.training and module.p > 0:
+        raise TightlipError("Dropout in training mode is random: call network.eval() before the audit")
+    return Gains.constant(1.0, EXACT)
 
 
 @rule(nn.LeakyReLU)

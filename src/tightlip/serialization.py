@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from .activations import FullSort, GroupSort, MaxMin
+from .activations import Abs, FullSort, GroupSort, MaxMin, Maxout
 from .atomic import replacing
 from .audit import refuse_altered
 from .constraints import constraint_of
@@ -32,6 +32,8 @@ _OPTIONS: dict[type, tuple[str, ...]] = {
     nn.Tanh: (),
     nn.Sigmoid: (),
     nn.LeakyReLU: ("negative_slope",),
+    Abs: (),
+    Maxout: ("group_size", "dim"),
     GroupSort: ("group_size", "dim", "contiguous"),
     MaxMin: ("dim", "contiguous"),
     FullSort: ("dim",),

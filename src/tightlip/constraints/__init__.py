@@ -1,10 +1,24 @@
 """Sets of matrices with a proven operator norm, and the two ways to hold a layer on them."""
 
+from .column_l1 import ColumnL1Ball
 from .constraint import Constraint
 from .coordinate import hold
 from .freezing import freeze
 from .holding import constrain, constraint_of
 from .orthonormal import Orthonormal
+from .row_dual import RowDualBall
 from .row_l1 import RowL1Ball
+from .spectral import SpectralBall
 
-__all__ = ["Constraint", "Orthonormal", "RowL1Ball", "constrain", "constraint_of", "freeze", "hold"]
+__all__ = [
+    "ColumnL1Ball",
+    "Constraint",
+    "Orthonormal",
+    "RowDualBall",
+    "RowL1Ball",
+    "SpectralBall",
+    "constrain",
+    "constraint_of",
+    "freeze",
+    "hold",
+]

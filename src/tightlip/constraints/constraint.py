@@ -5,7 +5,6 @@ part of a gradient stays on it (`tangent`), and in which norms its members have 
 """
 
 import abc
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,7 +17,7 @@ class Constraint(abc.ABC):
     A new constraint is one subclass; every method is a pure function of tensors, so the object holds options only.
     """
 
-    norms: ClassVar[tuple[float, float]]
+    norms: tuple[float, float]
     """(input, output) norms in which every member has operator norm ≤ 1."""
 
     @abc.abstractmethod

@@ -4,8 +4,6 @@ Tall matrices (out > in) have orthonormal columns, wide ones orthonormal rows, s
 factor, the nearest member; the tangent space at W is {Z : WᵀZ + ZᵀW = 0}.
 """
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +18,7 @@ class Orthonormal(Constraint):
     Source: paper §4.2.1, Eq. 2 and Theorem 2.
     """
 
-    norms: ClassVar[tuple[float, float]] = (2.0, 2.0)
+    norms: tuple[float, float] = (2.0, 2.0)
 
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """The polar factor."""

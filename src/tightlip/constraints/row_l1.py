@@ -1,7 +1,6 @@
 """The ∞-norm ball: every row has L1 norm at most 1 (paper §4.2.2), the set of Theorem 3's hidden layers."""
 
 import math
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +15,7 @@ class RowL1Ball(Constraint):
     Source: paper §4.2.2 (Condat's projection) and Theorem 3.
     """
 
-    norms: ClassVar[tuple[float, float]] = (math.inf, math.inf)
+    norms: tuple[float, float] = (math.inf, math.inf)
 
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """The Euclidean projection of each row onto the L1 ball."""

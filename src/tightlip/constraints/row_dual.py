@@ -1,0 +1,44 @@
+"""The p→∞ ball, Theorem 3's first layer: every row has dual norm ‖w‖_{p*} at most 1."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..linalg.ball import project_l1_ball
+from ..norms import as_norm, dual
+from .constraint import Constraint
+
+
+class RowDualBall(Constraint):
+    """Matrices with ‖W‖_{p→∞} ≤ 1, for p in {1, 2, ∞}: entries in [-1, 1], rows of 2-norm ≤ 1, rows of L1 norm ≤ 1.
+
+    With `RowL1Ball` on the layers after it, this is the class of Theorem 3, universal for the p-norm (paper §6).
+
+    Raises:
+        TightlipError: for any other p.
+
+    >>> RowDualBall(2).map(torch.tensor([[3.0, 4.0], [0.1, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [0.1000, 0.0000]])
+    """
+
+    norms: tuple[float, float]
+
+    def __init__(self, p: float = 2) -> None:
+        self.norms = (as_norm(p), math.inf)
+
+    def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+        """The Euclidean projection of each row onto the ball of the dual norm."""
+        order = dual(self.norms[0])
+        if order == math.inf:
+            return weight.clamp(-1.0, 1.0)
+        if order == 1:
+            return project_l1_ball(weight)
+        return weight / torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp(min=1.0)
+
+    def distance(self, weight: Float[Tensor, "out in"]) -> float:
+        """How much the largest dual norm of a row exceeds 1."""
+        largest = torch.linalg.vector_norm(weight, dual(self.norms[0]), dim=-1).max()
+        return max(float(largest) - 1.0, 0.0)  # this order keeps NaN
