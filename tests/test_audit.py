@@ -282,4 +282,4 @@ def test_the_class_of_theorem_3_is_one_call_and_audited_from_p_to_infinity(p, wa
     x = torch.randn(20, 5, dtype=torch.float64)
     certificate = certify(network, x, p=p)
     assert certificate.bound.sensitivity <= lipschitz(network, p, math.inf).sensitivity <= 4
-    assert (certificate.radius <= certificate.margin / certificate.bound.sensitivity).all()
+    assert (certificate.radius >= certificate.margin / certificate.bound.sensitivity * (1 - 1e-12)).all()

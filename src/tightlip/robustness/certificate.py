@@ -2,7 +2,9 @@
 
 If f is K-Lipschitz from the p-norm to the q-norm, a difference of two logits changes by at most 2^(1−1/q)·K·‖δ‖_p, so
 
-    radius = (y_t − max_{i≠t} y_i) / (2^(1−1/q)·K):   2K for q = ∞, √2·K for q = 2, K for q = 1.
+    radius = (y_t − max_{i≠t} y_i) / (2^(1−1/q)·K):   2K for q = ∞, √2·K for q = 2, K for q = 1,
+
+or more, pair by pair, where the network ends in a linear layer (`pairs`).
 
 (The rule printed in the paper, §4.3, M > Kε/2, is a factor 4 too generous: f(x) = (x, −x), x = 0.3, ε = 1 flips.)
 Logits are evaluated in float64, and what that evaluation can be off by is subtracted from the margin first; radii are
@@ -22,6 +24,7 @@ from ..audit import UNKNOWN, Bound, chain, gains, lipschitz
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..linalg.rounding import SMALLEST_SQUARED, UNDERFLOW, UNIT_ROUNDOFF, round_up
+from .pairs import pair_sensitivity
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def certify(
     finite = torch.isfinite(x.flatten(1)).all(1).to(logits.device) & torch.isfinite(logits).all(1)
     sound = finite & torch.isfinite(margin) & (margin > 0)
     correct = (prediction == target) & sound
-    radius = torch.where(correct, _radius(margin, bound.sensitivity), 0.0)
+    pairs = pair_sensitivity(network, p, bound.sensitivity, logits.shape[1]).to(logits.device)
+    radius = torch.where(correct, _radius(logits, target, 1.5 * error, pairs), 0.0)
     return Certificate(radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu(), bound)
 
 
@@ -119,16 +123,21 @@ def _checked(y: Tensor, logits: Tensor) -> Tensor:
 def _margin(logits: Tensor, target: Tensor) -> Tensor:
     """y_t − max_{i≠t} y_i, rounded down."""
     others = logits.scatter(1, target.unsqueeze(1), -math.inf).amax(1)
-    margin = logits.gather(1, target.unsqueeze(1)).squeeze(1) - others
-    return torch.nextafter(margin, torch.full_like(margin, -math.inf))
+    return _down(logits.gather(1, target.unsqueeze(1)).squeeze(1) - others)
 
 
-def _radius(margin: Tensor, sensitivity: float) -> Tensor:
-    """Margin / sensitivity, rounded down; infinite for a constant function."""
-    if sensitivity == 0.0:
-        return torch.full_like(margin, math.inf)
-    quotient = margin / sensitivity
-    return torch.nextafter(quotient, torch.zeros_like(quotient))
+def _radius(logits: Tensor, target: Tensor, error: Tensor, pairs: Tensor) -> Tensor:
+    """min_i (y_t − y_i − error) / S[t, i], rounded down at each step; infinite where no logit can catch up."""
+    lead = logits.gather(1, target.unsqueeze(1)) - logits
+    lead = _down(_down(lead) - error.unsqueeze(1))
+    radius = _down(lead / pairs[target])
+    radius = torch.where(pairs[target] == 0, math.inf, radius)
+    return radius.scatter(1, target.unsqueeze(1), math.inf).amin(1).clamp(min=0.0)
+
+
+def _down(value: Tensor) -> Tensor:
+    """The next float64 below, which covers the rounding of one operation."""
+    return torch.nextafter(value, torch.full_like(value, -math.inf))
 
 
 def _size(x: Tensor) -> Tensor:
