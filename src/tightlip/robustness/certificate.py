@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..audit import UNKNOWN, Bound, chain, gains, lipschitz
+from ..audit import UNKNOWN, Bound, Gains, chain, gains, lipschitz
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..linalg.rounding import SMALLEST_SQUARED, UNDERFLOW, UNIT_ROUNDOFF, round_up
@@ -105,8 +105,13 @@ def certify(
 
 
 def _evaluate(network: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    layers = [(layer, gains(layer, name)) for name, layer in chain(network)]
+    for layer, known in layers:
+        if known.roundoff == UNKNOWN:
+            kind = type(layer).__name__
+            raise TightlipError(f"the rule of {kind} states no roundoff: return Gains(…, Roundoff(…)) to certify")
     try:
-        pieces = [_logits(network, part.to(torch.float64, copy=True)) for part in x.split(batch_size)]
+        pieces = [_logits(layers, part.to(torch.float64, copy=True)) for part in x.split(batch_size)]
     except RuntimeError as problem:
         raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {problem}") from problem
     return torch.cat([piece[0] for piece in pieces]), torch.cat([piece[1] for piece in pieces])
@@ -145,14 +150,10 @@ def _size(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1) + SMALLEST_SQUARED
 
 
-def _logits(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def _logits(layers: list[tuple[nn.Module, Gains]], x: Tensor) -> tuple[Tensor, Tensor]:
     """The float64 logits and, per input, a bound on their distance in the 2-norm from the exact ones."""
     error = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for name, layer in chain(network):
-        known = gains(layer, name)
-        if known.roundoff == UNKNOWN:
-            kind = type(layer).__name__
-            raise TightlipError(f"the rule of {kind} states no roundoff: return Gains(…, Roundoff(…)) to certify")
+    for layer, known in layers:
         size, count = _size(x), len(x)
         x = layer(x)
         if len(x) != count:
