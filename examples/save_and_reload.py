@@ -4,9 +4,14 @@ Two files for two purposes. A *checkpoint* is torch's own state_dict, to go on t
 file with a description of the architecture, to audit, certify and serve; it holds no code and no pickle.
 """
 
+import tempfile
+from pathlib import Path
+
 import torch
 
 import tightlip
+
+folder = Path(tempfile.mkdtemp())  # yours would be a folder that stays
 
 torch.manual_seed(0)
 network = torch.nn.Sequential(tightlip.Normalize(0.5, 0.25), tightlip.mlp([8, 32, 32, 3], K=2.0))
@@ -19,15 +24,15 @@ for _ in range(30):
     optimizer.step()
 
 # A checkpoint: the keys are those of plain torch layers.
-torch.save(network.state_dict(), "checkpoint.pt")
+torch.save(network.state_dict(), folder / "checkpoint.pt")
 again = torch.nn.Sequential(tightlip.Normalize(0.5, 0.25), tightlip.mlp([8, 32, 32, 3], K=2.0))
-again.load_state_dict(torch.load("checkpoint.pt", weights_only=True))
+again.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True))
 print(sorted(network.state_dict())[:4], "…")
 
 # A model: frozen, self-describing.
 frozen = tightlip.freeze(again)
-tightlip.save(frozen, "model.safetensors")
-loaded = tightlip.load("model.safetensors")
+tightlip.save(frozen, folder / "model.safetensors")
+loaded = tightlip.load(folder / "model.safetensors")
 print(loaded)
 
 before, after = tightlip.certify(frozen, x, y), tightlip.certify(loaded, x, y)

@@ -16,14 +16,14 @@ from tightlip.report.wording import round_up
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 NORMS = {"2": "2-norm", "inf": "∞-norm"}
-HEAD = """| norm | activation | runs | clean | ε | certified | attacked | of those certified | constant | training |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+HEAD = """| data | norm | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 def table(folder: Path = ROOT / "results") -> str:
     """One line per network, over its seeds."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("*/metrics.json")):
         row = json.loads(path.read_text())
         certificate = json.loads((path.parent / "certificate.json").read_text())
@@ -31,14 +31,15 @@ def table(folder: Path = ROOT / "results") -> str:
         attacked = certificate["radius"][: certificate["attack"]["images"]]
         row["constant"] = certificate["bound"]["constant"]
         row["certified_of_attacked"] = sum(radius > config["eps"] for radius in attacked) / len(attacked)
-        groups[config["norm"], config["activation"], f"{config['eps']:g}"].append(row)
+        groups[config["data"], config["norm"], config["activation"], f"{config['eps']:g}"].append(row)
     return HEAD + "".join(_line(key, rows) for key, rows in sorted(groups.items()))
 
 
-def _line(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> str:
-    norm, activation, eps = key
+def _line(key: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    data, norm, activation, eps = key
     tests = [row["test"] for row in rows]
     cells = [
+        data,
         NORMS[norm],
         activation,
         str(len(rows)),
@@ -47,7 +48,7 @@ def _line(key: tuple[str, str, str], rows: list[dict[str, Any]]) -> str:
         _percent([test["certified"][eps] for test in tests], math.floor),
         _percent([test["attacked"][eps] for test in tests]),
         _percent([row["certified_of_attacked"] for row in rows], math.floor),
-        f"≤ {round_up(max(row['constant'] for row in rows), 9)}",
+        f"{round_up(max(row['constant'] for row in rows), 9)}",
         f"≤ {math.ceil(max(row['seconds']['train'] for row in rows) / 60)} min, {_where(rows)}",
     ]
     return f"| {' | '.join(cells)} |\n"
