@@ -3,7 +3,7 @@
     python benchmarks/radii_under_attack.py runs/NAME [--images 1000] [--steps 200] [--restarts 3]
 
 Inside the radius not one prediction may flip; just outside nearly all must, or the attack is weak or the radii loose.
-Writes results/radii-under-attack.json, with the provenance of the run that it attacks.
+Writes results/radii-under-attack-DATA.json, with the provenance of the run that it attacks.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
         "flips": flips,
         **birth,
     }
-    write_json(Path("results/radii-under-attack.json"), row)
+    write_json(Path(f"results/radii-under-attack-{metrics['data']['name']}.json"), row)
     print(json.dumps({"attacked": len(x), "flips": flips}, indent=1, ensure_ascii=False))
 
 

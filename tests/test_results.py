@@ -40,3 +40,11 @@ def test_the_table_in_the_readme_is_made_from_the_rows():
     readme = (ROOT / "README.md").read_text()
     shown = readme.split(script["BEGIN"])[1].split(script["END"])[0]
     assert shown == script["table"]()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_a_row_of_a_benchmark_is_born_from_a_clean_commit(path):
+    row = json.loads(path.read_text())
+    assert re.fullmatch("[0-9a-f]{40}", row["commit"])
+    assert row["dirty"] is False
+    assert row["machine"] and row["versions"]["torch"] and row["threads"] >= 1
