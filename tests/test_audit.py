@@ -256,10 +256,13 @@ def test_elementwise_modules_have_their_true_constants(module, truth):
         assert steepest <= lipschitz(module, p, q).constant <= 1.002 * steepest
 
 
-def test_dropout_is_random_in_training_and_the_identity_after():
+@pytest.mark.parametrize("kind", [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d])
+def test_dropout_is_random_in_training_and_the_identity_after(kind):
     with pytest.raises(TightlipError, match="eval"):
-        lipschitz(nn.Dropout(), 2)
-    assert lipschitz(nn.Dropout().eval(), 2, 2).constant == 1
+        lipschitz(kind(), 2)
+    x = torch.randn(2, 3, *[2] * (int(kind.__name__[-2]) if kind is not nn.Dropout else 1))
+    assert lipschitz(kind().eval(), 2, 2).constant == 1 and torch.equal(kind().eval()(x), x)
+    assert lipschitz(kind(p=0.0), 2, 2).constant == 1 and torch.equal(kind(p=0.0)(x), x)
 
 
 def test_softplus_jumps_at_its_threshold_and_has_no_rule():

@@ -15,12 +15,14 @@ from tightlip import (
     MaxMin,
     Normalize,
     Orthonormal,
+    Residual,
     Scale,
     TightlipError,
     constrain,
     lipschitz,
     rule,
 )
+from tightlip.audit import gains, within
 
 
 def refused(module, advice):
@@ -69,6 +71,12 @@ def test_the_sentence_names_the_module_and_its_place():
 
 KNOWN = [lambda: nn.Linear(2, 2), nn.ReLU, MaxMin, FullSort, lambda: Scale(1.0), lambda: Normalize(0.0, 1.0)]
 KNOWN += [lambda: nn.Sequential(nn.ReLU()), lambda: GroupSort(2), nn.Flatten]
+KNOWN += [
+    lambda: Residual(nn.ReLU()),
+    lambda: nn.MaxPool1d(2),
+    lambda: nn.AvgPool2d(2),
+    lambda: nn.AdaptiveAvgPool2d(1),
+]
 
 
 @pytest.mark.parametrize("make", KNOWN)
@@ -198,6 +206,25 @@ def test_registering_a_rule_makes_a_module_known_and_does_not_leak_to_subclasses
     refused(Louder(), "register one")
     Third.forward = Louder.forward
     refused(Third(), "restore it")
+
+
+def test_a_rule_that_asks_for_its_place_can_audit_what_is_inside():
+    class Twin(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x) + self.inner(x)
+
+    @rule(Twin)
+    def _(module, name):
+        return Gains({pair: 2 * c for pair, c in gains(module.inner, within(name, "inner")).table.items()})
+
+    assert lipschitz(nn.Sequential(Twin(Scale(3.0))), 2).constant == 6
+    for network, place in ((nn.Sequential(nn.ReLU(), Twin(Square())), "1.inner"), (Twin(Square()), "inner")):
+        with pytest.raises(TightlipError, match=f"Square at '{place}'"):
+            lipschitz(network, 2)
 
 
 def test_the_newest_rule_counts():

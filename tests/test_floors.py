@@ -12,8 +12,8 @@ PACKAGE = "tightlip"
 ROOMS = [
     ["errors", "atomic", "norms", "linalg"],
     ["audit"],
-    ["constraints", "activations", "layers"],
-    ["networks", "serialization", "constructions", "losses"],
+    ["constraints", "activations", "layers", "pooling"],
+    ["networks", "serialization", "constructions", "losses", "penalties"],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance"],
     ["experiments"],

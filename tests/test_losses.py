@@ -2,12 +2,34 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.func import functional_call
 from torch.nn import functional
 
-from tightlip import TightlipError
-from tightlip.losses import hinge_kantorovich, kantorovich, margin_cross_entropy, multiclass_hinge
+from tightlip import (
+    FullSort,
+    Householder,
+    MaxMin,
+    Normalize,
+    RowL1Ball,
+    Scale,
+    TightlipError,
+    hold,
+    lipschitz,
+    mlp,
+)
+from tightlip.losses import (
+    hinge_kantorovich,
+    kantorovich,
+    lipschitz_margin_cross_entropy,
+    margin_cross_entropy,
+    multiclass_hinge,
+    multiclass_hinge_kantorovich,
+    norm_product,
+)
 
 
 def batch(dtype=torch.float64, examples=7, classes=5):
@@ -152,3 +174,195 @@ def test_hinge_kantorovich_is_its_two_terms():
 def test_hinge_kantorovich_needs_two_classes(labels):
     with pytest.raises(TightlipError, match="both present"):
         hinge_kantorovich(torch.zeros(3), torch.tensor(labels))
+
+
+def test_multiclass_hinge_kantorovich_is_the_binary_loss_of_every_class_against_the_rest():
+    logits, labels = batch(examples=20, classes=4)
+    assert set(labels.tolist()) == {0, 1, 2, 3}
+    binary = [hinge_kantorovich(logits[:, k], (labels == k).long(), margin=0.7, weight=3.0) for k in range(4)]
+    ours = multiclass_hinge_kantorovich(logits, labels, margin=0.7, weight=3.0)
+    assert float(ours) == pytest.approx(float(sum(binary)))
+
+
+def test_a_class_that_is_absent_or_alone_keeps_its_hinge_and_loses_its_kantorovich_term():
+    logits, _ = batch(examples=3, classes=4)
+    alone = torch.ones(3, dtype=torch.long)
+    hinge = (1 - logits[:, 1]).clamp(min=0).mean() + (1 + logits[:, [0, 2, 3]]).clamp(min=0).sum(1).mean()
+    ours = multiclass_hinge_kantorovich(logits, alone, margin=1.0, weight=2.0)
+    assert float(ours) == pytest.approx(2 * float(hinge))
+    logits.requires_grad_()
+    multiclass_hinge_kantorovich(logits, torch.tensor([0, 1, 1])).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_multiclass_hinge_kantorovich_passes_gradcheck_and_names_wrong_labels():
+    logits, labels = batch(examples=6)
+    assert torch.autograd.gradcheck(lambda z: multiclass_hinge_kantorovich(z, labels), logits.requires_grad_())
+    with pytest.raises(TightlipError, match="7.*5 outputs"):
+        multiclass_hinge_kantorovich(logits, labels.fill_(7))
+
+
+# ------------------------------------------------------------------------------------------ Lipschitz-margin training
+
+
+@pytest.mark.parametrize(("q", "factor"), [(1, 1.0), (2, math.sqrt(2)), (math.inf, 2.0)])
+def test_lipschitz_margin_training_adds_what_the_radius_needs_to_every_logit_but_the_true_one(q, factor):
+    logits, labels = batch()
+    raised = logits + factor * 3.0 * 0.2
+    raised[torch.arange(7), labels] = logits[torch.arange(7), labels]
+    ours = lipschitz_margin_cross_entropy(logits, labels, constant=3.0, eps=0.2, q=q)
+    assert float(ours) == pytest.approx(float(functional.cross_entropy(raised, labels)))
+
+
+def test_without_a_radius_lipschitz_margin_training_is_cross_entropy():
+    logits, labels = batch()
+    expected = float(functional.cross_entropy(logits, labels))
+    assert float(lipschitz_margin_cross_entropy(logits, labels, constant=5.0, eps=0.0)) == pytest.approx(expected)
+
+
+def test_gradients_flow_into_the_constant_and_the_logits():
+    logits, labels = batch(examples=3)
+    constant = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    logits.requires_grad_()
+
+    def loss(z, k):
+        return lipschitz_margin_cross_entropy(z, labels, k, eps=0.3)
+
+    assert torch.autograd.gradcheck(loss, (logits, constant))
+    (slope,) = torch.autograd.grad(loss(logits, constant), constant)
+    assert float(slope) > 0  # a smaller constant is a smaller loss
+
+
+@pytest.mark.parametrize(
+    ("constant", "eps"), [(-1.0, 0.1), (math.inf, 0.1), (math.nan, 0.1), (1.0, -0.1), (1.0, math.nan)]
+)
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_constants_and_radii_that_ask_for_no_margin_are_refused(constant, eps, as_tensor):
+    given = torch.tensor(constant, requires_grad=True) if as_tensor else constant
+    with pytest.raises(TightlipError, match="finite numbers ≥ 0"):
+        lipschitz_margin_cross_entropy(*batch(), constant=given, eps=eps)
+
+
+def unconstrained(*activations, widths=(3, 5, 4, 2)):
+    torch.manual_seed(0)
+    layers = []
+    for index, activation in enumerate([*activations, None]):
+        layers += [nn.Linear(widths[index], widths[index + 1])] + ([activation] if activation is not None else [])
+    return nn.Sequential(nn.Flatten(), nn.Sequential(*layers), Scale(4.0)).double()
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_the_norm_product_is_numpys_and_the_audits(p):
+    network = unconstrained(nn.ReLU(), FullSort())
+    norms = [np.linalg.norm(m.weight.detach().numpy(), p) for m in network.modules() if isinstance(m, nn.Linear)]
+    product = norm_product(network, p)
+    assert product.dtype == torch.float64 and product.shape == ()
+    assert float(product.detach()) == pytest.approx(4.0 * math.prod(norms), rel=1e-12)
+    assert float(product.detach()) == pytest.approx(lipschitz(network, p, p).constant, rel=1e-8)
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_the_gradient_of_the_norm_product_equals_finite_differences(p):
+    network = unconstrained(nn.Tanh(), Householder(2)) if p == 2 else unconstrained(nn.Tanh(), nn.ReLU())
+    network = network.double()
+    names, values = zip(*((n, v) for n, v in network.named_parameters() if n.endswith("weight")), strict=True)
+
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self):
+            return norm_product(self.network, p)
+
+    def product(*weights):
+        return functional_call(Product(), {f"network.{n}": w for n, w in zip(names, weights, strict=True)}, ())
+
+    assert torch.autograd.gradcheck(product, values)
+
+
+@pytest.mark.parametrize("way", ["step", "forward"])
+def test_the_norm_product_of_a_constrained_network_is_its_constant(way):
+    torch.manual_seed(0)
+    assert float(norm_product(mlp([4, 8, 8, 3], K=3.0, hold=way)).detach()) == pytest.approx(3.0, rel=1e-5)
+    product = norm_product(mlp([4, 8, 8, 3], RowL1Ball(), K=3.0, hold=way), math.inf)
+    assert float(product.detach()) <= 3.0 * (1 + 1e-6)
+    product.backward()
+
+
+def test_a_layer_used_twice_counts_twice_and_normalization_counts():
+    layer = nn.Linear(2, 2)
+    nn.init.eye_(layer.weight).data.mul_(3.0)
+    assert float(norm_product(nn.Sequential(Normalize(0.0, 0.5), layer, MaxMin(), layer)).detach()) == pytest.approx(18)
+
+
+class Double(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "complaint"),
+    [
+        (Double(2, 2), "no Lipschitz rule is known for Double"),
+        (nn.LayerNorm(2), "no Lipschitz rule is known for LayerNorm"),
+        (nn.Softplus(), "no Lipschitz rule"),
+        (Householder(1), "no rule proves a inf→inf bound for Householder at '1'"),
+    ],
+)
+def test_what_has_no_norm_is_refused(layer, complaint):
+    with pytest.raises(TightlipError, match=complaint):
+        norm_product(nn.Sequential(nn.Linear(2, 2), layer), math.inf)
+
+
+def test_a_layer_whose_norm_depends_on_its_parameters_in_another_way_is_refused(monkeypatch):
+    from tightlip import Gains, audit, rule
+
+    class Learned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return self.factor * x
+
+    monkeypatch.setattr(audit, "_RULES", dict(audit._RULES))
+    rule(Learned)(lambda module: Gains.constant(abs(float(module.factor.detach()))))
+    with pytest.raises(TightlipError, match="Learned at '0' has no gradient here"):
+        norm_product(nn.Sequential(Learned()))
+
+
+def test_lipschitz_margin_training_buys_radius_that_plain_cross_entropy_does_not():
+    """Two blobs at ±(1, 1). Margins grow with plain cross-entropy as well, but there the constant grows with them."""
+    labels = torch.arange(2).repeat(32)
+    noise = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    x = 0.1 * noise + (2.0 * labels.unsqueeze(1) - 1.0)
+
+    def radius(eps):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+        for _ in range(100):
+            optimizer.zero_grad()
+            lipschitz_margin_cross_entropy(network(x), labels, norm_product(network), eps).backward()
+            optimizer.step()
+        lead = network(x).detach().diff(dim=1).squeeze(1) * (2 * labels - 1)
+        return float(lead.mean()) / (math.sqrt(2) * lipschitz(network, 2, 2).constant)
+
+    plain, trained = radius(eps=0.0), radius(eps=0.5)
+    assert 1.15 * plain < trained < 1.02 * math.sqrt(2)  # half the distance is the most that any classifier has
+
+
+def test_constrained_networks_train_with_a_margin_too():
+    torch.manual_seed(0)
+    network = mlp([2, 8, 2])
+    optimizer = hold(network, torch.optim.SGD(network.parameters(), lr=0.1))
+    x, labels = torch.randn(16, 2), torch.arange(2).repeat(8)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = lipschitz_margin_cross_entropy(network(x), labels, constant=1.0, eps=0.1)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]

@@ -10,7 +10,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tightlip import FullSort, GroupSort, MaxMin, Normalize, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp
+from tightlip import (
+    FullSort,
+    GroupSort,
+    MaxMin,
+    Normalize,
+    Residual,
+    RowL1Ball,
+    Scale,
+    TightlipError,
+    freeze,
+    lipschitz,
+    mlp,
+)
 from tightlip.serialization import load, save
 
 NETWORKS = {
@@ -38,6 +50,13 @@ NETWORKS = {
     "normalize by channel": lambda: Normalize([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [1.0, 0.3, 0.7, 2.0, 0.1, 1.1]),
     "normalize, one std": lambda: Normalize([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 0.3),
     "normalize in float64": lambda: Normalize(0.1307, 0.3081).double(),
+    "dropout": lambda: nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.3)),
+    "pools": lambda: nn.Sequential(nn.MaxPool1d(2, stride=1, padding=1, ceil_mode=True), nn.AvgPool1d((2,), stride=1)),
+    "average pool in part": lambda: nn.AvgPool1d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+    "adaptive pools": lambda: nn.Sequential(nn.AdaptiveMaxPool1d(4), nn.AdaptiveAvgPool1d((2,))),
+    "residual": lambda: Residual(nn.Linear(6, 6)),
+    "residual of several": lambda: nn.Sequential(Residual(nn.Linear(6, 4), MaxMin(), nn.Linear(4, 6)), Scale(2.0)),
+    "nested residuals": lambda: Residual(nn.Sequential(Residual(nn.ReLU()), nn.Linear(6, 6)), Residual(nn.Tanh())),
     "nested": lambda: nn.Sequential(nn.Sequential(nn.Linear(6, 4), MaxMin()), nn.Sequential(), Scale(2.0)),
     "frozen mlp": lambda: freeze(mlp([6, 8, 8, 3], K=0.1)),
     "frozen mlp of rows": lambda: freeze(mlp([6, 8, 3], RowL1Ball(), nn.ReLU, K=8.0, bias=False)),
@@ -67,6 +86,30 @@ def test_what_is_loaded_is_what_was_saved(kind, tmp_path, seed):
     assert lipschitz(loaded, float("inf")) == lipschitz(network, float("inf"))
     assert str(loaded) == str(network)
     assert os.listdir(tmp_path) == ["m.safetensors"]
+
+
+IMAGE_POOLS = [
+    nn.MaxPool2d((2, 3), stride=(1, 2), padding=1, dilation=(2, 1)),
+    nn.AvgPool2d(2, padding=1, count_include_pad=False),
+    nn.AvgPool2d(3, divisor_override=-2),
+    nn.AdaptiveAvgPool2d((None, 1)),
+    nn.AdaptiveMaxPool2d([1, 2]),
+    nn.Sequential(nn.MaxPool3d(2), nn.AvgPool3d((1, 2, 1)), nn.AdaptiveAvgPool3d(2)),
+    nn.AdaptiveMaxPool3d(1),
+]
+
+
+@pytest.mark.parametrize("pool", IMAGE_POOLS, ids=repr)
+def test_pools_of_images_keep_their_options(pool, tmp_path, seed):
+    save(nn.Sequential(pool), tmp_path / "m")
+    loaded, x = load(tmp_path / "m"), torch.randn(2, 3, 6, 8, 8) if "3d" in repr(pool) else torch.randn(2, 3, 8, 8)
+    assert torch.equal(loaded(x), pool(x)) and repr(loaded) == repr(nn.Sequential(pool)).replace("[1, 2]", "(1, 2)")
+    assert lipschitz(loaded, 2) == lipschitz(nn.Sequential(pool), 2) or "[1, 2]" in repr(pool)
+
+
+def test_indices_that_a_pool_would_return_are_not_lost_in_silence(tmp_path):
+    save(nn.Sequential(nn.MaxPool1d(2, return_indices=True), nn.Flatten()), tmp_path / "m")
+    assert load(tmp_path / "m")[0].return_indices
 
 
 def test_a_loaded_network_is_in_eval_mode_and_needs_no_gradient(tmp_path):
@@ -185,6 +228,9 @@ def test_weights_that_do_not_fit_the_description_are_one_sentence(alter, tmp_pat
         ["Sequential", None],
         ["Scale", {"scale": -1.0}],
         ["MaxMin", {"unknown": 1}],
+        ["Residual", None],
+        ["Residual", {"f": ["ReLU", {}]}],
+        ["MaxPool1d", {"kernel": 2}],
         ["Linear", {"in_features": -3, "out_features": 4, "bias": True}],
         "Linear",
         None,

@@ -11,6 +11,7 @@ upper bounds, multiplied as exact rationals and rounded up once. What no rule ca
 or an iteration count proves nothing.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ class Bound:
 
 _PAIR_FACTOR = {1.0: Fraction(1), 2.0: Fraction(math.nextafter(math.sqrt(2.0), 2.0)), math.inf: Fraction(2)}
 
-_Rule = Callable[[Any], Gains]
+_Rule = Callable[..., Gains]
 _RULES: dict[type[nn.Module], tuple[_Rule, Callable[..., Any]]] = {}
 TRUSTED_PARAMETRIZATIONS: set[type] = set()
 TRUSTED_HOOKS: set[Callable[..., Any]] = set()
@@ -116,7 +117,8 @@ TRUSTED_HOOKS: set[Callable[..., Any]] = set()
 def rule(*types: type[nn.Module]) -> Callable[[_Rule], _Rule]:
     """Register the function below as the Lipschitz rule of exactly these module types (never of their subclasses).
 
-    The rule takes the module and returns its `Gains`. It states a theorem: whoever writes it vouches for it.
+    The rule takes the module and returns its `Gains`. It states a theorem: whoever writes it vouches for it. If
+    it has a parameter ``name``, it is told the module's place, to audit what is inside as ``within(name, "inner")``.
 
     >>> class Halve(nn.Module):
     ...     def forward(self, x): return x / 2
@@ -171,7 +173,13 @@ def gains(module: nn.Module, name: str = "") -> Gains:
         for inner_name, leaf in chain(module, name):
             total = total.then(gains(leaf, inner_name))
         return total
-    return _RULES[_original_type(module)][0](module)
+    function = _RULES[_original_type(module)][0]
+    return function(module, name=name) if "name" in inspect.signature(function).parameters else function(module)
+
+
+def within(name: str, key: str) -> str:
+    """The place of a module called ``key`` inside the one at ``name``."""
+    return f"{name}.{key}" if name else key
 
 
 def chain(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -181,7 +189,7 @@ def chain(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
         yield name, module
         return
     for key, child in module._modules.items():  # named_children would skip a layer that is used twice
-        yield from chain(child, f"{name}.{key}" if name else key)  # type: ignore[arg-type]
+        yield from chain(child, within(name, key))  # type: ignore[arg-type]
 
 
 def refuse_altered(module: nn.Module, name: str = "") -> None:
@@ -297,10 +305,11 @@ def _silu(module: nn.SiLU) -> Gains:
     return Gains.constant(1.1, FEW_ULPS)  # the slope peaks near 2.4 with 1.09984
 
 
-@rule(nn.Dropout)
-def _dropout(module: nn.Dropout) -> Gains:
+@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) -> Gains:
     if module.training and module.p > 0:
-        raise TightlipError("Dropout in training mode is random: call network.eval() before the audit")
+        kind = type(module).__name__
+        raise TightlipError(f"{kind} in training mode is random: call network.eval() before the audit")
     return Gains.constant(1.0, EXACT)
 
 

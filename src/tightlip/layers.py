@@ -1,4 +1,4 @@
-"""Stateless layers with a known constant: one `Scale(K)` per network, and input normalization."""
+"""Layers with a known constant: one `Scale(K)` per network, input normalization, and the residual block."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -6,7 +6,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from .audit import Gains, Roundoff, rule
+from .audit import Gains, Roundoff, gains, rule, within
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
 
@@ -79,6 +79,43 @@ class Normalize(nn.Module):
         return f"{self.mean.tolist()}, {self.std.tolist()}"
 
 
+class Residual(nn.Module):
+    """x ↦ (x + f(x)) / 2, the residual block that is 1-Lipschitz where f is.
+
+    If f is c-Lipschitz from the p-norm to the q-norm, p ≤ q, the block is (1 + c)/2-Lipschitz: x itself has constant 1.
+
+    Args:
+        layers: f, as one module or as several in order; its outputs must have the shape of its inputs.
+
+    Raises:
+        TightlipError: unless there is a layer, and each is a module; in the forward, where f changes the shape.
+
+    >>> Residual(nn.ReLU())(torch.tensor([[-2.0, 3.0]]))
+    tensor([[-1.,  3.]])
+    """
+
+    f: nn.Module
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        if not layers or not all(isinstance(layer, nn.Module) for layer in layers):
+            raise TightlipError("a Residual is made of layers: give it one module or several, in order")
+        self.f = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape that f keeps → the same."""
+        half = x / 2  # before f, which may work in place
+        return halfway(half, self.f(x))
+
+
+def halfway(half: Tensor, y: Tensor) -> Tensor:
+    """x/2 + y/2, from x/2 and y; raises unless they have one shape."""
+    if half.shape != y.shape:  # broadcasting would repeat x, and the bound would be wrong
+        shapes = f"{tuple(half.shape)} to {tuple(y.shape)}"
+        raise TightlipError(f"the layers in a Residual turn shape {shapes}: give it layers that keep the shape")
+    return half + y / 2
+
+
 @rule(Scale)
 def _scale(module: Scale) -> Gains:
     if module.scale.dim():
@@ -92,3 +129,11 @@ def _normalize(module: Normalize) -> Gains:
     if not (smallest > 0 and torch.isfinite(module.std).all() and torch.isfinite(module.mean).all()):
         raise TightlipError("Normalize holds a std of zero, NaN or infinity: restore finite numbers, give std > 0")
     return Gains.constant(round_up(1 / Fraction(smallest)), Roundoff(output=4.0 * UNIT_ROUNDOFF))
+
+
+@rule(Residual)
+def _residual(module: Residual, name: str = "") -> Gains:
+    # ‖Δx + Δf‖_q ≤ ‖Δx‖_q + c‖Δx‖_p ≤ (1 + c)‖Δx‖_p for p ≤ q. How far evaluation strays depends on all that is inside:
+    # `certify` follows it through, so no Roundoff is stated here.
+    inner = gains(module.f, within(name, "f"))
+    return Gains({pair: (1 + Fraction(constant)) / 2 for pair, constant in inner.table.items()})

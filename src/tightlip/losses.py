@@ -1,11 +1,23 @@
-"""Losses that buy margin: under a fixed Lipschitz constant, margin is robustness."""
+"""Losses that buy margin: under a fixed Lipschitz constant, margin is robustness.
+
+Where the constant is not fixed, Lipschitz-margin training asks for a margin that grows with an estimate of it,
+
+    L = Π_l ‖W_l‖_{p→p},     margin 2^(1−1/q)·L·ε,
+
+and gradients flow into both.
+"""
+
+import math
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from .activations import Householder
+from .audit import chain, gains
 from .errors import TightlipError
+from .norms import as_norm, norm_name, operator_norm
 
 
 def multiclass_hinge(
@@ -39,7 +51,7 @@ def multiclass_hinge(
 def margin_cross_entropy(
     logits: Float[Tensor, "batch classes"],
     labels: Int[Tensor, " batch"],
-    offset: float = 0.0,
+    offset: float | Float[Tensor, ""] = 0.0,
     temperature: float = 1.0,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of (y − offset·onehot(t)) / temperature, times the temperature, averaged over the batch.
@@ -58,6 +70,82 @@ def margin_cross_entropy(
         raise TightlipError(f"temperature {temperature} is not positive: give a number > 0")
     shifted = logits - offset * functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
     return temperature * functional.cross_entropy(shifted / temperature, labels)
+
+
+def lipschitz_margin_cross_entropy(
+    logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"],
+    constant: float | Float[Tensor, ""],
+    eps: float,
+    q: float = 2,
+) -> Float[Tensor, ""]:
+    """Cross-entropy after 2^(1−1/q)·L·ε (√2·L·ε for q = 2) was added to every logit but the true one.
+
+    A loss near zero means that the true class leads by what radius ε needs, *if* L is a Lipschitz constant. For
+    comparison: unconstrained networks are trained with it, L = `norm_product(network)` at every step, so that the
+    gradient lowers L. Adding to all logits but one is `margin_cross_entropy` with that offset.
+    Source: Tsuzuku, Sato & Sugiyama 2018 (Lipschitz-margin training, q = 2).
+
+    Args:
+        logits: Scores y.
+        labels: True classes in [0, classes).
+        constant: L, in the input norm of ``eps`` and the output norm ``q``; a tensor takes part in the gradient.
+        eps: The radius asked for, in input units.
+        q: The norm of the logits in which L holds: 1, 2 or ``math.inf``.
+
+    Raises:
+        TightlipError: if a label is out of range, or L or ε is negative or not finite.
+
+    >>> lipschitz_margin_cross_entropy(torch.tensor([[9.0, 0.0]]), torch.tensor([0]), constant=1.0, eps=0.1) < 1e-3
+    tensor(True)
+    """
+    if not torch.compiler.is_compiling():
+        size = float(constant.detach() if isinstance(constant, Tensor) else constant)
+        if not (0 <= size < math.inf and 0 <= eps < math.inf):
+            raise TightlipError(f"constant = {size} and eps = {eps} ask for no margin: give finite numbers ≥ 0")
+    factor: float = 2.0 ** (1.0 - 1.0 / as_norm(q))
+    return margin_cross_entropy(logits, labels, offset=factor * eps * constant)
+
+
+def norm_product(network: nn.Module, p: float = 2) -> Float[Tensor, ""]:
+    """Π_l ‖W_l‖_{p→p}, differentiable: an estimate to train with. `lipschitz` is what proves a constant.
+
+    The norms are computed in the dtype of the weights and rounded to nearest, so the product may lie below the true
+    one by rounding. Layers without parameters count with their audited constant. Source: Tsuzuku et al. 2018.
+
+    Args:
+        network: A Sequential of ``nn.Linear``, `Scale` and layers without parameters, constrained or not.
+        p: The norm of inputs and outputs: 1, 2 or ``math.inf``.
+
+    Raises:
+        TightlipError: for a layer without a rule, without a p→p bound, or with parameters and not ``nn.Linear``.
+
+    >>> linear = nn.Linear(2, 1, bias=False)
+    >>> _ = nn.init.constant_(linear.weight, 3.0)
+    >>> norm_product(nn.Sequential(linear, nn.ReLU()), math.inf)
+    tensor(6., grad_fn=<MulBackward0>)
+    """
+    p = as_norm(p)
+    product = torch.ones(())
+    for name, layer in chain(network):
+        product = product * _norm_of(layer, name, p)
+    return product
+
+
+def _norm_of(layer: nn.Module, name: str, p: float) -> float | Tensor:
+    """The p→p norm of one layer that `chain` has found unaltered."""
+    if type(layer).forward is nn.Linear.forward:
+        return operator_norm(layer.weight, p)  # type: ignore[arg-type]
+    kind = type(layer).__name__
+    if type(layer) is not Householder and next(layer.parameters(), None) is not None:
+        raise TightlipError(
+            f"the norm of {kind} at {name!r} has no gradient here: use nn.Linear and layers without parameters"
+        )
+    table = gains(layer, name).table
+    if (p, p) not in table:
+        pair = f"{norm_name(p)}→{norm_name(p)}"
+        raise TightlipError(f"no rule proves a {pair} bound for {kind} at {name!r}: choose another p")
+    return float(table[p, p])
 
 
 def kantorovich(first: Float[Tensor, " n *one"], second: Float[Tensor, " m *one"]) -> Float[Tensor, ""]:
@@ -94,6 +182,35 @@ def hinge_kantorovich(
         raise TightlipError("this loss compares two classes: give labels 0 and 1, both present in the batch")
     sign = torch.where(positive, 1.0, -1.0).to(scores.dtype)
     return weight * (margin - sign * scores).clamp(min=0.0).mean() + kantorovich(scores[positive], scores[~positive])
+
+
+def multiclass_hinge_kantorovich(
+    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], margin: float = 1.0, weight: float = 10.0
+) -> Float[Tensor, ""]:
+    """Σ_k `hinge_kantorovich` of logit k, class k against all others: a critic per class, a shared network.
+
+    The Kantorovich term of a class that the batch lacks, or that fills it, is left out; its hinge stays.
+    Source: Serrurier et al. 2021, one against the rest.
+
+    Args:
+        logits: Scores y, one per class.
+        labels: True classes in [0, classes).
+        margin: Asked of +y_t and of every −y_i, i ≠ t, in logit units.
+        weight: Of the hinge.
+
+    Raises:
+        TightlipError: if a label is out of range.
+
+    >>> multiclass_hinge_kantorovich(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([0, 1]))
+    tensor(-4.)
+    """
+    _check(logits, labels)
+    member = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    count = member.sum(0)
+    others = len(labels) - count
+    gap = (member * logits).sum(0) / count.clamp(min=1) - ((1 - member) * logits).sum(0) / others.clamp(min=1)
+    hinge = (margin - (2 * member - 1) * logits).clamp(min=0.0).sum(1).mean()
+    return weight * hinge - torch.where((count > 0) & (others > 0), gap, 0.0).sum()
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import nn
 
 from .activations import MaxMin
-from .constraints import Constraint, Orthonormal, constrain
+from .constraints import Constraint, Hold, Orthonormal, constrain
 from .errors import TightlipError
 from .layers import Scale
 
@@ -18,7 +17,7 @@ def mlp(
     constraint: Constraint | Sequence[Constraint] | None = None,
     activation: Callable[[], nn.Module] = partial(MaxMin, contiguous=False),
     K: float = 1.0,
-    hold: Literal["step", "forward"] = "step",
+    hold: Hold = "step",
     bias: bool = True,
 ) -> nn.Sequential:
     """A fully connected network whose constrained layers are each 1-Lipschitz and whose last layer is `Scale(K)`.

@@ -20,14 +20,25 @@ from .atomic import replacing
 from .audit import refuse_altered
 from .constraints import constraint_of
 from .errors import TightlipError
-from .layers import Normalize, Scale
+from .layers import Normalize, Residual, Scale
 
 FORMAT = 1
+
+_MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
+_AVG = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 
 _OPTIONS: dict[type, tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features", "bias"),
     nn.Flatten: ("start_dim", "end_dim"),
     nn.Identity: (),
+    nn.Dropout: ("p",),
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _MAX),
+    nn.AvgPool1d: _AVG,
+    **dict.fromkeys((nn.AvgPool2d, nn.AvgPool3d), (*_AVG, "divisor_override")),
+    **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), ("output_size",)),
+    **dict.fromkeys(
+        (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), ("output_size", "return_indices")
+    ),
     nn.ReLU: (),
     nn.Tanh: (),
     nn.Sigmoid: (),
@@ -93,8 +104,11 @@ def _describe(module: nn.Module) -> list[Any]:
     if type(module) is nn.Sequential:
         refuse_altered(module)
         return ["Sequential", [[key, _describe(child)] for key, child in module._modules.items()]]  # type: ignore[arg-type]
+    if type(module) is Residual:
+        refuse_altered(module)
+        return ["Residual", _describe(module.f)]
     if type(module) not in _OPTIONS:
-        known = ", ".join(["Sequential", *_TYPES])
+        known = ", ".join(["Sequential", "Residual", *_TYPES])
         raise TightlipError(f"a {type(module).__name__} cannot be written to a file: use {known}")
     refuse_altered(module)
     return [type(module).__name__, {name: _plain(name, getattr(module, name)) for name in _OPTIONS[type(module)]}]
@@ -111,4 +125,7 @@ def _build(outline: Any) -> nn.Module:
     name, options = outline
     if name == "Sequential":
         return nn.Sequential(OrderedDict((key, _build(child)) for key, child in options))
-    return _TYPES[name](**options)  # type: ignore[no-any-return]
+    if name == "Residual":
+        return Residual(_build(options))
+    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return _TYPES[name](**tuples)  # type: ignore[no-any-return]

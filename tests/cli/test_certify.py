@@ -13,7 +13,7 @@ from torch import nn
 
 from tightlip import Scale, lipschitz
 from tightlip.cli import main
-from tightlip.report.wording import floored
+from tightlip.report.wording import floored, round_up
 from tightlip.serialization import load, save
 
 FAST = ["--hidden", "32", "--epochs", "1", "--attack-images", "20", "--attack-steps", "5", "--attack-restarts", "1"]
@@ -55,7 +55,7 @@ def test_the_audit_is_printed_layer_by_layer(run, capsys):
     network = load(run / "model.safetensors")
     assert len(lines) == len(lipschitz(network, 2).layers) + 1 + 1 + 5
     whole = next(line for line in lines if "the whole network" in line)
-    assert f"{lipschitz(network, 2).constant:.9g}" in whole and whole.strip().startswith("2→2")
+    assert round_up(lipschitz(network, 2).constant, 9) in whole and whole.strip().startswith("2→2")
 
 
 @pytest.mark.parametrize(("norm", "expected"), [("1", 100.0), ("2", 50.0), ("inf", 0.0)])

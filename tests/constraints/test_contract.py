@@ -15,6 +15,7 @@ import tightlip
 from tightlip import (
     Constraint,
     Householder,
+    MatrixExponential,
     Maxout,
     Orthonormal,
     RowL1Ball,
@@ -25,15 +26,16 @@ from tightlip import (
     lipschitz,
     mlp,
 )
+from tightlip.linalg.schedules import bjorck, express
 
 EXAMPLES = {
     "GroupSort": [lambda cls: cls(2), lambda cls: cls(3, contiguous=False)],
     "Householder": [lambda cls: cls(6)],
+    "Orthonormal": [lambda cls: cls(), lambda cls: cls(bjorck(3)), lambda cls: cls(express(0.1))],
     "RowDualBall": [lambda cls: cls(1), lambda cls: cls(2), lambda cls: cls(math.inf)],
 }
 """How to make exported classes that need arguments; everything else is made without any."""
 
-HOLDS = ("step", "forward")
 SQUARE = [(n, n) for n in range(1, 13)]
 OTHERS = [(2, 5), (5, 2), (7, 12), (12, 7), (1, 6), (6, 1), (1, 2), (2, 1)]
 OPTIMIZERS = {
@@ -62,7 +64,18 @@ def examples(cls):
 
 CONSTRAINTS, ACTIVATIONS = exported_constraints(), exported_activations()
 each_constraint = pytest.mark.parametrize("constraint", CONSTRAINTS, ids=repr)
-each_hold = pytest.mark.parametrize("way", HOLDS)
+PROMISING = [c for c in CONSTRAINTS if c.promises]
+PROJECTING = [c for c in PROMISING if c.projects]
+
+
+def each_held(constraints):
+    """Every constraint with every way to hold it that makes sense."""
+    pairs = [(constraint, way) for constraint in constraints for way in constraint.holds]
+    return pytest.mark.parametrize(("constraint", "way"), pairs, ids=repr)
+
+
+each_promising = pytest.mark.parametrize("constraint", PROMISING, ids=repr)
+each_projecting = pytest.mark.parametrize("constraint", PROJECTING, ids=repr)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 each_shape = pytest.mark.parametrize("shape", [*SQUARE, *OTHERS, (300, 200)], ids=lambda s: f"{s[0]}x{s[1]}")
 each_activation = pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
@@ -110,27 +123,27 @@ def check_promise(constraint, way, shape, dtype):
     assert type(frozen) is nn.Linear
     assert lipschitz(frozen, *constraint.norms).constant <= 1
     moved = float((frozen.weight - layer.weight.detach()).abs().max())
-    assert moved <= 64 * torch.finfo(dtype).eps * max(shape) ** 0.5 + 1e-10  # the audit's own slack
+    assert moved <= constraint.rounding * torch.finfo(dtype).eps * max(shape) ** 0.5 + 1e-10  # the audit's own slack
     assert torch.equal(frozen.bias, layer.bias)
 
 
-@each_constraint
-@each_hold
+@each_held(PROMISING)
 @each_dtype
 @each_shape
 def test_members_stay_members(constraint, way, shape, dtype):
+    if isinstance(constraint, MatrixExponential) and dtype == torch.float32:
+        pytest.skip("torch's float32 exponential drifts: tests/constraints/test_schedules.py shows it")
     check_membership(constraint, way, shape, dtype)
 
 
-@each_constraint
-@each_hold
+@each_held(PROMISING)
 @each_dtype
 @each_shape
 def test_the_promise_is_kept_after_freeze(constraint, way, shape, dtype):
     check_promise(constraint, way, shape, dtype)
 
 
-@each_constraint
+@each_promising
 @each_dtype
 @each_shape
 def test_the_map_leads_into_the_set_leaves_members_and_knows_outsiders(constraint, dtype, shape):
@@ -139,7 +152,8 @@ def test_the_map_leads_into_the_set_leaves_members_and_knows_outsiders(constrain
     assert member.dtype == dtype
     assert constraint.contains(member)
     assert not constraint.contains(outside)
-    torch.testing.assert_close(constraint.map(member), member, atol=64 * torch.finfo(dtype).eps, rtol=0)
+    if constraint.projects:
+        torch.testing.assert_close(constraint.map(member), member, atol=64 * torch.finfo(dtype).eps, rtol=0)
 
 
 @each_constraint
@@ -161,7 +175,7 @@ def test_the_tangent_part_stays_on_the_set_and_is_never_uphill(constraint, shape
     torch.testing.assert_close(constraint.tangent(weight, along), along, atol=1e-12, rtol=0)
 
 
-@each_constraint
+@pytest.mark.parametrize("constraint", [c for c in CONSTRAINTS if "forward" in c.holds], ids=repr)
 @pytest.mark.parametrize("shape", [(3, 3), (4, 2), (2, 4), (1, 3), (3, 1)])
 def test_gradients_through_a_forward_held_layer_equal_finite_differences(constraint, shape):
     layer = constrained(constraint, "forward", shape, torch.float64)
@@ -175,8 +189,7 @@ def test_gradients_through_a_forward_held_layer_equal_finite_differences(constra
     assert torch.autograd.gradcheck(output, raw.requires_grad_(), atol=1e-6)
 
 
-@each_constraint
-@each_hold
+@each_held(PROMISING)
 @pytest.mark.parametrize("K", [0.1, 1.0, 8.0])
 def test_a_frozen_network_is_within_its_constant_and_equals_the_live_one(constraint, way, K):
     torch.manual_seed(0)
@@ -192,8 +205,7 @@ def test_a_frozen_network_is_within_its_constant_and_equals_the_live_one(constra
         torch.testing.assert_close(live(x).detach(), network(x).detach(), atol=tolerance, rtol=0)
 
 
-@each_constraint
-@each_hold
+@each_held(CONSTRAINTS)
 def test_the_constant_is_not_ignored(constraint, way):
     def audited(K):
         torch.manual_seed(0)
@@ -203,7 +215,7 @@ def test_the_constant_is_not_ignored(constraint, way):
     assert audited(0.1) == pytest.approx(0.1 * audited(1.0), rel=1e-6)
 
 
-@each_hold
+@pytest.mark.parametrize("way", ["step", "forward"])
 @pytest.mark.parametrize("K", [0.1, 1.0, 8.0])
 @pytest.mark.parametrize("widths", [[6, 6, 6], [12, 8, 4, 1], [5, 4, 4, 4, 2]])
 def test_an_orthonormal_network_that_never_widens_attains_its_constant(way, K, widths):
@@ -213,8 +225,7 @@ def test_an_orthonormal_network_that_never_widens_attains_its_constant(way, K, w
     assert 0.99 * K <= found <= lipschitz(network, 2, 2).constant * (1 + 1e-9)
 
 
-@each_constraint
-@each_hold
+@each_held(CONSTRAINTS)
 def test_frozen_networks_are_plain_and_travel(constraint, way, tmp_path):
     frozen, x = freeze(mlp([4, 6, 2], constraint, hold=way)), torch.randn(5, 4)
     assert all(type(m).__module__.startswith(("torch.nn.modules", "tightlip.")) for m in frozen.modules())
@@ -225,7 +236,7 @@ def test_frozen_networks_are_plain_and_travel(constraint, way, tmp_path):
         assert lipschitz(travelled, *constraint.norms) == lipschitz(frozen, *constraint.norms)
 
 
-@each_constraint
+@pytest.mark.parametrize("constraint", [c for c in CONSTRAINTS if "step" in c.holds], ids=repr)
 def test_state_dict_keys_of_step_held_layers_are_torchs_own_and_load_strictly_both_ways(constraint):
     held, plain = constrained(constraint, "step", (3, 4), torch.float32), nn.Linear(4, 3)
     assert list(held.state_dict()) == list(plain.state_dict()) == ["weight", "bias"]

@@ -70,6 +70,87 @@ def test_arrays_that_are_no_data_set_are_refused(tmp_path, arrays, says):
         load_arrays(saved(tmp_path, **arrays))
 
 
+def spread(tmp_path, **arrays):
+    """A folder with a file for each array."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("x_train", "y_train")])
+@pytest.mark.parametrize("tested", [False, True])
+def test_a_folder_of_arrays_is_the_same_data_set_as_one_file(tmp_path, names, tested):
+    arrays = dict(zip(names, (X, Y), strict=True)) | ({"x_test": X[:2], "y_test": Y[:2]} if tested else {})
+    folder, file = spread(tmp_path, **arrays, other=np.zeros(1)), saved(tmp_path, **arrays)
+    dataset = load(folder)
+    assert (dataset.images.tolist(), dataset.labels.tolist()) == (X.tolist(), Y.tolist())
+    assert (dataset.test_images is not None) == tested
+    assert (dataset.name, dataset.source, dataset.classes) == ("mine", "mine", 2)
+    assert dataset.sha256 == load(file).sha256 == load(str(folder / f"{names[0]}.npy")).sha256
+
+
+@pytest.mark.parametrize("given", ["x.npy", ".", "../mine"])
+def test_a_folder_of_arrays_has_a_name_however_it_was_given(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(spread(tmp_path, x=X, y=Y))
+    assert load(given).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"x": X}, r"mine lacks y \(it holds x\): save each as an .npy file of that name"),
+        ({"x": X, "y": Y, "y_test": Y}, "mine lacks x_test"),
+        ({"images": X, "labels": Y}, r"mine lacks x and y \(it holds images, labels\)"),
+        ({"x": X, "y": Y, "x_train": X, "y_train": Y}, "mine holds both"),
+        ({"x": X.astype(object), "y": Y}, r"x.npy cannot be read .Object arrays .* with numpy.save\(path, x\)"),
+        ({"x": X.astype(np.int64), "y": Y}, "mine has int64 images"),
+        ({"x": X, "y": Y.astype(float)}, "mine has float64 labels"),
+        ({"x": X, "y": Y[:5]}, "6 images but 5 labels"),
+        ({"x": np.where(X == 23, np.nan, X), "y": Y}, "NaN or infinite pixels in 1 images, the first at index 5"),
+    ],
+)
+def test_a_folder_of_arrays_that_are_no_data_set_is_refused(tmp_path, arrays, says):
+    with pytest.raises(TightlipError, match=says):
+        load(spread(tmp_path, **arrays))
+
+
+class Trap:
+    """Unpickling it would be seen."""
+
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no array", pickle.dumps(Trap()), b"PK\3\4", b"\x93NUMPY\1\0\xff\xff", "cut"], ids=repr
+)
+def test_a_file_in_the_folder_that_is_no_array_is_named(tmp_path, content):
+    folder = spread(tmp_path, x=X, y=Y)
+    (folder / "y.npy").write_bytes((folder / "y.npy").read_bytes()[:-1] if content == "cut" else content)
+    with pytest.raises(TightlipError, match=r"mine.y.npy cannot be read .*: save plain number arrays with numpy.save"):
+        load(folder)
+
+
+def test_an_npz_that_calls_itself_npy_is_refused(tmp_path):
+    folder = spread(tmp_path, x=X, y=Y)
+    np.savez(tmp_path / "two.npz", x=X, y=Y)
+    (tmp_path / "two.npz").rename(folder / "y.npy")
+    with pytest.raises(TightlipError, match=r"mine.y.npy cannot be read .*numpy.save"):
+        load(folder)
+
+
+def test_an_array_that_is_not_there_or_not_the_images_is_refused(tmp_path):
+    folder = spread(tmp_path, x_train=X, y_train=Y)
+    with pytest.raises(
+        TightlipError, match=r"mine.x.npy does not exist: give the path of an .npz file, or of a folder"
+    ):
+        load(folder / "x.npy")
+    with pytest.raises(TightlipError, match=r"mine.y_train.npy is one array of several: give its folder"):
+        load(folder / "y_train.npy")
+
+
 def single_array(path):
     with path.open("wb") as file:
         np.save(file, X)

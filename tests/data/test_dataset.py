@@ -151,6 +151,7 @@ INFINITE = torch.zeros(6, 2).index_fill(0, torch.tensor([0, 5]), -torch.inf)
         ({"labels": torch.tensor([-1, 0, 0, 0, 1, 1])}, "labels from -1 to 1"),
         ({"labels": torch.tensor([0, 0, 0, 0, 1, 1])}, "2 examples of class 1: .* at least three"),
         ({"classes": 3}, "0 examples of class 2"),
+        ({"class_names": ("cat",)}, "2 classes but 1 names for them"),
         ({"images": torch.zeros(0, 2, dtype=torch.uint8), "labels": torch.zeros(0).long()}, "made is empty"),
         ({"test_images": None}, "without the other: give both or neither"),
         ({"test_labels": None}, "without the other: give both or neither"),

@@ -1,3 +1,4 @@
+import logging
 import math
 from fractions import Fraction
 from math import comb
@@ -6,7 +7,8 @@ import pytest
 import torch
 
 from tightlip import TightlipError
-from tightlip.linalg.polar import bjorck, polar, residual, series, tangent
+from tightlip.linalg.polar import iterate, orthonormalize, polar, residual, tangent
+from tightlip.linalg.schedules import bjorck, series
 
 SHAPES = [(4, 4), (5, 3), (3, 5), (1, 4), (4, 1), (1, 1)]
 POLYNOMIALS = {
@@ -47,30 +49,30 @@ def test_bjorck_coefficients_are_the_exact_fractions(order):
 def test_a_bjorck_step_is_its_polynomial_in_the_singular_values(order):
     sigma = torch.linspace(0, 1.7, 18, dtype=torch.float64)
     polynomial = sum(float(Fraction(c)) * sigma ** (2 * k + 1) for k, c in enumerate(POLYNOMIALS[order].split()))
-    torch.testing.assert_close(bjorck(torch.diag(sigma), 1, order), torch.diag(polynomial), atol=1e-12, rtol=0)
+    torch.testing.assert_close(iterate(torch.diag(sigma), bjorck(1, order)), torch.diag(polynomial), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("order", POLYNOMIALS)
 def test_from_norm_one_every_truncated_iterate_keeps_norm_one(order):
     weight = torch.diag(torch.linspace(0, 1, 201, dtype=torch.float64))
     for _ in range(25):
-        weight = bjorck(weight, 1, order)
+        weight = iterate(weight, bjorck(1, order))
         assert float(weight.diagonal().max()) <= 1 + 4e-16
 
 
 @pytest.mark.parametrize(("order", "reach"), [(1, 2.0), (3, 2**0.5), (5, 2**0.5)])
 def test_odd_orders_never_exceed_one_within_their_reach(order, reach):
     sigma = torch.linspace(0, reach, 401, dtype=torch.float64)
-    assert float(bjorck(torch.diag(sigma), 1, order).abs().max()) <= 1 + 1e-14
+    assert float(iterate(torch.diag(sigma), bjorck(1, order)).abs().max()) <= 1 + 1e-14
 
 
 @pytest.mark.parametrize("order", [2, 4])
 def test_even_orders_overshoot(order):
-    assert float(bjorck(torch.tensor([[1.3]], dtype=torch.float64), 1, order)) > 1.001
+    assert float(iterate(torch.tensor([[1.3]], dtype=torch.float64), bjorck(1, order))) > 1.001
 
 
 def test_order_one_beyond_two_leaves_the_ball():
-    assert abs(float(bjorck(torch.tensor([[2.01]], dtype=torch.float64), 1, 1))) > 1.03
+    assert abs(float(iterate(torch.tensor([[2.01]], dtype=torch.float64), bjorck(1, 1)))) > 1.03
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
@@ -78,25 +80,22 @@ def test_order_one_beyond_two_leaves_the_ball():
 def test_bjorck_converges_to_the_polar_factor(order, shape):
     weight = gaussian(*shape)
     weight = weight / torch.linalg.matrix_norm(weight, 2)
-    torch.testing.assert_close(bjorck(weight, 40, order), svd_factor(weight), atol=1e-9, rtol=0)
-
-
-def test_bjorck_of_order_zero_is_the_identity_or_refused():
-    weight = torch.tensor([[0.5]])
-    try:
-        result = bjorck(weight, 1, 0)
-    except TightlipError:
-        return
-    assert torch.equal(result, weight)
+    torch.testing.assert_close(iterate(weight, bjorck(40, order)), svd_factor(weight), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_square_gaussian_needs_more_than_fifteen_plain_steps_and_polar_takes_them(dtype):
     weight = gaussian(200, 200, dtype=dtype)
-    plain = bjorck(weight / torch.linalg.matrix_norm(weight, 2), 15)
+    plain = iterate(weight / torch.linalg.matrix_norm(weight, 2), bjorck(15))
     assert float(torch.linalg.matrix_norm(residual(plain), 2)) > 0.5
     eps = torch.finfo(dtype).eps
     assert float(torch.linalg.matrix_norm(residual(polar(weight)))) < 40 * eps * 200**0.5
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_a_square_gaussian_of_size_720_becomes_orthonormal(dtype, allowed):
+    factor = polar(gaussian(720, 720, dtype=dtype)).double()
+    assert float(torch.linalg.matrix_norm(residual(factor), 2)) <= allowed
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (12, 12), (40, 30), (30, 40), (1, 50), (50, 1)])
@@ -120,7 +119,7 @@ def test_around_the_edges_of_the_basins_no_singular_value_changes_sign(edge, off
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_between_root_three_and_root_five_bjorck_flips_the_sign_and_polar_does_not(value, dtype):
     weight, factor = with_singular_values([value, 1.0, 0.9], 3)
-    assert float(bjorck(torch.tensor([[value]], dtype=torch.float64), 1)) < 0  # the trap is there
+    assert float(iterate(torch.tensor([[value]], dtype=torch.float64), bjorck(1))) < 0  # the trap is there
     torch.testing.assert_close(polar(weight.to(dtype)).double(), factor, atol=200 * torch.finfo(dtype).eps, rtol=0)
 
 
@@ -184,6 +183,25 @@ def test_first_and_second_derivatives_match_finite_differences(shape, near):
     assert torch.autograd.gradgradcheck(polar, weight, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(12, 12), (16, 9), (9, 16), (40, 40)])
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.4])
+def test_the_closed_derivative_equals_autograd_through_sixty_iterations(shape, spread):
+    n = min(shape)
+    weight, _ = with_singular_values(torch.linspace(1 - spread, 1 + spread, n).tolist(), max(shape))
+    weight = (weight if shape[0] >= shape[1] else weight.mT.contiguous()).requires_grad_()
+    upstream = gaussian(*shape, seed=3)
+    (closed,) = torch.autograd.grad(polar(weight), weight, upstream)
+    (unrolled,) = torch.autograd.grad(iterate(weight, bjorck(60)), weight, upstream)
+    assert float((closed - unrolled).abs().max()) <= 1e-9 * float(unrolled.abs().max())
+
+
+def test_when_the_iteration_does_not_arrive_the_log_says_so_and_the_factor_is_exact(caplog):
+    weight, factor = with_singular_values([1.0, 0.9, 1e-9], 3)
+    with caplog.at_level(logging.WARNING):
+        torch.testing.assert_close(polar(weight), factor, atol=1e-5, rtol=0)
+    assert "30 iterations left" in caplog.text
+
+
 def test_derivatives_are_batched():
     assert torch.autograd.gradcheck(polar, gaussian(2, 4, 3).requires_grad_(), atol=1e-6)
 
@@ -203,7 +221,9 @@ def test_the_tangent_projection_is_idempotent_and_stays_on_the_set_to_first_orde
     assert float(torch.linalg.matrix_norm(residual(weight + 1e-5 * along))) < 1e-8
 
 
-@pytest.mark.parametrize("function", [polar, lambda w: bjorck(w, 5), lambda w: tangent(w, w.flip(0)), residual])
+@pytest.mark.parametrize(
+    "function", [polar, lambda w: orthonormalize(w, bjorck(5)), lambda w: tangent(w, w.flip(0)), residual]
+)
 def test_autocast_does_not_touch_the_arithmetic_of_constraints(function):
     weight = polar(gaussian(32, 16, dtype=torch.float32)) * 0.9
     with torch.autocast("cpu", torch.bfloat16):

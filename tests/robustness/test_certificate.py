@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import MaxMin, Normalize, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp
+from tightlip import Gains, MaxMin, Normalize, Residual, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp, rule
 from tightlip.data import load, split
 from tightlip.losses import margin_cross_entropy
 from tightlip.robustness import Certificate, certify, pgd
@@ -27,8 +27,11 @@ def linear(weight, bias=None, dtype=torch.float64):
 
 
 def exact_outputs(network, row):
-    """Linear, MaxMin by neighbours, ReLU and Scale in rationals: what the stored numbers really compute."""
-    h = [Fraction(value) for value in row.tolist()]
+    """Linear, MaxMin by neighbours, ReLU, Scale and Residual in rationals: what the stored numbers really compute."""
+    return exactly_through(network, [Fraction(value) for value in row.tolist()])
+
+
+def exactly_through(network, h):
     for layer in network:
         if type(layer) is nn.Linear:
             bias = layer.bias.tolist() if layer.bias is not None else [0.0] * len(layer.weight)
@@ -41,6 +44,8 @@ def exact_outputs(network, row):
             h = [value for a, b in zip(h[::2], h[1::2], strict=True) for value in sorted((a, b))]
         elif type(layer) is nn.ReLU:
             h = [max(value, Fraction(0)) for value in h]
+        elif type(layer) is Residual:
+            h = [(a + b) / 2 for a, b in zip(h, exactly_through(layer.f, h), strict=True)]
         else:
             h = [Fraction(float(layer.scale)) * value for value in h]
     return h
@@ -117,10 +122,30 @@ def test_accuracy_counts_radii_strictly_beyond_eps():
         assert certificate.accuracy(eps) < certificate.accuracy(math.nextafter(eps, 0.0))
 
 
+def test_a_curve_is_the_accuracy_at_each_radius_and_counts_like_a_loop(seed):
+    certificate = certify(freeze(mlp([6, 8, 3])), torch.randn(101, 6), torch.randint(3, (101,)))
+    radii = certificate.radius.tolist()
+    eps = [0.3, 0.0, *radii, *(math.nextafter(r, 0.0) for r in radii if r), INF, 0.3]
+    curve = certificate.curve(eps)
+    assert curve.shape == (len(eps),) and curve.dtype == torch.float64
+    assert curve.tolist() == [certificate.accuracy(e) for e in eps] == [sum(r > e for r in radii) / 101 for e in eps]
+    assert torch.equal(certificate.curve(torch.tensor(eps, dtype=torch.float64)), curve)
+    assert certificate.curve([]).shape == (0,)
+    assert certificate.curve([0.3])[0] == curve[0] and curve[1] == certificate.correct.double().mean()
+
+
+def test_an_infinite_radius_stands_at_every_finite_eps():
+    layer = linear([[0.0], [0.0]], [1.0, 0.0])
+    assert certify(layer, torch.ones(3, 1)).curve([0.0, 1e200, INF]).tolist() == [1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("eps", [-1e-9, -INF, math.nan])
 def test_negative_radii_are_refused(eps):
+    certificate = certify(nn.Identity(), torch.ones(1, 2))
     with pytest.raises(TightlipError, match="radius"):
-        certify(nn.Identity(), torch.ones(1, 2)).accuracy(eps)
+        certificate.accuracy(eps)
+    with pytest.raises(TightlipError, match="radius"):
+        certificate.curve([0.1, eps, 0.2])
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
@@ -129,6 +154,31 @@ def test_batches_change_nothing(batch_size, seed):
     whole, parts = certify(network, x), certify(network, x, batch_size=batch_size)
     assert torch.allclose(whole.radius, parts.radius, rtol=0, atol=1e-12)
     assert torch.equal(whole.prediction, parts.prediction)
+
+
+def test_a_residual_at_the_end_is_no_linear_layer(seed):
+    """Its rows are (eᵢ + wᵢ)/2: a pairwise radius from wᵢ alone would be too large."""
+    layer = linear([[-1.0, 0.0], [-1.0, 0.0]])
+    certificate = certify(Residual(layer), torch.tensor([[0.0, 1.0], [3.0, 1.0]], dtype=torch.float64), p=INF)
+    assert (certificate.radius <= torch.tensor([0.5, 1.0], dtype=torch.float64)).all() and certificate.radius.all()
+
+
+def test_no_attack_flips_a_network_with_residuals_within_the_radius(seed):
+    blocks = [Residual(nn.Linear(8, 8), MaxMin(), nn.Linear(8, 8)) for _ in range(2)]
+    network, x = nn.Sequential(*blocks, nn.Linear(8, 3)).requires_grad_(False), torch.randn(200, 8)
+    certificate = certify(network, x)
+    assert (certificate.radius > 1e-3).double().mean() > 0.9
+    assert attacked(network, certificate, x, 2, 0.999, steps=60, restarts=2) == 0.0
+
+
+def test_a_rule_without_roundoff_is_refused_inside_a_residual_too():
+    class Third(nn.Module):
+        def forward(self, x):
+            return x / 3
+
+    rule(Third)(lambda module: Gains.constant(1 / 3))
+    with pytest.raises(TightlipError, match="Third states no roundoff"):
+        certify(nn.Sequential(Residual(nn.ReLU(), Third())), torch.ones(1, 2))
 
 
 @pytest.mark.parametrize("dim", [0, -2])
@@ -217,17 +267,25 @@ def random_net(generator, bias, layers=3, width=6):
     return nn.Sequential(*modules[:-1], Scale(8.0))
 
 
+def with_residuals(generator, bias):
+    """Residuals one after another and within one another, around layers whose large biases cancel again."""
+    first, second, third, last = (random_net(generator, bias) for _ in range(4))
+    return nn.Sequential(*first[:2], Residual(*second, Residual(*third)), Residual(nn.ReLU(), MaxMin()), *last)
+
+
+@pytest.mark.parametrize("make", [random_net, with_residuals])
 @pytest.mark.parametrize("bias", [0.0, 1.0, 5e6])
-def test_margins_never_exceed_the_true_ones_of_the_stored_numbers(bias):
+def test_margins_never_exceed_the_true_ones_of_the_stored_numbers(make, bias):
     """Also with biases of 5e6, that leave a float64 evaluation only nine digits behind the point."""
     generator = torch.Generator().manual_seed(1)
-    for _ in range(20):
-        network, x = random_net(generator, bias), torch.randn(10, 6, generator=generator)
+    for _ in range(20 if make is random_net else 6):
+        network, x = make(generator, bias), torch.randn(10, 6, generator=generator)
         certificate = certify(network, x)
         for row, margin, t in zip(x, certificate.margin.tolist(), certificate.prediction.tolist(), strict=True):
             true = exact_margin(network, row, t)
             assert Fraction(margin) <= true
-            assert margin >= float(true) - 1e-10 * (1.0 + 1e5 * bias)  # the slack itself stays small
+            few = 1e-10 if make is random_net else 1e-6  # of which there are more layers, each scaled by 8
+            assert margin >= float(true) - few * (1.0 + 1e5 * bias)  # the slack itself stays small
 
 
 @pytest.mark.parametrize("by_columns", [False, True])

@@ -1,4 +1,4 @@
-"""The command line: `tightlip train`, `tightlip certify`, `tightlip report`."""
+"""The command line: `tightlip train`, `certify`, `report`, `list`, `run`."""
 
 from .main import main
 

@@ -9,6 +9,7 @@ import tyro
 
 from ..audit import Bound
 from ..data import load, split
+from ..data.sources import SPECS
 from ..errors import TightlipError
 from ..norms import as_norm, norm_name
 from ..provenance import write_json
@@ -25,7 +26,8 @@ class Certify:
     model: tyro.conf.Positional[Path]
     """A model.safetensors written by `tightlip train` or `tightlip.save`."""
     data: str = "mnist5k"
-    """Data set: mnist5k, mnist, fashion-mnist, or a PATH.npz with arrays x and y."""
+    """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a folder of
+    .npy files, or a folder of images."""
     norm: str = "2"
     """Norm of the perturbations: 1, 2 or inf."""
     eps: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)
@@ -62,7 +64,7 @@ class Certify:
 
     def _examples(self) -> tuple[torch.Tensor, torch.Tensor, str]:
         dataset = load(self.data, root=self.data_root, download=self.download)
-        if self.data.endswith(".npz") and dataset.test_images is None:
+        if self.data not in SPECS and dataset.test_images is None:
             images = dataset.images.float() / 255 if dataset.images.dtype == torch.uint8 else dataset.images
             return images, dataset.labels, f"all {len(images)} examples of {dataset.source}, which has no test part"
         test = split(dataset, self.seed).test

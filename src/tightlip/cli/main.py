@@ -13,6 +13,7 @@ import tyro
 
 from ..errors import TightlipError
 from .certify import Certify
+from .experiment import List, Run
 from .report import Report
 from .train import Train
 
@@ -20,7 +21,10 @@ _Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Certify, tyro.conf.subcommand("certify")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Run, tyro.conf.subcommand("run")]
 )
+_NAMES = ("train", "certify", "report", "list", "run")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,5 +73,5 @@ def _parse(arguments: Sequence[str]) -> Callable[[], str]:
             raise
     lines = [line.strip(" │|╰╯─-") for line in box.getvalue().splitlines()[1:]]  # below the title; rules become empty
     message = " ".join(itertools.takewhile(bool, itertools.dropwhile(operator.not_, lines)))
-    asked = " ".join(["tightlip", *(word for word in arguments[:1] if word in ("train", "certify", "report"))])
+    asked = " ".join(["tightlip", *(word for word in arguments[:1] if word in _NAMES)])
     raise _ParseError(f"{message or 'these options make no sense'}: see {asked} --help")

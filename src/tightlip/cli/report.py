@@ -1,16 +1,18 @@
-"""`tightlip report RUN…`: the page of one run, or several side by side."""
+"""`tightlip report RUN…`: the page of one run, or several side by side, or of an experiment's rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from ..report import write
+from ..errors import TightlipError
+from ..report import write, write_experiment
+from ..report.rows import is_experiment
 
 
 @dataclass(frozen=True)
 class Report:
-    """Make one self-contained page from the JSON of one or more run folders."""
+    """Make one self-contained page from the JSON of one or more run folders, or of one experiment's folder."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders, e.g. runs/first runs/second."""
@@ -20,5 +22,10 @@ class Report:
     def __call__(self) -> str:
         """Run; where the page is."""
         page = self.output or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
-        write(self.runs, page)
+        if any(map(is_experiment, self.runs)):
+            if len(self.runs) > 1:
+                raise TightlipError("an experiment has a page of its own: name its folder alone")
+            write_experiment(self.runs[0], page)
+        else:
+            write(self.runs, page)
         return f"page  {page}"

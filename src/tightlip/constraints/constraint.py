@@ -1,14 +1,19 @@
 """A constraint is a set of matrices with a proven operator norm.
 
 It answers four questions: where a matrix maps into the set (`map`), how far a matrix is from it (`distance`), which
-part of a gradient stays on it (`tangent`), and in which norms its members have operator norm ≤ 1 (`norms`).
+part of a gradient stays on it (`tangent`), and in which norms its members have operator norm ≤ 1 (`norms`). Three
+flags tell the rarer kinds apart: those whose map moves members too, that promise nothing, or that are held in one way.
 """
 
 import abc
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+Hold = Literal["step", "forward"]
+"""The paper's two ways to hold a constraint (§4.2.1): pull back after each step, or map within the forward pass."""
 
 
 class Constraint(abc.ABC):
@@ -19,6 +24,18 @@ class Constraint(abc.ABC):
 
     norms: tuple[float, float]
     """(input, output) norms in which every member has operator norm ≤ 1."""
+
+    holds: ClassVar[tuple[Hold, ...]] = ("step", "forward")
+    """The ways to hold it that make sense."""
+
+    projects: bool = True
+    """Whether ``map`` leaves members alone. Where it does not, `freeze` keeps the weight that was trained."""
+
+    promises: ClassVar[bool] = True
+    """Whether members have operator norm ≤ 1 at all; without a promise, the audit alone says what a weight is."""
+
+    rounding: ClassVar[float] = 64.0
+    """How far members may be off: so many units of rounding, times √(rows or columns)."""
 
     @abc.abstractmethod
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
@@ -32,12 +49,20 @@ class Constraint(abc.ABC):
         """The part of ``gradient`` that moves a member ``weight`` along the set; all of it where the set is solid."""
         return gradient
 
+    def finish(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+        """What `freeze` stores of a trained weight, before its audit."""
+        return self.map(weight) if self.projects else weight
+
+    def chart(self, weight: Float[Tensor, "out in"]) -> nn.Module | None:
+        """For ``hold="forward"``: a module V ↦ W with a ``right_inverse``, starting at ``weight``; None means `map`."""
+        return None
+
     def contains(self, weight: Float[Tensor, "out in"]) -> bool:
         """Whether a matrix is a member, up to the rounding of its dtype (of float32 where it was cast to float64)."""
         eps = max(torch.finfo(weight.dtype).eps, torch.finfo(torch.float32).eps)
-        tolerance = 64.0 * eps * max(weight.shape) ** 0.5
+        tolerance = self.rounding * eps * max(weight.shape) ** 0.5
         return self.distance(weight) <= tolerance  # NaN is not
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        options = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if value is not None)
         return f"{type(self).__name__}({options})"

@@ -20,7 +20,8 @@ def freeze(network: nn.Module) -> nn.Module:
     Every weight is mapped in float64, stored in its own dtype and then shrunk by its own audited excess until
     `lipschitz` proves ≤ 1 in the constraint's norms. The original is left as it was. The copy is in eval mode and
     its parameters do not require gradients. Works on copies, reloaded checkpoints and averages of weights; if a
-    weight had left its set (an average has), a warning says how far.
+    weight had left its set (an average has), a warning says how far. Constraints whose map moves members too (a
+    truncated schedule) keep the weight that was trained; those that promise nothing (`Parseval`) are not even shrunk.
 
     >>> from tightlip import Orthonormal, constrain
     >>> frozen = freeze(nn.Sequential(constrain(nn.Linear(4, 4), Orthonormal())))
@@ -46,10 +47,13 @@ def _plain(layer: nn.Linear, constraint: Constraint, name: str) -> nn.Linear:
     )
     if bias is not None:
         plain.bias.copy_(bias)
-    member = constraint.map(live.double())
+    member = constraint.finish(live.double())
     moved = float((member - live).abs().max())
     if moved > 1e-3:
-        logger.warning("layer %r had left %r: freezing moved its weights by up to %.2g", name, constraint, moved)
+        logger.warning("layer %r was off %r: freezing moved its weights by up to %.2g", name, constraint, moved)
+    if not constraint.promises:
+        plain.weight.copy_(member)
+        return plain
     shrink = 1.0
     step = torch.finfo(live.dtype).eps
     while True:

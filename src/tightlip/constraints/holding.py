@@ -4,30 +4,29 @@
 * ``hold="forward"``: the layer keeps a free parameter V and its weight is map(V), through torch's ``parametrize``.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..audit import TRUSTED_PARAMETRIZATIONS
 from ..errors import TightlipError
-from .constraint import Constraint
+from .constraint import Constraint, Hold
 from .coordinate import Ambient, held
 
 
 class _Map(nn.Module):
-    """The parametrization V ↦ map(V) of ``hold="forward"``."""
+    """The parametrization V ↦ W of ``hold="forward"``: the constraint's own chart, or else its map."""
 
-    def __init__(self, constraint: Constraint) -> None:
+    def __init__(self, constraint: Constraint, weight: Tensor) -> None:
         super().__init__()
         self.constraint = constraint
+        self.chart = constraint.chart(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self.constraint.map(weight)
+        return self.constraint.map(weight) if self.chart is None else self.chart(weight)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight
+        return weight if self.chart is None else self.chart.right_inverse(weight)  # type: ignore[operator]
 
     def extra_repr(self) -> str:
         return repr(self.constraint)
@@ -36,7 +35,7 @@ class _Map(nn.Module):
 TRUSTED_PARAMETRIZATIONS.add(_Map)
 
 
-def constrain(layer: nn.Linear, constraint: Constraint, hold: Literal["step", "forward"] = "step") -> nn.Linear:
+def constrain(layer: nn.Linear, constraint: Constraint, hold: Hold = "step") -> nn.Linear:
     """Put the layer's weight on the set and keep it there; changes the layer in place and returns it.
 
     Args:
@@ -63,12 +62,14 @@ def constrain(layer: nn.Linear, constraint: Constraint, hold: Literal["step", "f
         raise TightlipError(f"weights in {layer.weight.dtype} cannot be held exactly: keep them float32, use autocast")
     if hold not in ("step", "forward"):
         raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
+    if hold not in constraint.holds:
+        raise TightlipError(f"{constraint} cannot be held by {hold!r}: pass hold={constraint.holds[0]!r}")
     with torch.no_grad():
         layer.weight.copy_(constraint.map(layer.weight.double()))
     if hold == "step":
         Ambient().attach(layer, constraint)
     else:
-        parametrize.register_parametrization(layer, "weight", _Map(constraint))
+        parametrize.register_parametrization(layer, "weight", _Map(constraint, layer.weight.detach()))
     return layer
 
 

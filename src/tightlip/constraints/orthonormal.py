@@ -1,33 +1,62 @@
 """Orthonormal matrices: all singular values 1 (paper §4.2.1), the set on which gradients keep their norm.
 
 Tall matrices (out > in) have orthonormal columns, wide ones orthonormal rows, square ones both. The map is the polar
-factor, the nearest member; the tangent space at W is {Z : WᵀZ + ZᵀW = 0}.
+factor, the nearest member; the tangent space at W is {Z : WᵀZ + ZᵀW = 0}. With a truncated schedule, the paper's recipe
+for training, members are only known to have ‖W‖₂ ≤ 1.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..linalg.polar import polar, residual, tangent
+from ..linalg.polar import orthonormalize, residual, tangent
+from ..linalg.schedules import Schedule
 from .constraint import Constraint
+from .spectral import spectral_excess
 
 
 class Orthonormal(Constraint):
     """Matrices with ‖W‖₂ = 1 and every singular value 1: 2→2 norm exactly 1, gradients preserved where out ≤ in.
 
-    Source: paper §4.2.1, Eq. 2 and Theorem 2.
+    Args:
+        schedule: None holds W on the set exactly. A `tightlip.linalg.schedules.Schedule`, such as ``bjorck(3)``, runs
+            that many steps only; then W is near the set, ‖W‖₂ ≤ 1 is all that is promised, and `freeze` keeps W.
+        finish: The steps that `freeze` runs on weights trained with a ``schedule``, e.g. ``bjorck(15)``. It changes the
+            network, and a warning says by how much.
+
+    Source: paper §4.2.1, Eq. 2, Theorem 2 and §7 (3 iterations in training, 15 or more at the end).
+
+    >>> from tightlip.linalg.schedules import bjorck
+    >>> Orthonormal(bjorck(3), finish=bjorck(15))
+    Orthonormal(schedule=bjorck(3, order=1), finish=bjorck(15, order=1))
     """
 
     norms: tuple[float, float] = (2.0, 2.0)
 
+    def __init__(self, schedule: Schedule | None = None, finish: Schedule | None = None) -> None:
+        self.schedule, self.finish_schedule = schedule, finish
+        self.projects = schedule is None
+
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-        """The polar factor."""
-        return polar(weight)
+        """The polar factor, or what the schedule makes of a weight scaled by a true bound."""
+        return orthonormalize(weight, self.schedule)
+
+    def finish(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+        """The polar factor; with a schedule, the result of ``finish``, or the weight as it is."""
+        if self.schedule is None or self.finish_schedule is not None:
+            return orthonormalize(weight, self.finish_schedule)
+        return weight
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
-        """‖WᵀW − I‖_F on the small side, a bound on every |σ² − 1|."""
+        """‖WᵀW − I‖_F on the small side, a bound on every |σ² − 1|; with a schedule, how much ‖W‖₂ exceeds 1."""
+        if self.schedule is not None:
+            return spectral_excess(weight)
         return float(torch.linalg.matrix_norm(residual(weight)))
 
     def tangent(self, weight: Float[Tensor, "out in"], gradient: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-        """G − W sym(WᵀG)."""
-        return tangent(weight, gradient)
+        """G − W sym(WᵀG) at an orthonormal W; with a schedule, all of G."""
+        return tangent(weight, gradient) if self.schedule is None else gradient
+
+    def __repr__(self) -> str:
+        options = {"schedule": self.schedule, "finish": self.finish_schedule}
+        return f"Orthonormal({', '.join(f'{key}={value!r}' for key, value in options.items() if value is not None)})"

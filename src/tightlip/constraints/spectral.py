@@ -28,6 +28,11 @@ class SpectralBall(Constraint):
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """How much the largest singular value exceeds 1."""
-        if not torch.isfinite(weight).all():
-            return math.inf
-        return max(float(torch.linalg.matrix_norm(weight, 2)) - 1.0, 0.0)
+        return spectral_excess(weight)
+
+
+def spectral_excess(weight: Float[Tensor, "out in"]) -> float:
+    """max(0, ‖W‖₂ − 1), as exact as a decomposition; ∞ for weights that are not finite."""
+    if not torch.isfinite(weight).all():
+        return math.inf
+    return max(float(torch.linalg.matrix_norm(weight, 2)) - 1.0, 0.0)

@@ -1,10 +1,11 @@
-"""Named arrays in one ``.npz`` file: a user's own data set, and the one that the package ships.
+"""Named arrays in one ``.npz`` file, or in an ``.npy`` file each: a user's own data set, and the one that comes along.
 
-Nothing is ever unpickled. The hash of such a file is taken over the arrays (name, dtype, shape, bytes), not over the
-zip around them, so that it does not depend on the compressor.
+Nothing is ever unpickled. The hash is taken over the arrays (name, dtype, shape, bytes), not over the files around
+them: it depends neither on the compressor nor on which of the two forms was chosen.
 """
 
 import hashlib
+import os
 import struct
 import zipfile
 import zlib
@@ -31,23 +32,24 @@ _UNREADABLE = (
 
 
 def load_arrays(path: str | Path) -> Dataset:
-    """A user's data set out of one ``.npz`` file; its name is the file's stem, its classes the distinct labels.
+    """A user's data set: an ``.npz`` file, a folder of ``.npy`` files, or that folder by the path of its ``x.npy``.
 
-    The arrays are ``x`` and ``y``, or ``x_train`` and ``y_train``; ``x_test`` and ``y_test`` may join either pair.
-    Other arrays are left alone. ``x`` is (n, *shape): uint8 in 0..255, or floats, which become float32, unscaled.
-    ``y`` is (n,): integers 0 to classes − 1.
+    Its name is the file's stem or the folder's name, its classes are the distinct labels. The arrays are ``x`` and
+    ``y``, or ``x_train`` and ``y_train``; ``x_test`` and ``y_test`` may join either pair. Other arrays are left alone.
+    ``x`` is (n, *shape): uint8 in 0..255, or floats, which become float32, unscaled. ``y`` is (n,): integers 0 to
+    classes − 1.
 
     Raises:
         TightlipError: an absent, truncated or pickled file, a missing array, a dtype that cannot be taken, or whatever
             `Dataset` refuses.
     """
-    path = Path(path)
+    path = _container(Path(path))
     with _opened(path) as file:
-        arrays = _read(path, file, _choose_names(path, file.files))
+        arrays = _read(path, file, _choose_names(path, list(file)))
     x, y, *test = arrays.values()
     labels = _to_labels(path, y)
     return Dataset(
-        name=path.stem,
+        name=path.name if path.is_dir() else path.stem,
         source=path.name,
         sha256=content_sha256(arrays),
         images=_to_images(path, x),
@@ -73,37 +75,80 @@ def content_sha256(arrays: Mapping[str, Array]) -> str:
     """The hash of arrays in their order: of each its name, dtype, shape and C-ordered bytes."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode(errors="surrogateescape"))
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
+class _Folder(Mapping[str, Any]):
+    """The ``.npy`` files of a folder by their stems, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(file.stem for file in self.path.glob("*.npy")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> Array:
+        file = self.path / f"{name}.npy"
+        with _explained(file), file.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _container(path: Path) -> Path:
+    """The file or folder that holds all arrays; a folder has a name, even if it was given as "."."""
+    if path.suffix == ".npy":
+        if path.stem not in ("x", "x_train"):
+            raise TightlipError(f"{path} is one array of several: give its folder, with x.npy and y.npy in it.")
+        if not path.is_file():
+            raise _absent(path)
+        path = path.parent
+    return Path(os.path.abspath(path)) if path.is_dir() else path
+
+
+def _absent(path: Path) -> TightlipError:
+    return TightlipError(f"{path} does not exist: give the path of an .npz file, or of a folder with x.npy and y.npy.")
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[NpzFile]:
-    """The open file; whatever opening or reading it raises becomes one sentence."""
+def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The arrays by their names; nothing is read yet."""
+    if path.suffix != ".npz" and path.is_dir():
+        yield _Folder(path)
+        return
+    with _explained(path), path.open("rb") as stream:
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, NpzFile):
+            raise TightlipError(f"{path} holds a single array: save two with numpy.savez(path, x=..., y=...).")
+        with file:
+            yield file
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Whatever opening or reading ``path`` raises becomes one sentence."""
     try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, NpzFile):
-                raise TightlipError(f"{path} holds a single array: save two with numpy.savez(path, x=..., y=...).")
-            with file:
-                yield file
+        yield
     except TightlipError:
         raise
     except FileNotFoundError as error:
-        raise TightlipError(f"{path} does not exist: give the path of an .npz file.") from error
+        raise _absent(path) from error
     except _UNREADABLE as error:
-        raise TightlipError(
-            f"{path} cannot be read ({error}): save plain number arrays with numpy.savez(path, x=..., y=...)."
-        ) from error
+        how = "numpy.save(path, x)" if path.suffix == ".npy" else "numpy.savez(path, x=..., y=...)"
+        raise TightlipError(f"{path} cannot be read ({error}): save plain number arrays with {how}.") from error
 
 
-def _read(path: Path, file: NpzFile, names: Collection[str]) -> dict[str, Array]:
-    missing = [name for name in names if name not in file.files]
+def _read(path: Path, file: Mapping[str, Any], names: Collection[str]) -> dict[str, Array]:
+    present = sorted(file)
+    missing = [name for name in names if name not in present]
     if missing:
+        one_file = f"it with numpy.savez(path, {', '.join(f'{name}=...' for name in names)})"
         raise TightlipError(
-            f"{path} lacks {' and '.join(missing)} (it holds {', '.join(sorted(file.files)) or 'nothing'}): "
-            f"save it with numpy.savez(path, {', '.join(f'{name}=...' for name in names)})."
+            f"{path} lacks {' and '.join(missing)} (it holds {', '.join(present) or 'nothing'}): "
+            f"save {'each as an .npy file of that name' if isinstance(file, _Folder) else one_file}."
         )
     arrays = {name: file[name] for name in names}
     foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]

@@ -27,15 +27,16 @@ class Dataset:
 
     Fields:
         name: what `load` was asked for, or the stem of the user's file.
-        source: where the bytes came from: ``package``, ``root``, ``TIGHTLIP_DATA``, ``cache``, a mirror's address or a
-            file's name.
-        sha256: hash of the data itself, independent of how it was compressed.
+        source: where the bytes came from: ``package``, ``root``, ``TIGHTLIP_DATA``, ``cache``, a mirror's address, or
+            the name of a file or folder.
+        sha256: hash of the data itself, independent of how it was compressed; cifar10's is that of its one archive.
         images: (n, *shape), uint8 in 0..255 or float32 as it is; uint8 stays uint8 until `split`.
         labels: (n,), int64 in [0, classes).
         test_images: (m, *shape) of the same dtype, or None: then `split` carves the test part out of ``images``.
         test_labels: (m,), or None together with ``test_images``.
         classes: number of classes.
         licence: the terms under which the data may be used.
+        class_names: what the classes are called, in their order; empty where they have numbers only.
 
     Raises:
         TightlipError: a wrong dtype or shape, lengths that differ, NaN or infinite pixels, labels outside [0, classes),
@@ -51,6 +52,7 @@ class Dataset:
     test_labels: Tensor | None
     classes: int
     licence: str
+    class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         test = "no test part" if self.test_images is None else f"{len(self.test_images)} test"
@@ -59,6 +61,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _check_pairs(self.name, self.images, self.labels, self.classes)
+        if self.class_names and len(self.class_names) != self.classes:
+            raise TightlipError(
+                f"{self.name} has {self.classes} classes but {len(self.class_names)} names for them: name all or none."
+            )
         _check_three_of_each(self.name, self.labels, self.classes)
         if self.test_images is None and self.test_labels is None:
             return

@@ -1,14 +1,14 @@
 """The IDX format of MNIST: 0, 0, element type, number of dimensions, each dimension as a big-endian uint32, elements.
 
-Read in two steps, because what is checked against a pinned hash is the file without its compression:
-`unpack` (a file, gzipped or not, to raw bytes) and `parse` (raw bytes to a tensor). Only uint8 elements (type 0x08)
-are known, and the length must be exact. Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
+Only uint8 elements (type 0x08) are known, and the length must be exact. What is checked against a pinned hash is each
+file without its compression. Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
 """
 
-import gzip
+import hashlib
 import math
 import struct
-import zlib
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +16,67 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from tightlip.data.dataset import Dataset
+from tightlip.data.published import PublishedFile, check_sha256, locate, unpack
 from tightlip.errors import TightlipError
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _UINT8 = 0x08
+_GZIP_SLACK = 1 << 16  # by so many bytes a gzipped file may exceed what it holds
 
 
-def unpack(path: Path, limit: int) -> bytes:
-    """The file's bytes, without gzip if it was gzipped.
+@dataclass(frozen=True)
+class RawFile:
+    """A published file by what it holds when decompressed: its ``sha256`` and its ``size`` in bytes."""
 
-    Raises:
-        TightlipError: the file cannot be read, its gzip stream is cut short or damaged, or it holds more than ``limit``
-            bytes.
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class IdxSpec:
+    """Four IDX files, each gzipped (``.gz``) or not, in ROOT/NAME, ROOT or ROOT/TORCHVISION/raw.
+
+    Fields:
+        files: training images (n, h, w), training labels (n,), test images, test labels.
+        mirrors: addresses to which a file's name and ``.gz`` are appended, in the order in which to try them.
+        torchvision: what torchvision calls the folder.
     """
-    try:
-        with path.open("rb") as probe:
-            gzipped = probe.read(2) == _GZIP_MAGIC
-        with gzip.open(path) if gzipped else path.open("rb") as file:
-            content = file.read(limit + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise TightlipError(f"{path} is truncated or damaged ({error}): delete it and fetch it again.") from error
-    except OSError as error:
-        raise TightlipError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from error
-    if len(content) > limit:
-        raise TightlipError(f"{path} holds more than the {limit:,} bytes expected of it: delete it and fetch it again.")
-    return content
+
+    name: str
+    torchvision: str
+    files: tuple[RawFile, RawFile, RawFile, RawFile]
+    mirrors: tuple[str, ...]
+    classes: int
+    licence: str
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the four files' hashes, in hexadecimal, a line each."""
+        return hashlib.sha256("".join(f"{file.sha256}\n" for file in self.files).encode()).hexdigest()
+
+    def load(self, root: str | Path | None = None, download: bool = False) -> Dataset:
+        """The data set from wherever its files are found; images become (n, 1, h, w).
+
+        Raises:
+            TightlipError: a file is missing, damaged or not the published one, or every mirror failed.
+        """
+        folders = (self.name, ".", f"{self.torchvision}/raw")
+        located = locate(self.name, [_published(file) for file in self.files], folders, self.mirrors, root, download)
+        images, labels, test_images, test_labels = (
+            parse(_verified(file, path), str(path)) for (_, path), file in zip(located, self.files, strict=True)
+        )
+        return Dataset(
+            name=self.name,
+            source=", ".join(dict.fromkeys(source for source, _ in located)),
+            sha256=self.sha256,
+            images=images.unsqueeze(1),
+            labels=labels.long(),
+            test_images=test_images.unsqueeze(1),
+            test_labels=test_labels.long(),
+            classes=self.classes,
+            licence=self.licence,
+        )
 
 
 def parse(content: bytes, name: str) -> UInt8[Tensor, "*shape"]:
@@ -65,3 +101,14 @@ def parse(content: bytes, name: str) -> UInt8[Tensor, "*shape"]:
         )
     elements = np.frombuffer(content, dtype=np.uint8, offset=start)
     return torch.from_numpy(elements.reshape(shape).copy())
+
+
+def _published(file: RawFile) -> PublishedFile:
+    return PublishedFile((f"{file.name}.gz", file.name), file.size + _GZIP_SLACK, partial(_verified, file))
+
+
+def _verified(file: RawFile, path: Path) -> bytes:
+    """The file's content without compression, if it is the published one."""
+    content = unpack(path, file.size)
+    check_sha256(path, hashlib.sha256(content).hexdigest(), file.sha256)
+    return content

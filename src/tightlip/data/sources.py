@@ -1,33 +1,24 @@
-"""The known data sets as a table, where their files are looked for, and `load`.
+"""The known data sets as a table, and `load`.
 
-A file is looked for in this order, and the first one found is the one that is read:
-
-    1. ROOT/NAME, ROOT, ROOT/TORCHVISION_NAME/raw    ROOT: the argument ``root``, or else the variable TIGHTLIP_DATA
-    2. the cache                                     TIGHTLIP_CACHE, or else the platform's cache folder
-    3. the mirrors, into the cache                   only with ``download=True``
-
-gzipped (``.gz``) or not. Whatever is read must have the pinned sha256 once decompressed; a file that has not is an
-error that names it, never a reason to look further, and no data set ever stands in for another.
+Where their files are looked for stands in `published`. Nothing is fetched unless that is asked for, whatever is read
+must have the pinned sha256, and no data set ever stands in for another.
 """
 
-import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from platformdirs import user_cache_dir
 
 from tightlip.data.arrays import content_sha256, load_arrays, read_npz
+from tightlip.data.cifar import CifarSpec
 from tightlip.data.dataset import Dataset
-from tightlip.data.download import download as download_file
-from tightlip.data.idx import parse, unpack
+from tightlip.data.folder import load_folder
+from tightlip.data.idx import IdxSpec, RawFile
+from tightlip.data.published import check_sha256
 from tightlip.errors import TightlipError
 
-_GZIP_SLACK = 1 << 16  # by so many bytes a gzipped file may exceed what it holds
 _MNIST_LICENCE = "CC BY-SA 3.0, Yann LeCun and Corinna Cortes"
 
 
@@ -35,7 +26,9 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
     """A known data set, or a user's own.
 
     Args:
-        name: a name in `SPECS` (``mnist5k`` comes with the package), or the path of an ``.npz`` file (`load_arrays`).
+        name: a name in `SPECS` (``mnist5k`` comes with the package); or the path of an ``.npz`` file, of a folder with
+            ``x.npy`` and ``y.npy``, or of that ``x.npy`` (`load_arrays`); or the path of a folder of images
+            (`load_folder`). A folder that holds any ``.npy`` file is one of arrays.
         root: folder with the files of a known data set; replaces the environment variable TIGHTLIP_DATA.
         download: fetch missing files of a known data set from its mirrors into the cache.
 
@@ -45,11 +38,13 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
     """
     if str(name) in SPECS:
         return SPECS[str(name)].load(root, download)
-    if str(name).endswith(".npz"):
+    if str(name).endswith((".npz", ".npy")):
         return load_arrays(name)
+    if os.path.isdir(name):
+        return load_arrays(name) if any(Path(name).glob("*.npy")) else load_folder(name)
     raise TightlipError(
-        f"{str(name)!r} is no known data set: ask for one of {', '.join(sorted(SPECS))}, "
-        "or give the path of an .npz file."
+        f"{str(name)!r} is no known data set and no folder: ask for one of {', '.join(sorted(SPECS))}, or give the "
+        "path of an .npz file, of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
     )
 
 
@@ -78,7 +73,7 @@ class PackagedSpec:
             TightlipError: the file is damaged or altered.
         """
         arrays = read_npz(self.file, ("images", "labels"))
-        _check_sha256(self.file, content_sha256(arrays), self.sha256)
+        check_sha256(self.file, content_sha256(arrays), self.sha256)
         images, labels = (torch.from_numpy(array) for array in arrays.values())
         return Dataset(
             name=self.name,
@@ -90,115 +85,6 @@ class PackagedSpec:
             test_labels=None,
             classes=self.classes,
             licence=self.licence,
-        )
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """A published file by what it holds when decompressed: its ``sha256`` and its ``size`` in bytes."""
-
-    name: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class IdxSpec:
-    """Four IDX files.
-
-    Fields:
-        files: training images (n, h, w), training labels (n,), test images, test labels.
-        mirrors: addresses to which a file's name and ``.gz`` are appended, in the order in which to try them.
-        torchvision: what torchvision calls the folder.
-    """
-
-    name: str
-    torchvision: str
-    files: tuple[RawFile, RawFile, RawFile, RawFile]
-    mirrors: tuple[str, ...]
-    classes: int
-    licence: str
-
-    @property
-    def sha256(self) -> str:
-        """The hash of the four files' hashes, in hexadecimal, a line each."""
-        return hashlib.sha256("".join(f"{file.sha256}\n" for file in self.files).encode()).hexdigest()
-
-    def load(self, root: str | Path | None = None, download: bool = False) -> Dataset:
-        """The data set from wherever its files are found; images become (n, 1, h, w).
-
-        Raises:
-            TightlipError: a file is missing, damaged or not the published one, or every mirror failed.
-        """
-        places = list(_places(self, root))
-        found = [_find(file, places) for file in self.files]
-        if None in found and not download:
-            raise TightlipError(self._absence(self.files[found.index(None)], places))
-        located = [place or self._download(file) for place, file in zip(found, self.files, strict=True)]
-        images, labels, test_images, test_labels = (
-            parse(_verified(file, path), str(path)) for (_, path), file in zip(located, self.files, strict=True)
-        )
-        return Dataset(
-            name=self.name,
-            source=", ".join(dict.fromkeys(source for source, _ in located)),
-            sha256=self.sha256,
-            images=images.unsqueeze(1),
-            labels=labels.long(),
-            test_images=test_images.unsqueeze(1),
-            test_labels=test_labels.long(),
-            classes=self.classes,
-            licence=self.licence,
-        )
-
-    def _download(self, file: RawFile) -> tuple[str, Path]:
-        target = cache_folder() / self.name / f"{file.name}.gz"
-        urls = [f"{mirror}{file.name}.gz" for mirror in self.mirrors]
-        url = download_file(urls, target, file.size + _GZIP_SLACK, partial(_verified, file))
-        return (url.removesuffix(target.name) if url else "cache"), target
-
-    def _absence(self, file: RawFile, places: list[tuple[str, Path]]) -> str:
-        return (
-            f"{self.name} is not complete on this machine ({file.name}.gz was looked for in "
-            f"{', '.join(str(folder) for _, folder in places)}): set TIGHTLIP_DATA to a folder that holds "
-            f"{self.name}/{file.name}.gz and its companions, or pass download=True (--download on the command line)."
-        )
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: the environment variable TIGHTLIP_CACHE, or else the platform's cache folder."""
-    return Path(os.environ.get("TIGHTLIP_CACHE") or user_cache_dir("tightlip", appauthor=False)).expanduser()
-
-
-def _places(spec: IdxSpec, root: str | Path | None) -> Iterator[tuple[str, Path]]:
-    """The folders to look in, each with the word that tells a result where its data came from."""
-    word, folder = ("root", root) if root is not None else ("TIGHTLIP_DATA", os.environ.get("TIGHTLIP_DATA"))
-    if folder:
-        folder = Path(folder).expanduser()
-        if not os.path.isdir(folder):
-            raise TightlipError(f"{word} is {folder}, which is not a folder: give the folder that holds {spec.name}.")
-        yield word, folder / spec.name
-        yield word, folder
-        yield word, folder / spec.torchvision / "raw"
-    yield "cache", cache_folder() / spec.name
-
-
-def _find(file: RawFile, places: list[tuple[str, Path]]) -> tuple[str, Path] | None:
-    candidates = ((word, folder / f"{file.name}{suffix}") for word, folder in places for suffix in (".gz", ""))
-    return next(((word, path) for word, path in candidates if os.path.isfile(path)), None)
-
-
-def _verified(file: RawFile, path: Path) -> bytes:
-    """The file's content without compression, if it is the published one."""
-    content = unpack(path, file.size)
-    _check_sha256(path, hashlib.sha256(content).hexdigest(), file.sha256)
-    return content
-
-
-def _check_sha256(path: Path, actual: str, expected: str) -> None:
-    if actual != expected:
-        raise TightlipError(
-            f"{path} is not the published file (the sha256 of its content starts with {actual[:12]}, not with "
-            f"{expected[:12]}): delete it and fetch it again."
         )
 
 
@@ -252,6 +138,18 @@ SPECS: dict[str, Spec] = {
         ),
         classes=10,
         licence="MIT, Zalando SE",
+    ),
+    "cifar10": CifarSpec(
+        name="cifar10",
+        archive="cifar-10-binary.tar.gz",
+        sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        size=170_052_171,
+        train=tuple(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)),
+        test="cifar-10-batches-bin/test_batch.bin",
+        records=10_000,
+        mirrors=("https://www.cs.toronto.edu/~kriz/",),
+        classes=10,
+        licence="unspecified by its authors (Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images)",
     ),
 }
 """Every known data set by its name; one more is one more entry."""

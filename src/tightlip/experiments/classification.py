@@ -46,7 +46,8 @@ class Config:
     """Options of `tightlip train`."""
 
     data: str = "mnist5k"
-    """Data set: mnist5k (ships with the package), mnist, fashion-mnist, or a PATH.npz with arrays x and y."""
+    """Data set: mnist5k (ships with the package), mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a
+    folder of .npy files, or a folder of images."""
     norm: Literal["2", "inf"] = "2"
     """Norm of the perturbations to be certified against."""
     hidden: tuple[int, ...] = (512, 512, 512)

@@ -65,7 +65,7 @@ def describe(
         },
         "sensitivity": bound.sensitivity,
         "eps": grid,
-        "certified_accuracy": [certificate.accuracy(eps) for eps in grid],
+        "certified_accuracy": certificate.curve(grid).tolist(),
         "attack": attacked,
         "radius": certificate.radius.tolist(),
         "margin": certificate.margin.tolist(),

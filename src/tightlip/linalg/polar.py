@@ -1,23 +1,17 @@
-"""The polar factor: the nearest matrix whose singular values are all 1, its derivative, and Björck's iteration.
+"""The polar factor: the nearest matrix whose singular values are all 1, and its derivative.
 
-Björck and Bowie's iteration of order r (paper Eq. 2) multiplies by a truncated series of (WᵀW)^(-1/2),
+`polar` is the exact one. It measures ‖I − WᵀW‖₂ from above and runs Björck's order 3 below 1, order 1 below 2 (both
+inside their basins), and takes the factor from a float64 singular value decomposition elsewhere, so it neither diverges
+nor stalls on a small singular value. `orthonormalize` runs a fixed `Schedule` instead, after scaling by a true bound.
 
-    W ← W Σ_{j ≤ r} c_j (I − WᵀW)^j,   c_j = binom(2j, j) / 4^j,
-
-and converges with order r + 1 where ‖I − WᵀW‖₂ < 1. Odd orders never push a singular value above 1.
-`polar` measures ‖I − WᵀW‖₂ from above and runs order 3 below 1, order 1 below 2 (both inside their basins), and takes
-the exact factor from a float64 singular value decomposition elsewhere, so it neither diverges nor stalls on a small
-singular value.
-
-Its derivative is closed, not the unrolled iteration: with W = QP and upstream gradient G,
+The derivative of `polar` is closed, not the unrolled iteration: with W = QP and upstream gradient G,
 
     P S + S P = QᵀG − GᵀQ,   dL/dW = Q S + (I − QQᵀ) G P⁻¹,
 
-which at P = I is the tangent projection G − Q sym(QᵀG).
+which at P = I is the tangent projection G − Q sym(QᵀG). Truncated schedules are differentiated by unrolling.
 """
 
-from fractions import Fraction
-from math import comb
+import logging
 from typing import Any
 
 import torch
@@ -26,18 +20,12 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ..errors import TightlipError
+from .schedules import Polynomial, Schedule, series
+
+logger = logging.getLogger(__name__)
 
 MAX_STEPS = 30
 """Iterations after which a small singular value is left to the exact decomposition."""
-
-
-def series(order: int) -> tuple[Fraction, ...]:
-    """The coefficients c_0 … c_order of (1 − x)^(-1/2).
-
-    >>> [str(c) for c in series(3)]
-    ['1', '1/2', '3/8', '5/16']
-    """
-    return tuple(Fraction(comb(2 * j, j), 4**j) for j in range(order + 1))
 
 
 def residual(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch k k"]:
@@ -49,16 +37,52 @@ def residual(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch k 
     return error
 
 
-def bjorck(weight: Float[Tensor, "*batch out in"], steps: int, order: int = 1) -> Float[Tensor, "*batch out in"]:
-    """``steps`` of Björck's iteration; differentiable by unrolling. From ‖W‖₂ ≤ 1 the result keeps ‖W‖₂ ≤ 1."""
-    if order < 1:
-        raise TightlipError(f"order = {order} is no Björck iteration: give an integer ≥ 1")
+def iterate(weight: Float[Tensor, "*batch out in"], schedule: Schedule) -> Float[Tensor, "*batch out in"]:
+    """The steps of ``schedule`` on the weight as it is, differentiable by unrolling; ‖W‖₂ ≤ 1 is kept."""
     tall = weight.shape[-2] >= weight.shape[-1]
     matrix = weight if tall else weight.mT
     with _full_precision(weight):
-        for _ in range(steps):
-            matrix = _step(matrix, residual(matrix), order)
+        for polynomial in schedule.polynomials:
+            matrix = _step(matrix, residual(matrix), polynomial)
     return matrix if tall else matrix.mT
+
+
+def orthonormalize(
+    weight: Float[Tensor, "*batch out in"], schedule: Schedule | None = None
+) -> Float[Tensor, "*batch out in"]:
+    """The polar factor, or with a ``schedule`` what its steps make of W, first divided by a true bound where needed.
+
+    ‖W‖₂ is bounded by the least of ‖W‖_F, √(‖W‖₁‖W‖_∞) and √(1 + ‖E⁴‖_F^(1/4)), E = I − WᵀW. Up to the middle of the
+    schedule's reach W is used as it is; beyond, it is divided down to there. So ‖result‖₂ ≤ 1, converged or not.
+    (The division by √(rows·columns) of the original experiments is a bound only where no entry exceeds 1.)
+
+    Source: paper §4.2.1 and Appendix B.3 (few iterations in training).
+
+    Raises:
+        TightlipError: if an entry is NaN or infinite.
+
+    >>> from tightlip.linalg.schedules import bjorck
+    >>> orthonormalize(torch.tensor([[0.5]]), bjorck(1))
+    tensor([[0.6875]])
+    """
+    if schedule is None:
+        return polar(weight)
+    if not torch.isfinite(weight).all():
+        raise TightlipError("a weight is NaN or infinite and cannot be orthonormalized: lower the learning rate")
+    with _full_precision(weight):
+        excess = norm_bound(weight) / ((1.0 + schedule.reach) / 2.0)
+        return iterate(weight / excess.clamp(min=1.0)[..., None, None], schedule)
+
+
+def norm_bound(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch"]:
+    """An upper bound on ‖W‖₂ up to rounding, differentiable: the least of three that are tight in different places."""
+    error = residual(weight)
+    square = error @ error
+    tiny = torch.finfo(weight.dtype).tiny  # keeps the derivatives of roots finite at zero
+    near = (1.0 + (torch.linalg.matrix_norm(square @ square) + tiny) ** 0.25).sqrt()  # tight at orthonormal matrices
+    rows, columns = weight.abs().sum(-1).amax(-1), weight.abs().sum(-2).amax(-1)
+    sums = (rows * columns + tiny).sqrt()
+    return torch.minimum(torch.minimum(torch.linalg.matrix_norm(weight), sums), near)
 
 
 def _full_precision(weight: Tensor) -> torch.autocast:
@@ -66,13 +90,13 @@ def _full_precision(weight: Tensor) -> torch.autocast:
     return torch.autocast(weight.device.type, enabled=False)
 
 
-def _step(tall: Float[Tensor, "*batch m n"], error: Float[Tensor, "*batch n n"], order: int) -> Tensor:
-    """W Σ c_j E^j by Horner's rule on the small side."""
-    coefficients = [float(c) for c in series(order)]
-    polynomial = coefficients[order] * error
-    for c in reversed(coefficients[1:order]):
-        polynomial = error @ polynomial + c * error
-    return tall + tall @ polynomial
+def _step(tall: Float[Tensor, "*batch m n"], error: Float[Tensor, "*batch n n"], polynomial: Polynomial) -> Tensor:
+    """W Σ c_j E^j by Horner's rule on the small side; c_0 = 1 costs nothing."""
+    coefficients = [float(c) for c in polynomial]
+    total = coefficients[-1] * error
+    for c in reversed(coefficients[1:-1]):
+        total = error @ total + c * error
+    return coefficients[0] * tall + tall @ total
 
 
 def tangent(weight: Float[Tensor, "*batch out in"], gradient: Float[Tensor, "*batch out in"]) -> Tensor:
@@ -117,15 +141,22 @@ def _polar_value(tall: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n
             return matrix.clone() if matrix is tall else matrix
         enough = next((order for order in (1, 2, 3) if size ** (order + 1) <= floor), None)
         if enough is not None:  # what is left, c_{order+1}·‖E‖^{order+1}, is below rounding: no need to measure it
-            return _step(matrix, error, enough)
+            return _step(matrix, error, series(enough))
         reach = size if size < 1.0 else _spectral_reach(error)
         if reach >= 2.0:
             break
-        matrix = _step(matrix, error, order=3 if reach < 1.0 else 1)
+        matrix = _step(matrix, error, series(3 if reach < 1.0 else 1))
         error = residual(matrix)
         previous, size = size, float(torch.linalg.matrix_norm(error).max())
         if size < 1e-3 and size > previous / 2:  # rounding is all that is left
             return matrix
+    else:
+        logger.warning(
+            "%d iterations left ‖I − WᵀW‖ = %.2g, for a singular value is almost zero: the polar factor was taken from "
+            "a float64 decomposition, which is exact but slower",
+            MAX_STEPS,
+            size,
+        )
     u, _, vh = torch.linalg.svd(tall.double(), full_matrices=False)
     return (u @ vh).to(tall.dtype)
 

@@ -92,7 +92,7 @@ def render(run_folders: Sequence[Path]) -> str:
     runs = [read_run(Path(folder)) for folder in run_folders]
     sections = [_section(run, place) for place, run in enumerate(runs)]
     comparison = _comparison(runs) if len(runs) > 1 else []
-    return _environment().get_template("page.html").render(sections=sections, comparison=comparison)
+    return environment().get_template("page.html").render(sections=sections, comparison=comparison)
 
 
 def write(run_folders: Sequence[Path], path: Path) -> None:
@@ -106,7 +106,8 @@ def write(run_folders: Sequence[Path], path: Path) -> None:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with the words that they use."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -11,20 +11,29 @@ Logits are evaluated in float64, and what that evaluation can be off by is subtr
 rounded down. Ties, NaN and infinity are never certified.
 """
 
-import copy
+import functools
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from itertools import repeat
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from ..audit import UNKNOWN, Bound, Gains, chain, gains, lipschitz
+from ..audit import Bound, lipschitz
 from ..constraints import constraint_of
 from ..errors import TightlipError
-from ..linalg.rounding import SMALLEST_SQUARED, UNDERFLOW, UNIT_ROUNDOFF, round_up
+from .evaluation import Step, evaluate, steps
 from .pairs import pair_sensitivity
+
+Labeled = tuple[Tensor, Tensor | None]
+"""Inputs, and their true classes where these are known."""
+
+Columns = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Radius, margin, prediction and correctness of some inputs."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +59,46 @@ class Certificate:
         Raises:
             TightlipError: if ``eps`` is negative or NaN.
         """
-        if not eps >= 0:
-            raise TightlipError(f"eps = {eps} is no radius: give a number ≥ 0")
-        return float((self.radius > eps).double().mean())
+        return float(self.curve([eps])[0])
+
+    def curve(self, eps: Sequence[float] | Float[Tensor, " radii"]) -> Float64[Tensor, " radii"]:
+        """The certified accuracy at each of ``eps``, in their order: what `accuracy` says, for one sort in all.
+
+        Raises:
+            TightlipError: if one of ``eps`` is negative or NaN, or they are no row of numbers.
+        """
+        at = torch.as_tensor(eps, dtype=torch.float64, device="cpu")
+        if at.dim() != 1 or not bool((at >= 0).all()):
+            raise TightlipError(f"eps = {eps} holds what is no radius: give a row of numbers ≥ 0")
+        radius = self.radius.cpu().double().sort().values
+        return (len(radius) - torch.searchsorted(radius, at, right=True)).double() / len(radius)
 
 
 @torch.no_grad()
 def certify(
     network: nn.Module,
-    x: Tensor,
+    x: Tensor | Iterable[Any],
     y: Tensor | None = None,
     p: float = 2,
     batch_size: int = 1024,
+    progress: bool = True,
 ) -> Certificate:
     """Certified radii of a frozen classifier, from its audited constant alone.
 
+    Of data larger than memory give the batches one by one: only radii, margins and predictions are kept.
+
     Args:
         network: A frozen network (see `tightlip.freeze`) with logits of shape (batch, classes).
-        x: Inputs (batch, …), any floating dtype; converted to float64 exactly.
-        y: True classes (batch,), integers; None certifies the predicted class instead.
+        x: Inputs (batch, …), any floating dtype; converted to float64 exactly, on the network's device. Or an iterable
+            of batches, such as a ``DataLoader``: tensors of that kind, or pairs of inputs and true classes.
+        y: True classes (batch,), integers; None certifies the predicted class instead. Batches bring their own.
         p: The norm of the perturbations: 1, 2 or ``math.inf``.
-        batch_size: Inputs evaluated at once.
+        batch_size: Inputs evaluated at once; larger batches are divided.
+        progress: Show a progress bar on a terminal, if it takes longer than a second.
 
     Raises:
-        TightlipError: if a layer is still held by a constraint, the network cannot be audited, shapes do not fit, or
-            labels are out of range.
+        TightlipError: if a layer is still held by a constraint, the network cannot be audited, shapes do not fit,
+            labels are out of range, only some batches have labels, or there are no batches.
 
     >>> certificate = certify(nn.Identity(), torch.tensor([[0.6, 0.0]]), p=math.inf)
     >>> round(float(certificate.radius), 6)
@@ -82,44 +106,90 @@ def certify(
     """
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor | None):
+    batches = _batches(x, y, batch_size)
+    bound = lipschitz(network, p)
+    pairs = functools.cache(lambda classes: pair_sensitivity(network, p, bound.sensitivity, classes))
+    judge = functools.partial(_judge, steps(network), pairs, _device(network))
+    found: list[Columns] = []
+    labeled = None
+    for number, batch in enumerate(
+        tqdm(batches, "certify", unit="batch", delay=1.0, disable=None if progress else True)
+    ):
+        try:
+            inputs, labels = _labeled(batch)
+            if labeled is not None and labeled != (labels is not None):
+                raise TightlipError("either every batch has labels or none has: give all of them alike")
+            labeled = labels is not None
+            found += [judge(*part) for part in _split(inputs, labels, batch_size)]
+        except TightlipError as problem:
+            if isinstance(x, Tensor):
+                raise
+            raise TightlipError(f"batch {number}: {problem}") from problem
+    if not found:
+        raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
+    radius, margin, prediction, correct = (torch.cat(column) for column in zip(*found, strict=True))
+    return Certificate(radius, margin, prediction, correct, bound)
+
+
+def _batches(x: Any, y: Any, batch_size: int) -> Iterable[Any]:
+    """What to go through: slices of one tensor, or the batches as they come."""
+    if batch_size < 1:
+        raise TightlipError(f"batch_size={batch_size} evaluates nothing: give a number ≥ 1")
+    if isinstance(x, Tensor):
+        return list(_split(*_labeled((x, y)), batch_size))
+    if not isinstance(x, Iterable) or hasattr(x, "__array__") or not isinstance(y, Tensor | None):
         raise TightlipError("certificates are made for torch tensors: convert arrays with torch.as_tensor")
+    if y is not None:
+        raise TightlipError("labels of batches come with the batches: give pairs (x, y), and no y beside them")
+    return x
+
+
+def _labeled(batch: Any) -> Labeled:
+    """The inputs and labels of a batch, checked."""
+    x, y = (*batch, None)[:2] if isinstance(batch, tuple | list) and 1 <= len(batch) <= 2 else (batch, None)
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor | None):
+        kind = type(y if isinstance(x, Tensor) else x).__name__
+        raise TightlipError(
+            f"certificates are made for torch tensors x, or pairs (x, y), not for a {kind}: "
+            "convert arrays with torch.as_tensor"
+        )
     if not x.is_floating_point() or x.dim() < 2:
         raise TightlipError(
             f"inputs of shape {tuple(x.shape)} and {x.dtype} cannot be certified: give (batch, …) floats"
         )
-    bound = lipschitz(network, p)
-    exact = copy.deepcopy(network).eval().double()
-    logits, error = _evaluate(exact, x, batch_size)
+    if y is not None and (y.shape != x.shape[:1] or y.is_floating_point()):
+        raise TightlipError(f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(x)} inputs")
+    return x, y
+
+
+def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:
+    return zip(x.split(batch_size), repeat(None) if y is None else y.split(batch_size), strict=False)
+
+
+def _device(network: nn.Module) -> torch.device | None:
+    """Where the network lies; None if it has no tensors, so that it works anywhere."""
+    return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), None)
+
+
+def _judge(
+    network: list[Step], pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
+) -> Columns:
+    finite = torch.isfinite(x.flatten(1)).all(1)
+    logits, error = evaluate(network, x.to(device or x.device, torch.float64, copy=True))
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes ≥ 2)")
     prediction = logits.argmax(1)
     target = prediction if y is None else _checked(y.to(logits.device), logits)
     margin = _margin(logits, target) - 1.5 * error
-    finite = torch.isfinite(x.flatten(1)).all(1).to(logits.device) & torch.isfinite(logits).all(1)
+    finite = finite.to(logits.device) & torch.isfinite(logits).all(1)
     sound = finite & torch.isfinite(margin) & (margin > 0)
     correct = (prediction == target) & sound
-    pairs = pair_sensitivity(network, p, bound.sensitivity, logits.shape[1]).to(logits.device)
-    radius = torch.where(correct, _radius(logits, target, 1.5 * error, pairs), 0.0)
-    return Certificate(radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu(), bound)
-
-
-def _evaluate(network: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-    layers = [(layer, gains(layer, name)) for name, layer in chain(network)]
-    for layer, known in layers:
-        if known.roundoff == UNKNOWN:
-            kind = type(layer).__name__
-            raise TightlipError(f"the rule of {kind} states no roundoff: return Gains(…, Roundoff(…)) to certify")
-    try:
-        pieces = [_logits(layers, part.to(torch.float64, copy=True)) for part in x.split(batch_size)]
-    except RuntimeError as problem:
-        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {problem}") from problem
-    return torch.cat([piece[0] for piece in pieces]), torch.cat([piece[1] for piece in pieces])
+    sensitivity = pairs(logits.shape[1]).to(logits.device)
+    radius = torch.where(correct, _radius(logits, target, 1.5 * error, sensitivity), 0.0)
+    return radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu()
 
 
 def _checked(y: Tensor, logits: Tensor) -> Tensor:
-    if y.shape != logits.shape[:1] or y.is_floating_point():
-        raise TightlipError(f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(logits)} inputs")
     if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
         raise TightlipError(f"labels reach from {int(y.min())} to {int(y.max())}: number the classes from 0")
     return y.long()
@@ -143,24 +213,3 @@ def _radius(logits: Tensor, target: Tensor, error: Tensor, pairs: Tensor) -> Ten
 def _down(value: Tensor) -> Tensor:
     """The next float64 below, which covers the rounding of one operation."""
     return torch.nextafter(value, torch.full_like(value, -math.inf))
-
-
-def _size(x: Tensor) -> Tensor:
-    """‖x‖₂ of each input from above; squares that underflow are covered by the second term."""
-    return x.flatten(1).norm(dim=1) + SMALLEST_SQUARED
-
-
-def _logits(layers: list[tuple[nn.Module, Gains]], x: Tensor) -> tuple[Tensor, Tensor]:
-    """The float64 logits and, per input, a bound on their distance in the 2-norm from the exact ones."""
-    error = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for layer, known in layers:
-        size, count = _size(x), len(x)
-        x = layer(x)
-        if len(x) != count:
-            raise TightlipError(f"{type(layer).__name__} changes the number of examples: keep the batch axis apart")
-        spread = round_up(Fraction(known.table[2.0, 2.0])) if (2.0, 2.0) in known.table else math.inf
-        rounding = known.roundoff
-        local = rounding.input * size + rounding.output * _size(x) + UNDERFLOW
-        carried = torch.where(error == 0, 0.0, spread * error)
-        error = (carried + local) * (1.0 + 64.0 * UNIT_ROUNDOFF)
-    return x, error

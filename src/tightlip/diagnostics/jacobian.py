@@ -1,0 +1,114 @@
+"""How fast a network changes at given inputs: the singular values of its Jacobian, and the norm of a gradient.
+
+σ(∂f/∂x) all equal to K      dynamical isometry (paper §4.4, Figure 16)
+‖∂f/∂x‖_{p*} = K             the constant is used up at x (paper §3); 1/p + 1/p* = 1
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import TightlipError
+from ..norms import dual
+
+
+def jacobian_singular_values(
+    network: nn.Module, x: Float[Tensor, "batch ..."], dtype: torch.dtype = torch.float64, batch_size: int = 64
+) -> Float[Tensor, "batch k"]:
+    """The singular values of ∂f/∂x at each input, descending; k = min(outputs, inputs), both flattened.
+
+    One backward pass per output, then a decomposition: exact up to the rounding of ``dtype``.
+    Sources: paper §4.4 and §7.1, Figure 6 (left).
+
+    Args:
+        network: Maps (batch, …) to (batch, …), each example by itself; evaluated in eval mode.
+        x: Inputs.
+        dtype: Of all arithmetic and of the result.
+        batch_size: Inputs at once; their Jacobians are batch_size × outputs × inputs numbers.
+
+    Raises:
+        TightlipError: if there are no inputs, or not one row of outputs per input.
+
+    >>> jacobian_singular_values(nn.Flatten(), torch.zeros(2, 3, 1))
+    tensor([[1., 1., 1.],
+            [1., 1., 1.]], dtype=torch.float64)
+    """
+
+    def values(x: Tensor, y: Tensor) -> Tensor:
+        rows = [_gradient(output, x) for output in y.unbind(1)]
+        return torch.linalg.svdvals(torch.stack(rows, dim=1))
+
+    return _by_piece(values, network, x, dtype, batch_size)
+
+
+def gradient_norm(
+    network: nn.Module,
+    x: Float[Tensor, "batch ..."],
+    p: float = 2,
+    output: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    batch_size: int = 1024,
+) -> Float[Tensor, " batch"]:
+    """‖∂f/∂x‖_{p*} at each input: how fast f can change there, per unit of input in the p-norm.
+
+    Nowhere above the constant that `lipschitz` proves for p, and equal to it where the network is tight.
+    Source: paper §3 and §7.1.
+
+    Args:
+        network: Maps (batch, …) to (batch,) or (batch, 1), or to more with ``output``; evaluated in eval mode.
+        x: Inputs.
+        p: The norm of the inputs: 1, 2 or ``math.inf``. The gradient is measured in its dual.
+        output: Which one of several outputs, counted as flattened.
+        dtype: Of all arithmetic and of the result.
+        batch_size: Inputs at once.
+
+    Raises:
+        TightlipError: if there are no inputs, no such output, or several of them and none chosen.
+
+    >>> gradient_norm(nn.Flatten(), torch.zeros(2, 3), p=2, output=0)
+    tensor([1., 1.], dtype=torch.float64)
+    """
+    order = dual(p)
+
+    def norms(x: Tensor, y: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(_gradient(y[:, _chosen(output, y.shape[1])], x), order, dim=1)
+
+    return _by_piece(norms, network, x, dtype, batch_size)
+
+
+def _chosen(output: int | None, count: int) -> int:
+    if output is None and count != 1:
+        raise TightlipError(f"a gradient belongs to one output, and this network has {count}: choose one with output=")
+    if output is not None and not 0 <= output < count:
+        raise TightlipError(f"the network has no output {output}: choose one of 0 … {count - 1}")
+    return output or 0
+
+
+@torch.enable_grad()
+def _by_piece(
+    measure: Callable[[Tensor, Tensor], Tensor], network: nn.Module, x: Tensor, dtype: torch.dtype, batch_size: int
+) -> Tensor:
+    """``measure(x, f(x))`` piece by piece, with f a copy of the network and f(x) of shape (piece, outputs)."""
+    if x.dim() == 0 or not len(x):
+        raise TightlipError(f"inputs of shape {tuple(x.shape)} show nothing: give (batch, …) with at least one example")
+    network = copy.deepcopy(network).eval().requires_grad_(False).to(dtype)
+    results = []
+    for piece in x.detach().split(batch_size):
+        piece = piece.to(dtype, copy=True).requires_grad_()
+        y = network(piece)
+        if y.dim() == 0 or len(y) != len(piece):
+            shape = tuple(y.shape)
+            raise TightlipError(f"outputs of shape {shape} for {len(piece)} inputs: the network must give one row each")
+        results.append(measure(piece, y.reshape(len(y), -1)).detach())
+    return torch.cat(results)
+
+
+def _gradient(output: Float[Tensor, " batch"], x: Tensor) -> Float[Tensor, "batch in"]:
+    """∂output/∂x of every example, flattened; zero where the output does not depend on its input."""
+    if not output.requires_grad:
+        return x.new_zeros(len(x), x[0].numel())
+    (gradient,) = torch.autograd.grad(output.sum(), x, retain_graph=True, materialize_grads=True)
+    return gradient.reshape(len(x), -1)

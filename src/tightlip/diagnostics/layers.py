@@ -1,0 +1,183 @@
+"""A table of the layers of a network: shapes, parameters, proven constants, constraints, and how well they are kept."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
+from fractions import Fraction
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..audit import Bound, gains, lipschitz, refuse_altered
+from ..constraints import Constraint, constraint_of
+from ..errors import TightlipError
+from ..linalg.polar import residual
+from ..linalg.rounding import round_up
+from ..norms import as_norm, norm_name
+
+T = TypeVar("T")
+Pairs = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One layer: what it is, what is proven of it, and on which set it is held.
+
+    ``weight`` is the shape of its weight; ``parameters`` counts numbers, those behind a parametrization included;
+    ``bound`` is None where the audit refuses; ``residual`` is ‖WᵀW − I‖₂ on the small side, for matrices, in float64.
+    """
+
+    name: str
+    module: str
+    weight: tuple[int, ...] | None
+    parameters: int
+    bound: Bound | None
+    residual: float | None
+    constraint: Constraint | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row per layer, in order, and one for the whole; ``str`` makes a table of it, numbers rounded up."""
+
+    rows: tuple[SummaryRow, ...]
+    total: SummaryRow
+
+    def __str__(self) -> str:
+        lines = [_HEADER, *map(_cells, self.rows), _cells(self.total)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ["  ".join(map(_aligned, line, widths, _HEADER)).rstrip() for line in lines]
+        ruler = "─" * max(map(len, text))
+        return "\n".join([text[0], ruler, *text[1:-1], ruler, text[-1]])
+
+
+@torch.no_grad()
+def summary(network: nn.Module, p: float = 2) -> Summary:
+    """The layers of a network, held or frozen, and the constant that the audit proves for each and for the whole.
+
+    Constants are audited from the weights as they are, of the function that the network computes in eval mode, from the
+    p-norm (or from the norm in which a layer is proven and the layers compose). What the audit refuses is "unproven";
+    a container that it does not know has its layers listed below it. The last line is `lipschitz`(network, p).
+
+    Args:
+        network: Any module.
+        p: The norm of the input: 1, 2 or ``math.inf``.
+
+    Raises:
+        TightlipError: for any other p.
+
+    >>> print(summary(nn.Sequential(nn.Flatten(), nn.ReLU())))
+    layer    module                            weight  parameters  norms  constant ≤  ‖WᵀW − I‖₂  constraint
+    ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    0        Flatten(start_dim=1, end_dim=-1)                   0  2→2             1
+    1        ReLU                                               0  2→2             1
+    ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    network  Sequential                                         0  2→2             1
+    """
+    p = as_norm(p)
+    network = copy.deepcopy(network).eval()  # reading the weight of some foreign parametrizations changes them
+    bound = _unless_refused(lambda: lipschitz(network, p))
+    q = p if bound is None else bound.output_norm
+    rows = tuple(_row(*listed, ((p, p), (p, q), (q, q))) for listed in _listed(network))
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return Summary(rows, SummaryRow("network", _kind(network), None, count, bound, None, None))
+
+
+def _listed(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
+    """The layers in order, as `audit.chain` has them; what the audit refuses is listed, and what it holds as well.
+
+    The third entry says whether the layers inside have rows of their own.
+    """
+    trusted = _is_trusted(module)
+    opened = not trusted or type(module) is nn.Sequential
+    children = module._modules.items() if opened else ()  # named_children would skip a layer that is used twice
+    inner = [(key, child) for key, child in children if child is not None and key != "parametrizations"]
+    if not inner or (name and not trusted):
+        yield name, module, bool(inner)
+    for key, child in inner:
+        yield from _listed(child, f"{name}.{key}" if name else key)
+
+
+def _is_trusted(module: nn.Module) -> bool:
+    try:
+        refuse_altered(module)
+    except TightlipError:
+        return False
+    return True
+
+
+def _row(name: str, layer: nn.Module, opened: bool, pairs: Pairs) -> SummaryRow:
+    weight = _unless_refused(lambda: getattr(layer, "weight", None))
+    matrix = weight if isinstance(weight, Tensor) and weight.dim() == 2 and weight.is_floating_point() else None
+    return SummaryRow(
+        name,
+        _kind(layer) if isinstance(weight, Tensor) else _with_options(layer),
+        tuple(weight.shape) if isinstance(weight, Tensor) else None,
+        sum(parameter.numel() for parameter in layer.parameters(recurse=not opened)),
+        _unless_refused(lambda: _bound(layer, name, pairs)),
+        None if matrix is None else _residual_norm(matrix),
+        _unless_refused(lambda: constraint_of(layer)),
+    )
+
+
+def _bound(layer: nn.Module, name: str, pairs: Pairs) -> Bound | None:
+    """What is proven of a layer in the first of these norms that its rule knows."""
+    table = gains(layer, name).table
+    known = [pair for pair in pairs if pair in table]
+    return Bound(round_up(Fraction(table[known[0]])), *known[0]) if known else None
+
+
+def _residual_norm(weight: Float[Tensor, "out in"]) -> float:
+    """‖WᵀW − I‖₂ on the small side; NaN for weights that are not finite."""
+    if not torch.isfinite(weight).all():
+        return float("nan")
+    return float(torch.linalg.eigvalsh(residual(weight.double())).abs().max())
+
+
+_HEADER = ("layer", "module", "weight", "parameters", "norms", "constant ≤", "‖WᵀW − I‖₂", "constraint")
+_NUMBERS = ("parameters", "constant ≤", "‖WᵀW − I‖₂")
+
+
+def _cells(row: SummaryRow) -> tuple[str, ...]:
+    bound, constraint = row.bound, row.constraint
+    return (
+        row.name,
+        row.module,
+        "" if row.weight is None else " × ".join(map(str, row.weight)),
+        f"{row.parameters:,}",
+        "" if bound is None else f"{norm_name(bound.input_norm)}→{norm_name(bound.output_norm)}",
+        "unproven" if bound is None else _up(bound.constant, 8),
+        "" if row.residual is None else _up(row.residual, 2),
+        "" if constraint is None else repr(constraint),
+    )
+
+
+def _aligned(cell: str, width: int, title: str) -> str:
+    return cell.rjust(width) if title in _NUMBERS else cell.ljust(width)
+
+
+def _up(value: float, digits: int) -> str:
+    """A number in decimals, rounded up to so many significant digits (at most 15, which every float64 can tell)."""
+    rounded = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(Decimal(value))
+    return f"{float(rounded):.{digits}g}"
+
+
+def _kind(module: nn.Module) -> str:
+    return parametrize.type_before_parametrizations(module).__name__
+
+
+def _with_options(module: nn.Module) -> str:
+    options = module.extra_repr()
+    return f"{_kind(module)}({options})" if options else _kind(module)
+
+
+def _unless_refused(ask: Callable[[], T]) -> T | None:
+    """The answer, or None where tightlip refuses with a sentence."""
+    try:
+        return ask()
+    except TightlipError:
+        return None

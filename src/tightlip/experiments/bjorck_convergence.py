@@ -1,0 +1,109 @@
+"""How fast each orthonormalization schedule converges, from several starts (paper §4.2.1, B.3).
+
+A weight is divided by a bound on its norm (by the true one of `norm_bound`, or by √(rows·columns) as the original
+experiments did) and iterated. The error is ‖I − WᵀW‖₂; a product is one multiplication of n × n matrices, 2n³ flops.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import TightlipError
+from ..linalg.polar import iterate, norm_bound, polar, residual
+from ..linalg.schedules import Schedule, bjorck, express
+from .grid import Preset
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    **{f"bjorck{order}": partial(bjorck, order=order) for order in range(1, 6)},
+    "express3": lambda steps: _extended(express(1e-3), steps),
+    "express6": lambda steps: _extended(express(1e-6), steps),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One schedule from one start."""
+
+    schedule: str = "bjorck1"
+    """bjorck1 … bjorck5, express3 or express6 (smallest singular value 1e-3 or 1e-6), or adaptive: `polar`."""
+    start: str = "gaussian"
+    """gaussian, tall (n × n/2), drifted (singular values 0.6 to 1.6), initial (orthonormal / √n)."""
+    scaling: str = "bound"
+    """bound: by `norm_bound`; size: by √(rows·columns), which is no bound."""
+    size: int = 720
+    """n, the larger side."""
+    dtype: str = "float32"
+    """float32 or float64."""
+    steps: int = 60
+    """The most steps."""
+
+
+GRID = {
+    "schedule": (*SCHEDULES, "adaptive"),
+    "start": ("gaussian", "tall", "drifted", "initial"),
+    "scaling": ("bound", "size"),
+}
+SMOKE = Preset({"size": 64, "steps": 40}, grid={"start": ("gaussian", "drifted"), "scaling": ("bound",)})
+PAPER = Preset({"size": 720}, seeds=3)
+
+
+def run(config: Config, seed: int) -> dict[str, Any]:
+    """Products and steps until the error is 1e-6 (float32) or 1e-12 (float64), and the error after each step."""
+    tolerance = {"float32": 1e-6, "float64": 1e-12}[config.dtype]
+    weight = start(config, seed)
+    if config.schedule == "adaptive":
+        error = _error(polar(weight))
+        return {"final_error": error, "arrived": error <= tolerance, "steps": None, "products": None}
+    scale = norm_bound(weight) if config.scaling == "bound" else sqrt(weight.numel())
+    weight = weight / scale
+    products, errors = [0], [_error(weight)]
+    for polynomial in SCHEDULES[config.schedule](config.steps).polynomials:
+        weight = iterate(weight, Schedule("one step", (polynomial,)))
+        products.append(products[-1] + len(polynomial))
+        errors.append(_error(weight))
+        if errors[-1] <= tolerance or not errors[-1] < 1e6:
+            break
+    arrived = errors[-1] <= tolerance
+    after_15 = errors[min(15, len(errors) - 1)]
+    return {
+        "final_error": errors[-1],
+        "arrived": arrived,
+        "steps": len(errors) - 1 if arrived else None,
+        "products": products[-1] if arrived else None,
+        "error_after_15_steps": after_15,
+        "curve": {"products": products, "error": errors},
+    }
+
+
+def start(config: Config, seed: int) -> Tensor:
+    """The weight to begin with."""
+    n, generator = config.size, torch.Generator().manual_seed(seed)
+    gaussian = torch.randn(n, n, dtype=torch.float64, generator=generator)
+    if config.start == "gaussian":
+        weight = gaussian
+    elif config.start == "tall":
+        weight = gaussian[:, : n // 2]
+    elif config.start == "drifted":
+        u, _, vh = torch.linalg.svd(gaussian)
+        weight = u * torch.linspace(0.6, 1.6, n, dtype=torch.float64) @ vh
+    elif config.start == "initial":
+        weight = polar(gaussian) / sqrt(n)
+    else:
+        raise TightlipError(f"no start is called {config.start!r}: choose gaussian, tall, drifted or initial")
+    return weight.to(getattr(torch, config.dtype))
+
+
+def _error(weight: Tensor) -> float:
+    return float(torch.linalg.eigvalsh(residual(weight.double())).abs().max())
+
+
+def _extended(schedule: Schedule, steps: int) -> Schedule:
+    """The schedule, its last step repeated until there are ``steps``."""
+    last: tuple[Fraction, ...] = schedule.polynomials[-1]
+    return Schedule(schedule.name, schedule.polynomials + (last,) * max(0, steps - len(schedule.polynomials)))

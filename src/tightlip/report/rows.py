@@ -1,0 +1,129 @@
+"""The rows of an experiment as the report sees them: read, checked, and put together over seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from tightlip.errors import TightlipError
+from tightlip.report.fields import Fields, read_fields
+from tightlip.report.wording import round_down, round_nearest, round_up, scalar
+
+PROVEN = {"constant": round_up, "bound": round_down}
+"""Metrics that are bounds: shown rounded in the safe direction."""
+
+Curve = dict[str, list[float]]
+"""Columns of equal length: the first is drawn along x, each other one along y."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of an experiment: its options, which of them are axes, its seed, numbers, curve, birth certificate."""
+
+    experiment: str
+    summary: str
+    config: dict[str, str]
+    axes: tuple[str, ...]
+    seed: int
+    metrics: dict[str, float]
+    curve: Curve
+    commit: str
+    dirty: bool
+    device: str
+    machine: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one cell over its seeds."""
+
+    key: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+
+    def metric(self, name: str) -> str:
+        """The mean over seeds and, of several, the range: '0.935 (0.934–0.937)'; a dash where no row has it."""
+        values = [row.metrics[name] for row in self.rows if math.isfinite(row.metrics.get(name, math.nan))]
+        if not values:
+            return "–"
+        rounded = PROVEN.get(name, round_nearest)
+        low, high = rounded(min(values), 4), rounded(max(values), 4)
+        notes = [f"{low}–{high}"] if low != high else []
+        notes += [f"{len(values)} of {len(self.rows)} seeds"] if len(values) < len(self.rows) else []
+        return rounded(fmean(values), 4) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether a folder holds rows of an experiment rather than a run."""
+    return folder.is_dir() and not (folder / "metrics.json").exists() and any(folder.glob("*seed*.json"))
+
+
+def read_groups(folder: Path) -> list[Group]:
+    """The rows in a folder, grouped over seeds. A key holds the axes, and options that differ besides (two presets').
+
+    Raises:
+        TightlipError: if there is no row, a row is damaged, or rows are of several experiments.
+    """
+    rows = [_row(read_fields(path)) for path in sorted(Path(folder).glob("*seed*.json"))]
+    if not rows:
+        raise TightlipError(f"{folder} holds no rows of an experiment: make them with 'tightlip run'")
+    if len({row.experiment for row in rows}) > 1:
+        names = ", ".join(sorted({row.experiment for row in rows}))
+        raise TightlipError(f"{folder} mixes rows of {names}: keep each experiment in a folder of its own")
+    axes = dict.fromkeys(axis for row in rows for axis in row.axes)
+    options = dict.fromkeys(name for row in rows for name in row.config)
+    varying = [name for name in options if len({row.config.get(name) for row in rows}) > 1]
+    keys = list(axes | dict.fromkeys(varying))
+    groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple((name, row.config.get(name, "")) for name in keys), []).append(row)
+    return [Group(key, tuple(sorted(members, key=lambda row: row.seed))) for key, members in groups.items()]
+
+
+def columns(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
+    """The names of the axes and of the metrics, in the order in which they occur."""
+    axes = dict.fromkeys(name for group in groups for name, _ in group.key)
+    metrics = dict.fromkeys(name for group in groups for row in group.rows for name in row.metrics)
+    return list(axes), list(metrics)
+
+
+def text_table(groups: Sequence[Group]) -> str:
+    """The table for a terminal, columns aligned."""
+    axes, metrics = columns(groups)
+    lines = [[*axes, *metrics]]
+    lines += [[dict(g.key).get(axis, "") for axis in axes] + [g.metric(name) for name in metrics] for g in groups]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(rows)
+
+
+def _row(fields: Fields) -> Row:
+    config = fields.inside("config")
+    metrics = fields.inside("metrics")
+    axes = fields.raw("axes")
+    numbers = {
+        name: metrics.number(name) if not isinstance(value, bool) else float(value)
+        for name, value in metrics.values.items()
+        if name != "curve"
+    }
+    curve: Curve = {}
+    if "curve" in metrics.values:
+        columns_ = metrics.inside("curve")
+        curve = {name: columns_.numbers(name).tolist() for name in columns_.values}
+        if len({len(column) for column in curve.values()}) > 1:
+            metrics.fail("curve", "columns of equal length")
+    return Row(
+        experiment=fields.text("experiment"),
+        summary=fields.text("summary"),
+        config={name: scalar(value) for name, value in config.values.items()},
+        axes=tuple(str(axis) for axis in axes) if isinstance(axes, list) else fields.fail("axes", "a list of options"),
+        seed=fields.integer("seed"),
+        metrics=numbers,
+        curve=curve,
+        commit=str(fields.raw("commit") or "unknown"),
+        dirty=bool(fields.raw("dirty")),
+        device=fields.text("device"),
+        machine=fields.text("machine"),
+        seconds=fields.inside("seconds").number("total"),
+    )

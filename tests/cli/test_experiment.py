@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from tightlip.cli import main
+from tightlip.experiments import EXPERIMENTS
+from tightlip.experiments.grid import Preset
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A new experiment, as one file and one entry would add it."""
+    import types
+    from dataclasses import make_dataclass
+
+    module = types.ModuleType("tightlip.experiments.tiny_study", "Doubles a number.")
+    module.Config = make_dataclass("Config", [("number", int, 1)], frozen=True)
+    module.GRID = {"number": (1, 2)}
+    module.SMOKE = module.PAPER = Preset(seeds=2)
+    module.run = lambda config, seed: {"double": 2.0 * config.number, "curve": {"x": [0, 1], "double": [0, seed + 1]}}
+    monkeypatch.setitem(EXPERIMENTS, "tiny_study", module)
+    return module
+
+
+def test_list_names_every_experiment_with_its_first_line_and_its_size(capsys, tiny):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+    assert lines[-1].endswith("Doubles a number. Cells: 4 smoke, 4 paper.")
+
+
+def test_run_computes_a_new_experiment_and_resumes_it(capsys, tiny, tmp_path):
+    command = ["run", "tiny_study", "--output", str(tmp_path)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split() == ["number", "double"]
+    assert out.splitlines()[2].split() == ["2", "4"]
+    folder = tmp_path / "tiny_study-smoke"
+    assert len(list(folder.glob("*.json"))) == 4 and (folder / "report.html").exists()
+
+    def never(config, seed):
+        raise AssertionError("a row that is there is computed again")
+
+    tiny.run = never
+    assert main(command) == 0
+    assert main(["report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
+    assert "Doubles a number." in (tmp_path / "page.html").read_text()
+
+
+def test_presets_have_folders_of_their_own(tiny, tmp_path):
+    assert main(["run", "tiny_study", "--output", str(tmp_path), "--preset", "paper"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny_study"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "nonsense"], "no experiment is called 'nonsense': choose one of"),
+        (["run", "tiny_study", "--jobs", "0"], "jobs = 0"),
+        (["run", "tiny_study", "--preset", "huge"], "see tightlip run --help"),
+        (["run"], "see tightlip run --help"),
+        (["run", "tiny_study", "--output", "/proc/nowhere"], "cannot be written"),
+    ],
+)
+def test_mistakes_are_one_sentence(capsys, tiny, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error and len(error.splitlines()) == 1
+
+
+def test_a_failing_cell_is_exit_code_two_with_its_reason(capsys, tiny, tmp_path):
+    def run(config, seed):
+        raise ZeroDivisionError("by zero")
+
+    tiny.run = run
+    assert main(["run", "tiny_study", "--output", str(tmp_path)]) == 2
+    assert "4 of 4 cells failed" in capsys.readouterr().err
+
+
+def test_two_experiments_do_not_share_a_page(capsys, tiny, tmp_path):
+    assert main(["run", "tiny_study", "--output", str(tmp_path)]) == 0
+    folder = tmp_path / "tiny_study-smoke"
+    assert main(["report", str(folder), str(folder)]) == 2
+    row = next(folder.glob("*.json"))
+    other = json.loads(row.read_text()) | {"experiment": "another"}
+    (folder / "another_seed0.json").write_text(json.dumps(other))
+    assert main(["report", str(folder)]) == 2
+    assert "mixes rows" in capsys.readouterr().err

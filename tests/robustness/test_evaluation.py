@@ -1,0 +1,79 @@
+"""The running bound on rounding: above the true error in rationals, through branches too, and not needlessly large."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+
+from tightlip import MaxMin, Residual, Scale, TightlipError
+from tightlip.robustness.evaluation import evaluate, steps
+
+
+def shift(by, width=3):
+    """x ↦ x + by, exactly the identity again after `shift(-by)`; in float64 all below 2⁻⁵³·by is lost."""
+    layer = nn.Linear(width, width, dtype=torch.float64)
+    layer.weight.data = torch.eye(width, dtype=torch.float64)
+    layer.bias.data.fill_(by)
+    return layer
+
+
+def strayed(network, x):
+    """The outputs, the bound on their error, and for networks that equal the identity the true error."""
+    y, error = evaluate(steps(network), x.clone())
+    true = [
+        math.hypot(*(float(Fraction(a) - Fraction(b)) for a, b in zip(*rows, strict=True)))
+        for rows in zip(y.flatten(1).tolist(), x.flatten(1).tolist(), strict=True)
+    ]
+    return y, error, torch.tensor(true, dtype=torch.float64)
+
+
+LOSSY = [shift(1e9), shift(-1e9)]
+IDENTITIES = {
+    "in the branch": Residual(*LOSSY),
+    "before the block": nn.Sequential(*LOSSY, Residual(nn.Identity())),
+    "after it": nn.Sequential(Residual(nn.Sequential()), *LOSSY),
+    "two deep": Residual(Residual(*LOSSY), nn.Identity()),
+    "in a branch and around it": nn.Sequential(*LOSSY, Residual(Residual(*LOSSY), *LOSSY)),
+}
+
+
+@pytest.mark.parametrize("kind", IDENTITIES)
+def test_what_is_lost_in_a_branch_is_in_the_bound(kind, seed):
+    y, error, true = strayed(IDENTITIES[kind], torch.randn(50, 3, dtype=torch.float64))
+    assert (true > 1e-9).any() and (true <= error).all()
+    assert (error <= 1e3 * true.max()).all()
+    assert (error > 1e6 * 2.0**-53 * y.norm(dim=1)).all()  # far more than the rounding of the block's own addition
+
+
+@pytest.mark.parametrize("K", [0.5, 1.0, 1000.0])
+def test_an_error_before_a_block_is_carried_through_it_and_its_branch(K, seed):
+    x = torch.randn(20, 3, dtype=torch.float64)
+    _, before = evaluate(steps(nn.Sequential(*LOSSY)), x.clone())
+    _, after = evaluate(steps(nn.Sequential(*LOSSY, Residual(Scale(K)))), x.clone())
+    assert (after >= (1 + K) / 2 * before).all()
+    assert (after <= (1 + K) / 2 * before * 1.001 + 1e-12).all()
+
+
+def test_a_residual_without_rounding_inside_rounds_once(seed):
+    x = torch.randn(50, 4, dtype=torch.float64) * 2.0 ** torch.randint(-40, 40, (50, 4))
+    y, error = evaluate(steps(Residual(MaxMin())), x.clone())
+    for row, out, bound in zip(x.tolist(), y.tolist(), error.tolist(), strict=True):
+        h = [Fraction(v) for v in row]
+        exact = [(a + b) / 2 for a, b in zip(h, [*sorted(h[:2]), *sorted(h[2:])], strict=True)]
+        assert math.hypot(*(float(Fraction(v) - e) for v, e in zip(out, exact, strict=True))) <= bound
+        assert bound <= 4 * 2.0**-53 * math.hypot(*out) + 1e-200
+
+
+def test_the_evaluation_of_a_residual_is_its_forward(seed):
+    network = nn.Sequential(nn.Linear(4, 4), Residual(nn.Linear(4, 6), MaxMin(), nn.Linear(6, 4)), Scale(3.0)).double()
+    x = torch.randn(5, 4, dtype=torch.float64)
+    y, _ = evaluate(steps(network), x.clone())
+    assert torch.equal(y, network(x))
+
+
+@pytest.mark.parametrize("network", [Residual(nn.Linear(4, 1)), nn.Sequential(nn.ReLU(), Residual(nn.Linear(4, 5)))])
+def test_a_branch_of_another_shape_is_refused(network):
+    with pytest.raises(TightlipError, match="keep the shape"):
+        evaluate(steps(network), torch.ones(2, 4, dtype=torch.float64))
