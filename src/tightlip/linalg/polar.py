@@ -76,13 +76,15 @@ def orthonormalize(
 
 def norm_bound(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch"]:
     """An upper bound on ‖W‖₂ up to rounding, differentiable: the least of three that are tight in different places."""
+    scale = weight.detach().abs().amax((-2, -1), keepdim=True).clamp(min=1.0)  # fourth powers would overflow
+    weight = weight / scale
     error = residual(weight)
     square = error @ error
     tiny = torch.finfo(weight.dtype).tiny  # keeps the derivatives of roots finite at zero
     near = (1.0 + (torch.linalg.matrix_norm(square @ square) + tiny) ** 0.25).sqrt()  # tight at orthonormal matrices
     rows, columns = weight.abs().sum(-1).amax(-1), weight.abs().sum(-2).amax(-1)
     sums = (rows * columns + tiny).sqrt()
-    return torch.minimum(torch.minimum(torch.linalg.matrix_norm(weight), sums), near)
+    return scale[..., 0, 0] * torch.minimum(torch.minimum(torch.linalg.matrix_norm(weight), sums), near)
 
 
 def _full_precision(weight: Tensor) -> torch.autocast:
@@ -93,6 +95,8 @@ def _full_precision(weight: Tensor) -> torch.autocast:
 def _step(tall: Float[Tensor, "*batch m n"], error: Float[Tensor, "*batch n n"], polynomial: Polynomial) -> Tensor:
     """W Σ c_j E^j by Horner's rule on the small side; c_0 = 1 costs nothing."""
     coefficients = [float(c) for c in polynomial]
+    if len(coefficients) == 1:
+        return coefficients[0] * tall
     total = coefficients[-1] * error
     for c in reversed(coefficients[1:-1]):
         total = error @ total + c * error
@@ -188,8 +192,14 @@ class _Polar(torch.autograd.Function):
             k = q.mT @ gradient
             result = q @ _Sylvester.apply(p, k - k.mT)
             if q.shape[-2] > q.shape[-1]:
-                result = result + torch.linalg.solve(p, gradient - q @ k, left=False)
-            return result
+                rest, singular = torch.linalg.solve_ex(p, gradient - q @ k, left=False)
+                result = torch.where((singular != 0)[..., None, None], torch.nan, result + rest)
+        if not torch.isfinite(result).all():
+            raise TightlipError(
+                "the polar factor has no finite derivative at a matrix without full rank: start from another weight, "
+                "or lower the learning rate"
+            )
+        return result
 
 
 class _Sylvester(torch.autograd.Function):

@@ -5,12 +5,13 @@ A step multiplies W by a polynomial of its residual, so each singular value move
     W ← W Σ_j c_j (I − WᵀW)^j,      σ ← p(σ) = σ Σ_j c_j (1 − σ²)^j.
 
 What a method promises is therefore a fact about a scalar function: if every p maps [0, 1] into [0, 1], then from
-‖W‖₂ ≤ 1 *every* iterate, converged or not, keeps ‖W‖₂ ≤ 1. `Schedule` refuses tables of which that is not true.
+‖W‖₂ ≤ 1 *every* iterate, converged or not, keeps ‖W‖₂ ≤ 1. Rounding pushes singular values a little above 1, so a table
+must also map [1, 1.001] there: a polynomial that rises through 1 would amplify it. `Schedule` refuses all others.
 
 * `bjorck(steps, order)` truncates (1 − x)^(-1/2) = Σ binom(2j, j)/4^j x^j (paper Eq. 2). Order 1 is Newton–Schulz.
 * `express(lower)` starts with the polynomials that lift the whole interval [lower, 1] fastest, each a minimax
-  approximation of 1 on what its predecessor left (Remez), divided by its largest value so that nothing exceeds 1;
-  it ends with one step of odd Björck order, which is flat at 1. Source: Amsel et al. 2025 ("Polar Express"), whose
+  approximation of 1 on what its predecessor left and a little beyond 1 (Remez), divided by its largest value; it
+  ends with one step of odd Björck order, which is flat at 1. Source: Amsel et al. 2025 ("Polar Express"), whose
   own polynomials overshoot.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from math import comb
+from math import comb, isfinite
 
 import numpy as np
 
@@ -27,7 +28,10 @@ from ..errors import TightlipError
 Polynomial = tuple[Fraction, ...]
 """c_0, c_1, … of Σ c_j (1 − σ²)^j."""
 
-_TOLERANCE = 1e-9
+CUSHION = 1e-3
+"""How far above 1 singular values may stand between steps: more than rounding in float32 can push them."""
+
+_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class Schedule:
     Args:
         name: What tables and errors call it.
         polynomials: Of each step c_0, c_1, …, in powers of the residual 1 − σ².
-        reach: Singular values in [0, reach] are mapped into [0, 1]; at least 1.
+        reach: The first step maps singular values in [0, reach] into [0, 1]; at least 1.
 
     Raises:
-        TightlipError: if a polynomial leaves [0, 1] on [0, 1], or the first one does on [0, reach].
+        TightlipError: if a polynomial leaves [0, 1] on [0, 1.001], or the first one does on [0, reach]; for a table
+            without steps or coefficients, with numbers that are not finite, or with a reach below 1.
 
     >>> bjorck(2).products
     4
@@ -51,8 +56,12 @@ class Schedule:
     reach: float = 1.0
 
     def __post_init__(self) -> None:
+        if not self.polynomials or not all(len(p) and all(map(isfinite, p)) for p in self.polynomials):
+            raise TightlipError(f"{self.name} has steps without finite coefficients: give at least one for each step")
+        if not 1.0 <= self.reach <= 3.0:
+            raise TightlipError(f"the reach of {self.name} is {self.reach}: give a number from 1 to 3")
         for step, polynomial in enumerate(self.polynomials):
-            end = self.reach if step == 0 else 1.0
+            end = max(self.reach if step == 0 else 1.0, 1.0 + CUSHION)
             low, high = extremes(polynomial, end)
             if low < -_TOLERANCE or high > 1.0 + _TOLERANCE:
                 raise TightlipError(
@@ -119,10 +128,12 @@ def bjorck(steps: int, order: int = 1) -> Schedule:
     Odd orders also accept singular values somewhat above 1 (order 1: to √3), even orders would push those beyond.
 
     Raises:
-        TightlipError: unless both are integers ≥ 1.
+        TightlipError: unless both are integers ≥ 1 and the order is at most 20.
     """
-    if order < 1 or steps < 1:
-        raise TightlipError(f"steps = {steps} and order = {order} are no Björck iteration: give integers ≥ 1")
+    if not all(isinstance(number, int) for number in (steps, order)) or not 1 <= order <= 20 or steps < 1:
+        raise TightlipError(
+            f"steps = {steps} and order = {order} are no Björck iteration: give integers ≥ 1, order ≤ 20"
+        )
     return Schedule(f"bjorck({steps}, order={order})", (series(order),) * steps, _reach(order))
 
 
@@ -157,22 +168,23 @@ def express(lower: float = 1e-3, degree: int = 5, finish: int = 3) -> Schedule:
     polynomials, start = [], lower
     while 1.0 - start**2 > 0.01:
         coefficients, error = _minimax(start, degree)
-        polynomials.append(_in_residual(coefficients / (1.0 + error) * (1.0 - 1e-12)))
+        polynomials.append(_in_residual(coefficients / (1.0 + error)))
         start = (1.0 - error) / (1.0 + error)
     name = f"express({lower:g}, degree={degree}, finish={finish})"
     return Schedule(name, (*polynomials, series(finish)))
 
 
 def _minimax(start: float, degree: int) -> tuple[np.ndarray, float]:
-    """The odd polynomial nearest to 1 on [start, 1], lowest power first, and its distance (Remez's exchange)."""
+    """The odd polynomial nearest to 1 on [start, 1.001], lowest power first, and its distance (Remez's exchange)."""
+    end = 1.0 + CUSHION
     count = (degree + 1) // 2
     odd = 2 * np.arange(count) + 1
-    points = (start + 1) / 2 - (1 - start) / 2 * np.cos(np.pi * np.arange(count + 1) / count)
+    points = (start + end) / 2 - (end - start) / 2 * np.cos(np.pi * np.arange(count + 1) / count)
     for _ in range(50):
         system = np.column_stack([points[:, None] ** odd, (-1.0) ** np.arange(count + 1)])
         *coefficients, error = np.linalg.solve(system, np.ones(count + 1))
         turning = np.sqrt(np.roots((odd * coefficients)[::-1]).real)  # p' is a polynomial in σ²
-        moved = np.array([start, *np.sort(turning), 1.0])
+        moved = np.array([start, *np.sort(turning), end])
         if np.abs(moved - points).max() < 1e-13:
             break
         points = moved
