@@ -23,9 +23,9 @@ from tightlip.linalg.polar import residual
 from tightlip.provenance import certificate_of_birth, write_json
 
 RATES = (1e-4, 4e-4, 1.6e-3, 6e-3, 3e-2)
-NETWORKS = ((64,) * 3, (256,) * 3, (256,) * 6, (128, 512, 128), (512,) * 3)
+NETWORKS = ((64,) * 3, (256,) * 3, (256,) * 6, (64, 256, 64), (32,) * 8)  # the third is the prototype that diverged
 OPTIMIZERS = ("adam", "adamw", "momentum", "muon")
-STEPS, TOLERANCE = 60, 1e-5
+STEPS, MUON_STEPS, TOLERANCE = 60, 12, 1e-5  # Muon multiplies in bfloat16, which few processors do fast
 
 
 def optimizers(kind: str, network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
@@ -57,7 +57,7 @@ def short_run(kind: str, rate: float, hidden: tuple[int, ...], x: torch.Tensor, 
     worst, generator = off(network), torch.Generator().manual_seed(0)
     row = {"optimizer": kind, "learning_rate": rate, "hidden": list(hidden)}
     try:
-        for step in range(STEPS):
+        for step in range(MUON_STEPS if kind == "muon" else STEPS):
             index = torch.randint(len(x), (128,), generator=generator)
             loss = tightlip.margin_cross_entropy(network(x[index]), y[index], 0.5, 0.25)
             for engine in engines:
@@ -81,7 +81,7 @@ def main() -> None:
     runs = [short_run(*cell, x, part.labels) for cell in tqdm(grid, unit="run", disable=None)]
     outcomes = Counter(str(run["outcome"]) for run in runs)
     worst = max(float(run["worst"]) for run in runs if run["outcome"] == "finished")  # type: ignore[arg-type]
-    config = {"steps": STEPS, "batch_size": 128, "data": "mnist5k", "tolerance": TOLERANCE}
+    config = {"steps": STEPS, "muon_steps": MUON_STEPS, "batch_size": 128, "data": "mnist5k", "tolerance": TOLERANCE}
     row = {"config": config, "seed": 0, **certificate_of_birth("cpu"), "outcomes": dict(outcomes), "worst": worst}
     write_json(Path("results/divergence.json"), row | {"seconds": time.perf_counter() - began, "runs": runs})
     print(json.dumps({"outcomes": outcomes, "worst max|σ² − 1| of those that finished": worst}, ensure_ascii=False))
