@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tightlip.experiments import EXPERIMENTS
+from tightlip.experiments.grid import cells
+
 ROOT = Path(__file__).parents[1]
 ROWS = sorted((ROOT / "results").glob("*/metrics.json"))
+CELLS = sorted((ROOT / "results").glob("*/*seed*.json"))
 
 
 def test_there_are_rows():
@@ -40,6 +44,18 @@ def test_the_table_in_the_readme_is_made_from_the_rows():
     readme = (ROOT / "README.md").read_text()
     shown = readme.split(script["BEGIN"])[1].split(script["END"])[0]
     assert shown == script["table"]()
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in CELLS}), ids=lambda folder: folder.name)
+def test_the_rows_of_an_experiment_are_complete_and_born_from_clean_commits(folder):
+    rows = [json.loads(path.read_text()) for path in CELLS if path.parent == folder]
+    assert {row["experiment"] for row in rows} == {folder.name} <= set(EXPERIMENTS)
+    experiment = EXPERIMENTS[folder.name]
+    wanted = {(json.dumps(cell.config), cell.seed) for cell in cells(experiment, experiment.PAPER)}
+    assert {(json.dumps(row["config"]), row["seed"]) for row in rows} == wanted
+    for row in rows:
+        assert re.fullmatch("[0-9a-f]{40}", row["commit"]) and row["dirty"] is False
+        assert row["machine"] and row["threads"] >= 1 and row["seconds"]["total"] > 0 and row["metrics"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*.json")), ids=lambda path: path.stem)

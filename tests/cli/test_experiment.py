@@ -47,6 +47,18 @@ def test_run_computes_a_new_experiment_and_resumes_it(capsys, tiny, tmp_path):
     assert "Doubles a number." in (tmp_path / "page.html").read_text()
 
 
+def test_a_dash_may_stand_for_an_underscore(capsys, tiny, tmp_path):
+    assert main(["run", "tiny-study", "--output", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny_study-smoke"}
+
+
+def test_run_prints_what_the_columns_mean_and_what_they_should_be(capsys, tiny, tmp_path):
+    tiny.METRICS, tiny.TRUTH = {"double": "Twice the number."}, {"double": 4.0}
+    assert main(["run", "tiny_study", "--output", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "\ntruth   4\n" in out and "\ndouble: Twice the number.\n" in out
+
+
 def test_presets_have_folders_of_their_own(tiny, tmp_path):
     assert main(["run", "tiny_study", "--output", str(tmp_path), "--preset", "paper"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"tiny_study"}
@@ -58,7 +70,7 @@ def test_presets_have_folders_of_their_own(tiny, tmp_path):
         (["run", "nonsense"], "no experiment is called 'nonsense': choose one of"),
         (["run", "tiny_study", "--jobs", "0"], "jobs = 0"),
         (["run", "tiny_study", "--preset", "huge"], "see tightlip run --help"),
-        (["run"], "see tightlip run --help"),
+        (["run"], "needs the name of an experiment: choose one of bjorck_convergence, bjorck_vs_parseval, tiny_study"),
         (["run", "tiny_study", "--output", "/proc/nowhere"], "cannot be written"),
     ],
 )
@@ -76,6 +88,25 @@ def test_a_failing_cell_is_exit_code_two_with_its_reason(capsys, tiny, tmp_path)
     tiny.run = run
     assert main(["run", "tiny_study", "--output", str(tmp_path)]) == 2
     assert "4 of 4 cells failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [[], ["notes.txt"], ["seeds.txt", "sub/metrics.json"]])
+def test_a_page_of_nothing_says_what_either_kind_of_folder_holds(capsys, tmp_path, content):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in content:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for words in ("neither a run nor an experiment", "metrics.json", "_seed*.json", "tightlip train", "tightlip run"):
+        assert words in error
+
+
+def test_a_folder_that_is_not_there_is_called_so(capsys, tmp_path):
+    assert main(["report", str(tmp_path / "absent")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_two_experiments_do_not_share_a_page(capsys, tiny, tmp_path):

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tightlip import TightlipError, lipschitz
 from tightlip.data import load, split
@@ -80,6 +81,7 @@ def test_the_metrics_are_a_birth_certificate(finished):
     metrics = strict(folder / "metrics.json")
     assert metrics == json.loads(json.dumps(result.metrics))
     began = asdict(options) | {"k": options.constant, "eps": options.radius, "hidden": [16, 16]}
+    began |= {"offset": 0.8, "temperature": 0.25} if options.norm == "2" else {"a": 0.1}
     assert metrics["config"] == began and metrics["seed"] == 3
     assert {"commit", "dirty", "versions", "device", "threads", "machine", "seconds", "name"} <= set(metrics)
     assert (metrics["device"], metrics["threads"]) == ("cpu", torch.get_num_threads())
@@ -231,6 +233,28 @@ def test_a_test_part_of_the_users_own_is_used_whole_and_in_its_order(tmp_path):
     assert strict(tmp_path / "certificate.json")["label"] == arrays["y"][:30].tolist()
 
 
+@pytest.mark.parametrize("test_part", [False, True])
+def test_data_of_one_class_are_refused_before_anything_is_trained(test_part, tmp_path):
+    x, y = np.zeros((20, 1, 4, 4), np.uint8), np.zeros(20, np.int64)
+    test = {"x_test": x, "y_test": y} if test_part else {}
+    np.savez(tmp_path / "one.npz", x_train=x, y_train=y, **test)
+    with pytest.raises(TightlipError, match="one has one class, .* give at least two"):
+        run(config(str(tmp_path / "one.npz")), tmp_path, progress=False)
+    assert os.listdir(tmp_path) == ["one.npz"]
+
+
+def test_the_names_of_classes_are_kept_and_others_have_numbers_only(tmp_path, finished):
+    x, y = (lambda file: (file["x"], file["y"]))(np.load(images(tmp_path / "d.npz")))
+    for label, name in enumerate(("ant", "bee", "cow")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for index, image in enumerate(x[y == label][:10]):
+            Image.fromarray(image[0]).save(tmp_path / "pictures" / name / f"{index}.png")
+    (tmp_path / "run").mkdir()
+    run(config(str(tmp_path / "pictures"), epochs=1), tmp_path / "run", progress=False)
+    assert strict(tmp_path / "run" / "metrics.json")["data"]["class_names"] == ["ant", "bee", "cow"]
+    assert "class_names" not in strict(finished[1] / "metrics.json")["data"]
+
+
 @pytest.mark.parametrize("activation", ["groupsort4", "fullsort", "relu"])
 def test_every_activation_runs(activation, tmp_path):
     run(config(images(tmp_path / "d.npz"), activation=activation, epochs=1), tmp_path, progress=False)
@@ -253,6 +277,10 @@ def test_every_activation_runs(activation, tmp_path):
         {"eps": -0.1},
         {"eps": math.nan},
         {"a": -1.0, "norm": "inf"},
+        {"a": 0.1, "norm": "2"},
+        {"offset": 0.8, "norm": "inf"},
+        {"temperature": 0.25, "norm": "inf"},
+        {"offset": -1.0},
         {"shift": -1},
         {"attack_images": 0},
         {"attack_images": -5},
@@ -269,6 +297,24 @@ def test_impossible_options_are_refused_before_anything_is_trained(wrong, tmp_pa
     with pytest.raises(TightlipError):
         run(config(data, **wrong), folder, progress=False)
     assert os.listdir(folder) == []
+
+
+def test_options_of_the_other_norms_loss_are_named():
+    with pytest.raises(TightlipError, match="offset belongs to the loss of the 2-norm: leave it out, or choose norm=2"):
+        classification._check(Config(norm="inf", offset=0.8))
+    with pytest.raises(TightlipError, match="a belongs to the loss of the inf-norm: leave it out"):
+        classification._check(Config(a=0.1))
+
+
+def test_the_loss_gets_the_margin_that_was_asked_for_or_the_default():
+    assert [
+        Config().margin,
+        Config(offset=0.5).margin,
+        Config(norm="inf").margin,
+        Config(norm="inf", a=0.3).margin,
+    ] == [*(0.8, 0.5, 0.1, 0.3)]
+    assert (Config().softness, Config(temperature=1.0).softness) == (0.25, 1.0)
+    assert Config(offset=0.0).margin == 0.0  # given, not absent
 
 
 def test_random_shift_moves_each_image_by_at_most_so_many_pixels():

@@ -1,25 +1,33 @@
 """Experiments are run cell by cell: complete, resumable, and each row with its birth certificate."""
 
 import json
+import logging
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, make_dataclass
+from pathlib import Path
 
 import pytest
 
 from tightlip import TightlipError
 from tightlip.experiments import EXPERIMENTS
-from tightlip.experiments.grid import Preset, cells, run_cells, summary_of
+from tightlip.experiments.grid import Preset, cells, explanations_of, run_cells, summary_of
+
+NEW = {"preset", "place", "about", "explanations", "truth"}
+"""What rows of the first version lacked."""
 
 
 @dataclass(frozen=True)
 class Config:
     base: int = 2
+    """What is
+    multiplied."""
     power: int = 1
 
 
 def powers(calls=None, run=None):
     """An experiment of four cells, as a module of one's own would be."""
-    module = types.ModuleType("study.of_powers", "Powers, computed.\n\nMore about them.")
+    module = types.ModuleType("study.of_powers", "Powers, computed.\n\nMore about\n`powers`.")
+    module.METRICS, module.CURVES, module.TRUTH = {"value": "The power."}, {"y": "height"}, {"value": 2.0}
     module.Config, module.GRID = Config, {"power": (1, 2)}
     module.SMOKE, module.PAPER = Preset(seeds=2), Preset({"base": 3}, seeds=3, grid={"power": (1, 2, 3)})
 
@@ -46,6 +54,73 @@ def test_every_cell_of_grid_and_seeds_becomes_a_row_with_its_birth_certificate(t
         assert {"commit", "dirty", "versions", "device", "threads", "machine", "seconds", "data"} <= set(row)
 
 
+def test_a_row_tells_a_stranger_what_it_is(tmp_path):
+    rows = run_cells(powers(), powers().SMOKE, tmp_path)
+    words = {"config": {"base": "What is multiplied."}, "metrics": {"value": "The power."}, "curves": {"y": "height"}}
+    assert [row["place"] for row in rows] == [0, 0, 1, 1]
+    for row in rows:
+        assert (row["preset"], row["about"], row["truth"]) == ("smoke", "More about powers.", {"value": 2.0})
+        assert row["explanations"] == words
+    assert {row["preset"] for row in run_cells(powers(), powers().PAPER, tmp_path)} == {"paper"}
+    assert {row["preset"] for row in run_cells(powers(), Preset({"base": 7}), tmp_path)} == {"other"}
+
+
+def test_a_config_without_a_file_has_no_words():
+    module = powers()
+    module.Config, module.METRICS = make_dataclass("Config", [("power", int, 1)], frozen=True), {}
+    assert explanations_of(module) == {"config": {}, "metrics": {}, "curves": {"y": "height"}}
+
+
+def test_rows_of_before_there_were_words_are_kept_and_get_them(tmp_path):
+    rows = run_cells(powers(), powers().SMOKE, tmp_path)
+    for path in tmp_path.iterdir():
+        row = {key: value for key, value in json.loads(path.read_text()).items() if key not in NEW}
+        path.write_text(json.dumps(row | {"seconds": {"total": 77.0}, "commit": "0" * 40}))
+
+    def never(config, seed):
+        raise AssertionError("a row that is there is computed again")
+
+    again = run_cells(powers(run=never), powers().SMOKE, tmp_path)
+    assert again == [row | {"seconds": {"total": 77.0}, "commit": "0" * 40} for row in rows]
+
+
+def test_files_of_rows_keep_the_names_that_committed_ones_have():
+    experiment = EXPERIMENTS["bjorck_convergence"]
+    assert next(cells(experiment, experiment.PAPER)).file == (
+        "schedule=bjorck1_start=gaussian_scaling=bound_seed0_2a08399f.json"
+    )
+    experiment = EXPERIMENTS["bjorck_vs_parseval"]
+    assert next(cells(experiment, experiment.PAPER)).file == "scheme=exact_step_learning_rate=0.001_seed0_a9c56906.json"
+
+
+def test_the_same_cell_of_two_presets_is_computed_once(tmp_path):
+    calls = []
+    run_cells(powers(calls), powers().SMOKE, tmp_path)
+    run_cells(powers(calls), Preset({"base": 2}), tmp_path)
+    assert len(calls) == 4 and len(list(tmp_path.iterdir())) == 4
+
+
+def test_progress_names_cells_as_a_person_would_and_counts_those_that_are_there(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "tightlip")
+    run_cells(powers(), powers().SMOKE, tmp_path)
+    assert caplog.messages[0] == "of_powers: 0 of 4 cells are there already"
+    assert caplog.messages[2] == "power=1 seed 1: done, 2 of 4"
+    next(tmp_path.glob("power=2_seed1*")).unlink()
+    caplog.clear()
+    run_cells(powers(), powers().SMOKE, tmp_path)
+    assert caplog.messages == ["of_powers: 3 of 4 cells are there already", "power=2 seed 1: done, 4 of 4"]
+
+
+def test_rows_of_another_commit_are_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "tightlip")
+    run_cells(powers(), powers().SMOKE, tmp_path)
+    path = next(tmp_path.iterdir())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "0" * 40}))
+    caplog.clear()
+    run_cells(powers(), powers().SMOKE, tmp_path)
+    assert caplog.messages[1] == "1 of them are of another commit: to compute them again, delete their files"
+
+
 def test_presets_change_options_and_axes(tmp_path):
     rows = run_cells(powers(), powers().PAPER, tmp_path)
     assert sorted({row["metrics"]["value"] - row["seed"] for row in rows}) == [3.0, 9.0, 27.0]
@@ -63,13 +138,36 @@ def test_rows_that_are_there_are_not_computed_again_and_others_are(tmp_path):
     assert len(calls) == 10
 
 
+def test_a_row_without_its_metrics_is_computed_again(tmp_path):
+    run_cells(powers(), powers().SMOKE, tmp_path)
+    victim = next(tmp_path.iterdir())
+    row = json.loads(victim.read_text())
+    del row["metrics"]
+    victim.write_text(json.dumps(row))
+    assert all("value" in row["metrics"] for row in run_cells(powers(), powers().SMOKE, tmp_path))
+
+
+def test_options_that_no_row_can_keep_are_refused(tmp_path):
+    with pytest.raises(TightlipError, match="not finite, which no row can keep"):
+        run_cells(powers(), Preset(grid={"power": (float("inf"),)}), tmp_path)
+
+
+def test_any_error_of_a_cell_is_told_and_the_others_go_on(tmp_path):
+    def run(config, seed):
+        return {"value": {1: 1.0}[config.power]}
+
+    with pytest.raises(TightlipError, match="2 of 4 cells failed.*KeyError"):
+        run_cells(powers(run=run), powers().SMOKE, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path):
     def run(config, seed):
         if config.power == 2 and seed == 0:
             raise TightlipError("a step left NaN")
         return {"value": 1.0}
 
-    with pytest.raises(TightlipError, match=r"1 of 4 cells failed.*power=2_seed0.*a step left NaN"):
+    with pytest.raises(TightlipError, match=r"1 of 4 cells failed.*power=2 seed 0: .*a step left NaN"):
         run_cells(powers(run=run), powers().SMOKE, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -109,7 +207,22 @@ def test_every_experiment_is_described_and_its_smoke_preset_runs(name, tmp_path)
     assert len(rows) == sum(1 for _ in cells(experiment, experiment.SMOKE))
     for row in rows:
         json.dumps(row, allow_nan=False)
-        assert all(len(column) >= 1 for column in row["metrics"].get("curve", {}).values())
+        curve = row["metrics"].pop("curve", {})
+        assert all(len(column) >= 1 for column in curve.values())
+        words = row["explanations"]
+        assert words["metrics"].keys() >= row["metrics"].keys() >= row["truth"].keys()
+        assert words["curves"].keys() >= curve.keys()
+        assert words["config"].keys() == {field.name for field in fields(experiment.Config)}
+        assert row["about"] and row["preset"] == "smoke"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_documentation_explains_every_option_and_metric(name):
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    section = page.split(f"## {name}\n")[1].split("\n## ")[0]
+    words = explanations_of(EXPERIMENTS[name])
+    for word in (*words["config"], *words["metrics"], *map(str, EXPERIMENTS[name].GRID)):
+        assert f"| `{word}` |" in section, word
 
 
 def test_the_order_of_schedules_is_what_the_scalar_theory_says(tmp_path):

@@ -19,10 +19,16 @@ ERRANDS = re.compile(r"\b(google|googleapis|gvt1)\.com\b")  # the browser's own:
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 MEASURE = """<script>
 const size = element => { const box = element.getBoundingClientRect(); return [box.width, box.height]; };
+const lines = element => {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  return new Set([...range.getClientRects()].map(box => box.top)).size;
+};
 document.body.dataset.sizes = JSON.stringify({
   plots: [...document.querySelectorAll(".plot svg")].map(size),
   images: [...document.images].map(image => [image.naturalWidth, image.naturalHeight, ...size(image)]),
   texts: [...document.querySelectorAll(".plot text")].map(size),
+  values: [...document.querySelectorAll(".card .value")].map(lines),
   page: [document.documentElement.scrollWidth, innerWidth],
 });
 </script>"""
@@ -117,6 +123,14 @@ def test_a_narrow_window_does_not_scroll_sideways(folder, synthetic, tmp_path, b
     needed, given = measured(browse, render([folder, wordy]), tmp_path, "--window-size=500,900")["page"]
     assert given <= 500
     assert needed <= given
+
+
+@pytest.mark.parametrize("width", [1250, 1100, 970, 720, 500])
+def test_no_number_of_the_cards_is_broken(synthetic, tmp_path, browse, width):
+    long = [("seconds.train", 1507.2)], [("bound.constant", 0.99999993)]
+    page = render([synthetic.write_run(tmp_path / "long", *long)])
+    assert "0.99999993<" in page
+    assert measured(browse, page, tmp_path, f"--window-size={width},1000")["values"] == [1] * 5
 
 
 @pytest.mark.parametrize(("scheme", "bright"), [("1", True), ("0", False)])

@@ -10,7 +10,7 @@ from ..errors import TightlipError
 from ..experiments import EXPERIMENTS
 from ..experiments.grid import cells, run_cells, summary_of
 from ..report import write_experiment
-from ..report.rows import read_groups, text_table
+from ..report.rows import read_groups, text_key, text_table
 from .options import Machine, writable
 
 
@@ -32,8 +32,8 @@ class List:
 class Run:
     """Run an experiment; cells whose rows are there already are not computed again."""
 
-    experiment: tyro.conf.Positional[str]
-    """A name that `tightlip list` shows."""
+    experiment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT", help_behavior_hint="")] = ""
+    """A name that `tightlip list` shows; '-' may stand for '_'."""
     preset: Literal["smoke", "paper"] = "smoke"
     """smoke takes seconds, paper has the full sizes."""
     jobs: int = 1
@@ -45,17 +45,26 @@ class Run:
     def __call__(self) -> str:
         """Run; the table of all rows and where the page is."""
         self.machine.prepare()
-        if self.experiment not in EXPERIMENTS:
-            known = ", ".join(EXPERIMENTS)
-            raise TightlipError(f"no experiment is called {self.experiment!r}: choose one of {known}")
-        experiment = EXPERIMENTS[self.experiment]
+        name = _known(self.experiment)
+        experiment = EXPERIMENTS[name]
         preset = experiment.PAPER if self.preset == "paper" else experiment.SMOKE
-        name = self.experiment if self.preset == "paper" else f"{self.experiment}-{self.preset}"
-        folder = writable(self.output / name)
+        folder = writable(self.output / (name if self.preset == "paper" else f"{name}-{self.preset}"))
         run_cells(experiment, preset, folder, self.jobs)
         page = folder / "report.html"
         write_experiment(folder, page)
-        return f"{text_table(read_groups(folder))}\n\npage  {page.resolve()}"
+        groups = read_groups(folder)
+        parts = (text_table(groups), text_key(groups), f"page  {page.resolve()}")
+        return "\n\n".join(filter(None, parts))
+
+
+def _known(asked: str) -> str:
+    """The name of an experiment, with '-' for '_' allowed."""
+    name = asked.replace("-", "_")
+    if name not in EXPERIMENTS:
+        known = ", ".join(EXPERIMENTS)
+        problem = f"no experiment is called {asked!r}" if asked else "'tightlip run' needs the name of an experiment"
+        raise TightlipError(f"{problem}: choose one of {known}")
+    return name
 
 
 def _count(name: str, preset: str) -> int:

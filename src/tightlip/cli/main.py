@@ -5,8 +5,10 @@ import io
 import itertools
 import operator
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -41,15 +43,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _ParseError as error:
         sys.stderr.write(f"tightlip: {error}\n")
         return 2
+    began = time.time()
     try:
         sys.stdout.write(command() + "\n")
     except (TightlipError, OSError) as error:
         sys.stderr.write(f"tightlip: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("tightlip: interrupted; continue with --resume and the run's --name\n")
+        sys.stderr.write(f"tightlip: interrupted; {_advice(command, began)}\n")
         return 130
     return 0
+
+
+def _advice(command: Callable[[], str], began: float) -> str:
+    """What an interrupted command has kept, and how to go on."""
+    if isinstance(command, Run):
+        return "complete rows are kept: give the same command again to go on"
+    kept = _folder(command, began) if isinstance(command, Train) else None
+    return "nothing was kept" if kept is None else f"continue with the same options and --resume --name {kept.name}"
+
+
+def _folder(command: Train, began: float) -> Path | None:
+    """The folder of an interrupted run, if it has left one: that of its --name, else the newest made meanwhile."""
+    if command.name is not None:
+        folder = command.runs / command.name
+        return folder if folder.is_dir() else None
+    made = [path.parent for path in command.runs.glob("*/config.json") if path.stat().st_mtime > began - 1]
+    return max(made, key=lambda path: path.stat().st_mtime, default=None)
 
 
 class _ParseError(Exception):

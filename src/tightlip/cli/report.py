@@ -9,6 +9,8 @@ from ..errors import TightlipError
 from ..report import write, write_experiment
 from ..report.rows import is_experiment
 
+FILES = ("metrics.json", "certificate.json")
+
 
 @dataclass(frozen=True)
 class Report:
@@ -27,5 +29,20 @@ class Report:
                 raise TightlipError("an experiment has a page of its own: name its folder alone")
             write_experiment(self.runs[0], page)
         else:
+            for folder in self.runs:
+                _check(folder)
             write(self.runs, page)
         return f"page  {page}"
+
+
+def _check(folder: Path) -> None:
+    """Refuse what holds nothing of a run either."""
+    if not folder.is_dir():
+        raise TightlipError(
+            f"there is no folder {folder}: name one that 'tightlip train' or 'tightlip run' has written"
+        )
+    if not any((folder / name).exists() for name in FILES):
+        raise TightlipError(
+            f"{folder} holds neither a run nor an experiment: a run's folder has {' and '.join(FILES)}, "
+            "written by 'tightlip train', an experiment's a *_seed*.json for each row, written by 'tightlip run'"
+        )

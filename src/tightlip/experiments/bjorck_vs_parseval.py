@@ -40,11 +40,14 @@ class Config:
     """One scheme at one learning rate."""
 
     scheme: str = "exact_step"
-    """A key of SCHEMES."""
+    """How weights are held: exact_step, exact_forward (polar factor after each step, or in the forward pass), few
+    (three Björck steps in the forward pass), few15 (three in training, fifteen at the end), bjorck15 (fifteen),
+    parseval0.5, parseval0.05 (Parseval networks' pull after each step, with this β), cayley, matrix_exponential
+    (charts of the orthogonal group), spectral (divided by the norm after each step, where it exceeds 1)."""
     learning_rate: float = 3e-3
-    """Of Adam, falling to zero along a cosine."""
+    """Of Adam; it falls to zero along a cosine."""
     dimension: int = 32
-    """d."""
+    """d, of the space that the sphere lies in."""
     width: int = 128
     """Of the three hidden layers."""
     steps: int = 1000
@@ -58,6 +61,16 @@ class Config:
 GRID = {"scheme": tuple(SCHEMES), "learning_rate": (1e-3, 3e-3, 1e-2)}
 SMOKE = Preset({"dimension": 4, "width": 16, "steps": 20, "points": 2000}, grid={"learning_rate": (3e-3,)})
 PAPER = Preset(seeds=3)
+METRICS = {
+    "bound": "objective / constant: what the network proves about W1 from below, up to the error of sampling.",
+    "standard_error": "Of the bound, from sampling the points.",
+    "objective": "f(center) minus the mean of f over fresh points of the sphere; f is the frozen network.",
+    "constant": "The audited Lipschitz constant of the frozen network; 1 was asked for.",
+    "change_by_finish": "The farthest that freezing moved an output, among 1000 points.",
+    "smallest_singular_value": "Of all weights, after training and before freezing; 1 if they are orthonormal.",
+}
+CURVES = {"step": "step of the optimizer", "largest": "largest singular value", "smallest": "smallest singular value"}
+TRUTH = {"bound": 1.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

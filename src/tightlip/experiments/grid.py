@@ -8,19 +8,34 @@ An experiment is a module of this folder with five names:
     PAPER     a `Preset` with the full sizes
     run       (config, seed) -> metrics: numbers, and optionally "curve", columns of equal length to be drawn
 
+and up to three that tell a stranger what is seen (so do the strings below the fields of Config):
+
+    METRICS   each metric in words
+    CURVES    each column of the curve in words, as the title of an axis
+    TRUTH     metrics whose true value is known, and that value
+
 `run_cells` works through the product of the grid and the seeds. A row that is there already, with the same config and
 seed, is not computed again; so an interrupted run goes on where it stopped.
 """
 
+import ast
 import hashlib
+import inspect
 import itertools
 import json
 import logging
 import multiprocessing
+import os
+import signal
+import textwrap
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,11 +43,14 @@ import torch
 from tqdm import tqdm
 
 from ..errors import TightlipError
-from ..provenance import certificate_of_birth, write_json
+from ..provenance import certificate_of_birth, commit, write_json
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+
+Outcomes = Generator[tuple["Cell", str | None], None, None]
+"""Cells as they end, each with the reason why it failed, or None."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,8 @@ class Cell:
     config: dict[str, Any]
     axes: tuple[str, ...]
     seed: int
+    preset: str = ""
+    place: int = 0
 
     @property
     def file(self) -> str:
@@ -76,6 +96,11 @@ class Cell:
         words = [f"{axis}={self.config[axis]}" for axis in self.axes]
         digest = hashlib.sha256(options.encode()).hexdigest()[:8]
         return "_".join([*words, f"seed{self.seed}", digest]).replace("/", "-").replace(" ", "") + ".json"
+
+    @property
+    def words(self) -> str:
+        """What a person would call it: 'schedule=bjorck1 start=gaussian seed 0'."""
+        return " ".join([*(f"{axis}={self.config[axis]}" for axis in self.axes), f"seed {self.seed}"])
 
 
 def name_of(experiment: Experiment) -> str:
@@ -88,14 +113,54 @@ def summary_of(experiment: Experiment) -> str:
     return (experiment.__doc__ or "").strip().partition("\n")[0]
 
 
+def about(experiment: Experiment) -> str:
+    """The rest of the docstring, as plain text."""
+    text = (experiment.__doc__ or "").strip().partition("\n")[2]
+    return " ".join(text.replace("`", "").replace("*", "").split())
+
+
+def explanations_of(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """In words: each option (the string below the field of Config), each metric, each column of the curve."""
+    told = {name.lower(): dict(getattr(experiment, name, {})) for name in ("METRICS", "CURVES")}
+    return {"config": _words_below(experiment.Config), **told}
+
+
+def _words_below(config: type) -> dict[str, str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(config)))
+    except (OSError, TypeError):  # a class without a file
+        return {}
+    body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef)), [])
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
+
+
 def cells(experiment: Experiment, preset: Preset) -> Iterator[Cell]:
     """Every cell of a preset, in the order of the grid; seeds innermost."""
     grid = {**experiment.GRID, **preset.grid}
-    for values in itertools.product(*grid.values()):
+    presets = {"paper": experiment.PAPER, "smoke": experiment.SMOKE}
+    name = next((name for name, other in presets.items() if other == preset), "other")
+    for place, values in enumerate(itertools.product(*grid.values())):
         config = experiment.Config(**{**preset.shared, **dict(zip(grid, values, strict=True))})
-        options = json.loads(json.dumps(asdict(config)))
+        options = _as_json(config)
         for seed in range(preset.seeds):
-            yield Cell(name_of(experiment), options, tuple(grid), seed)
+            yield Cell(name_of(experiment), options, tuple(grid), seed, name, place)
+
+
+def _as_json(config: Any) -> dict[str, Any]:
+    """The options as a file holds them.
+
+    Raises:
+        TightlipError: for numbers that JSON does not have.
+    """
+    try:
+        return json.loads(json.dumps(asdict(config), allow_nan=False))  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise TightlipError(f"{config} holds a number that is not finite, which no row can keep: use None") from error
 
 
 def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1) -> list[dict[str, Any]]:
@@ -105,7 +170,7 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
         experiment: A module as described above.
         preset: Which cells.
         folder: Where the rows are; made if absent.
-        jobs: Processes at once; they share torch's threads.
+        jobs: Processes at once; they share torch's threads, and end when this process does.
 
     Raises:
         TightlipError: if cells failed, naming each with its reason; the others' rows are written.
@@ -113,37 +178,99 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
     if not 1 <= jobs <= 256:
         raise TightlipError(f"jobs = {jobs} cannot compute: give a number from 1 to 256")
     todo = list(cells(experiment, preset))
-    missing = [cell for cell in todo if read_row(folder / cell.file, cell) is None]
-    logger.info("%s: %d of %d cells are there already", name_of(experiment), len(todo) - len(missing), len(todo))
-    failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))))
+    there = [_row_there(experiment, cell, folder) for cell in todo]
+    missing = [cell for cell, row in zip(todo, there, strict=True) if row is None]
+    _tell_of(name_of(experiment), there)
+    failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))), len(todo))
     if failed:
         raise TightlipError(f"{len(failed)} of {len(todo)} cells failed, the others are kept: {'; '.join(failed)}")
     rows = [read_row(folder / cell.file, cell) for cell in todo]
     return [row for row in rows if row is not None]
 
 
-def _compute(experiment: Experiment, missing: list[Cell], folder: Path, jobs: int) -> list[str]:
+def _row_there(experiment: Experiment, cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """A cell's row, if it has one; a row of an earlier version gets the words that it lacks, its numbers stay."""
+    row, words = read_row(folder / cell.file, cell), _description(experiment, cell)
+    if row is not None and not words.keys() <= row.keys():
+        write_json(folder / cell.file, row | words | row)
+    return row
+
+
+def _tell_of(name: str, there: Sequence[dict[str, Any] | None]) -> None:
+    rows, now = [row for row in there if row is not None], commit()[0]
+    logger.info("%s: %d of %d cells are there already", name, len(rows), len(there))
+    others = sum(row.get("commit") != now for row in rows)
+    if others:
+        logger.info("%d of them are of another commit: to compute them again, delete their files", others)
+
+
+def _compute(experiment: Experiment, missing: list[Cell], folder: Path, jobs: int, total: int) -> list[str]:
     """Why cells failed."""
-    failed = []
-    with tqdm(total=len(missing), unit="cell", disable=None if missing else True) as bar:
-        if jobs == 1:
-            outcomes: Iterator[tuple[Cell, str | None]] = (
-                (cell, _attempt(experiment, cell, folder)) for cell in missing
-            )
-            failed = [_told(bar, cell, problem) for cell, problem in outcomes]
-        else:
-            threads = max(1, torch.get_num_threads() // jobs)
-            spawn = multiprocessing.get_context("spawn")  # forked processes hang in OpenMP
-            with ProcessPoolExecutor(jobs, spawn, torch.set_num_threads, (threads,)) as pool:
-                futures = {pool.submit(_attempt, experiment.__name__, cell, folder): cell for cell in missing}
-                failed = [_told(bar, futures[future], future.result()) for future in as_completed(futures)]
-    return [problem for problem in failed if problem is not None]
+    there = total - len(missing)
+    outcomes = _here(experiment, missing, folder) if jobs == 1 else _elsewhere(experiment, missing, folder, jobs)
+    with closing(outcomes), tqdm(total=total, initial=there, unit="cell", disable=None if missing else True) as bar:
+        told = [
+            _told(bar, cell, problem, f"{place} of {total}")
+            for place, (cell, problem) in enumerate(outcomes, there + 1)
+        ]
+    return [problem for problem in told if problem is not None]
 
 
-def _told(bar: Any, cell: Cell, problem: str | None) -> str | None:
+def _told(bar: Any, cell: Cell, problem: str | None, place: str) -> str | None:
     bar.update()
-    logger.log(logging.INFO if bar.disable else logging.DEBUG, "%s: %s", cell.file, problem or "done")
-    return None if problem is None else f"{cell.file}: {problem}"
+    logger.log(logging.INFO if bar.disable else logging.DEBUG, "%s: %s, %s", cell.words, problem or "done", place)
+    return None if problem is None else f"{cell.words}: {problem}"
+
+
+def _here(experiment: Experiment, missing: list[Cell], folder: Path) -> Outcomes:
+    for cell in missing:
+        yield cell, _attempt(experiment, cell, folder)
+
+
+def _elsewhere(experiment: Experiment, missing: list[Cell], folder: Path, jobs: int) -> Outcomes:
+    """In ``jobs`` processes, which leave when a pipe closes: as this one ends, in whatever way, or is interrupted."""
+    spawn = multiprocessing.get_context("spawn")  # forked processes hang in OpenMP
+    theirs, ours = spawn.Pipe(duplex=False)
+    options = (max(1, torch.get_num_threads() // jobs), theirs)
+    with theirs, ours, ProcessPoolExecutor(jobs, spawn, _begin, options) as pool:
+        try:
+            with _uninterrupted():
+                futures = {pool.submit(_attempt, experiment.__name__, cell, folder): cell for cell in missing}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise TightlipError(
+                "a process was killed, perhaps for want of memory; complete rows are kept: run again with fewer jobs"
+            ) from error
+        except BaseException:
+            ours.close()
+            raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started in here never hears Ctrl-C, not even while it imports; this process hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _begin(threads: int, pipe: Connection) -> None:
+    """What a process does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(pipe,), daemon=True).start()
+    torch.set_num_threads(threads)
+
+
+def _leave_with(pipe: Connection) -> None:
+    with suppress(EOFError, OSError):
+        pipe.recv()
+    os._exit(1)
 
 
 def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | None:
@@ -152,13 +279,14 @@ def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | No
     began = time.perf_counter()
     try:
         metrics = module.run(module.Config(**cell.config), cell.seed)
-    except (TightlipError, ArithmeticError, RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the other cells go on
         return f"{type(error).__name__}: {error}"
     row = {
         "format": FORMAT,
         "command": "run",
         "experiment": cell.experiment,
         "summary": summary_of(module),
+        **_description(module, cell),
         "axes": list(cell.axes),
         "config": cell.config,
         "seed": cell.seed,
@@ -172,16 +300,19 @@ def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | No
     return None
 
 
+def _description(experiment: Experiment, cell: Cell) -> dict[str, Any]:
+    """What tells a stranger what a row is; no part of its identity."""
+    truth = dict(getattr(experiment, "TRUTH", {}))
+    words = {"about": about(experiment), "explanations": explanations_of(experiment), "truth": truth}
+    return {"preset": cell.preset, "place": cell.place, **words}
+
+
 def read_row(path: Path, cell: Cell) -> dict[str, Any] | None:
     """The row of this very cell, or None if it is not there or the file is damaged."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        same = (row["format"], row["experiment"], row["config"], row["seed"]) == (
-            FORMAT,
-            cell.experiment,
-            cell.config,
-            cell.seed,
-        )
+        found = (row["format"], row["experiment"], row["config"], row["seed"])
+        same = found == (FORMAT, cell.experiment, cell.config, cell.seed) and isinstance(row["metrics"], dict)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return row if same else None

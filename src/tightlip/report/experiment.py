@@ -1,19 +1,48 @@
 """The page of an experiment: one table over its cells, and their curves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from tightlip.atomic import replacing
 from tightlip.report.drawing import RUN_COLORS, Plot, plot, run_color
 from tightlip.report.page import environment
-from tightlip.report.rows import Group, columns, read_groups
+from tightlip.report.rows import Group, columns, explanations, presets, read_groups, shared, truth
 
-DASHES = ("-", "--", ":")
+DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
+"""The names of CSS, and matplotlib's."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """How one value of the first axis is drawn."""
+
+    label: str
+    place: int
+
+    @property
+    def color(self) -> int:
+        """The number of its color."""
+        return self.place % RUN_COLORS + 1
+
+    @property
+    def dash(self) -> str:
+        """What tells it from the lines of the same color."""
+        return list(DASHES)[self.place // RUN_COLORS % len(DASHES)]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure, its heading, and the key to its lines, which stands below so that it covers none of them."""
+
+    title: str
+    plot: Plot
+    lines: Sequence[Line]
 
 
 def render_experiment(folder: Path) -> str:
@@ -24,6 +53,7 @@ def render_experiment(folder: Path) -> str:
     """
     groups = read_groups(folder)
     axes, metrics = columns(groups)
+    words = explanations(groups)
     first = groups[0].rows[0]
     rows = [row for group in groups for row in group.rows]
     return (
@@ -32,10 +62,15 @@ def render_experiment(folder: Path) -> str:
         .render(
             title=first.experiment,
             summary=first.summary,
+            about=first.about,
             axes=axes,
             metrics=metrics,
             groups=groups,
-            plots=_plots(groups),
+            words=words,
+            shared=shared(groups),
+            truth=truth(groups),
+            presets=presets(groups),
+            panels=_panels(groups, words["curves"]),
             count=len(rows),
             seconds=sum(row.seconds for row in rows),
             commits=sorted({row.commit for row in rows}),
@@ -52,44 +87,55 @@ def write_experiment(folder: Path, page: Path) -> None:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _plots(groups: Sequence[Group]) -> list[tuple[str, Plot]]:
+def _panels(groups: Sequence[Group], words: Mapping[str, str]) -> list[Panel]:
     """A panel for each y column and each value of the axes after the first; a line for each value of the first."""
     panels: dict[tuple[tuple[str, str], ...], list[Group]] = {}
     for group in groups:
-        if group.rows[0].curve:
+        if any(group.rows[0].curve.values()):
             panels.setdefault(group.key[1:], []).append(group)
-    lines = list(dict.fromkeys(group.key[0][1] for group in groups if group.key))
+    values = dict.fromkeys(group.key[0][1] for group in groups if group.key)
+    lines = {value: Line(value, place) for place, value in enumerate(values)}
     made = []
     for place, (rest, members) in enumerate(panels.items()):
         x, *ys = members[0].rows[0].curve
         for column in ys:
-            title = ", ".join([_spoken(column), *(f"{_spoken(axis)} {value}" for axis, value in rest)])
-            made.append((title, _panel(f"curve-{place}-{column}".replace("_", "-"), title, members, x, column, lines)))
+            having = [group for group in members if {x, column} <= group.rows[0].curve.keys()]  # versions may differ
+            drawn = [lines[group.key[0][1]] if group.key else Line("the only cell", 0) for group in having]
+            y_words = words.get(column, _spoken(column))
+            title = ", ".join([y_words, *(f"{_spoken(axis)} {value}" for axis, value in rest)])
+            curves = [(group.rows[0].curve[x], group.rows[0].curve[column]) for group in having]
+            name = f"curve-{place}-{column}".replace("_", "-")
+            made.append(Panel(title, _plot(name, title, curves, drawn, words.get(x, _spoken(x)), y_words), drawn))
     return made
 
 
-def _panel(name: str, title: str, members: Sequence[Group], x: str, y: str, lines: Sequence[str]) -> Plot:
+def _plot(
+    name: str, title: str, curves: Sequence[tuple[list[float], list[float]]], lines: Sequence[Line], x: str, y: str
+) -> Plot:
     def draw(axes: Axes) -> None:
-        values = [value for group in members for value in group.rows[0].curve[y] if value > 0]
-        for group in members:
-            place = lines.index(group.key[0][1]) if group.key else 0
-            curve = group.rows[0].curve
-            (line,) = axes.plot(curve[x], curve[y], color=run_color(place), linestyle=DASHES[place // RUN_COLORS % 3])
-            line.set_label(group.key[0][1] if group.key else y)
-        if values and max(values) > 1e3 * min(values):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-            axes.set_ylim(bottom=max(min(values) / 2, 1e-17), top=min(max(values) * 2, 1e3))
-        if any(a > b for group in members for a, b in pairwise(group.rows[0].curve[x])):
-            axes.invert_xaxis()
-        axes.set_xlabel(_spoken(x))
-        axes.set_ylabel(_spoken(y))
-        axes.legend(loc="best", fontsize=7)
+        for (across, up), line in zip(curves, lines, strict=True):
+            axes.plot(across, up, color=run_color(line.place), linestyle=DASHES[line.dash])
+        _scale(axes, curves)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
 
-    ends = [group.rows[0].curve[y][-1] for group in members if math.isfinite(group.rows[0].curve[y][-1])]
+    ends = [up[-1] for _, up in curves if math.isfinite(up[-1])]
     reach = f"; the lines end between {min(ends):.3g} and {max(ends):.3g}" if ends else ""
-    return plot(name, f"{title}, against {_spoken(x)}, {len(members)} lines{reach}.", draw)
+    return plot(name, f"{title}, against {x}, {len(curves)} lines{reach}.", draw)
+
+
+def _scale(axes: Axes, curves: Sequence[tuple[list[float], list[float]]]) -> None:
+    """Logarithmic where values span decades, backwards where x falls, whole numbers where x holds nothing else."""
+    values = [value for _, up in curves for value in up if value > 0]
+    if values and max(values) > 1e3 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(bottom=max(min(values) / 2, 1e-17), top=min(max(values) * 2, 1e3))
+    if any(a > b for across, _ in curves for a, b in pairwise(across)):
+        axes.invert_xaxis()
+    if all(value.is_integer() for across, _ in curves for value in across):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _spoken(name: str) -> str:

@@ -66,6 +66,13 @@ class Fields:
             self.fail(key, "a list of numbers")
         return np.array([_number(item) for item in value], dtype=np.float64)
 
+    def texts(self, key: str) -> list[str]:
+        """A list of strings; an absent one is empty."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self.fail(key, "a list of strings")
+        return value
+
     def pixels(self, key: str) -> NDArray[np.float64]:
         """An image (height, width) or (channels, height, width) as float64 (channels, height, width); `null` is NaN."""
         try:

@@ -1,14 +1,18 @@
 """The rows of an experiment as the report sees them: read, checked, and put together over seeds."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 
 from tightlip.errors import TightlipError
 from tightlip.report.fields import Fields, read_fields
 from tightlip.report.wording import round_down, round_nearest, round_up, scalar
+
+NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 PROVEN = {"constant": round_up, "bound": round_down}
 """Metrics that are bounds: shown rounded in the safe direction."""
@@ -16,10 +20,16 @@ PROVEN = {"constant": round_up, "bound": round_down}
 Curve = dict[str, list[float]]
 """Columns of equal length: the first is drawn along x, each other one along y."""
 
+Explanations = dict[str, dict[str, str]]
+"""What each name of "config", "metrics" and "curves" means."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of an experiment: its options, which of them are axes, its seed, numbers, curve, birth certificate."""
+    """One cell of an experiment: its options, which of them are axes, its seed, numbers, curve, birth certificate.
+
+    Rows of earlier versions lack the fields from ``about`` on.
+    """
 
     experiment: str
     summary: str
@@ -33,6 +43,11 @@ class Row:
     device: str
     machine: str
     seconds: float
+    about: str
+    preset: str
+    place: float
+    explanations: Explanations
+    truth: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,9 @@ def is_experiment(folder: Path) -> bool:
 
 
 def read_groups(folder: Path) -> list[Group]:
-    """The rows in a folder, grouped over seeds. A key holds the axes, and options that differ besides (two presets').
+    """The rows in a folder, grouped over seeds, in the order of the grid, or where that is unknown of their values.
+
+    A key holds the axes, and options that differ besides (two presets').
 
     Raises:
         TightlipError: if there is no row, a row is damaged, or rows are of several experiments.
@@ -78,7 +95,8 @@ def read_groups(folder: Path) -> list[Group]:
     groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple((name, row.config.get(name, "")) for name in keys), []).append(row)
-    return [Group(key, tuple(sorted(members, key=lambda row: row.seed))) for key, members in groups.items()]
+    ordered = [Group(key, tuple(sorted(members, key=lambda row: row.seed))) for key, members in groups.items()]
+    return sorted(ordered, key=_rank)
 
 
 def columns(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
@@ -88,14 +106,59 @@ def columns(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
     return list(axes), list(metrics)
 
 
+def shared(groups: Sequence[Group]) -> dict[str, str]:
+    """The options that are the same in all rows and no axes."""
+    axes, _ = columns(groups)
+    return {name: value for name, value in groups[0].rows[0].config.items() if name not in axes}
+
+
+def explanations(groups: Sequence[Group]) -> Explanations:
+    """What the rows together explain."""
+    rows = [row for group in groups for row in group.rows]
+    parts = ("config", "metrics", "curves")
+    return {part: {k: v for row in rows for k, v in row.explanations.get(part, {}).items()} for part in parts}
+
+
+def truth(groups: Sequence[Group]) -> dict[str, str]:
+    """Metrics whose true value is known."""
+    known = {name: value for group in groups for row in group.rows for name, value in row.truth.items()}
+    return {name: round_nearest(value) for name, value in known.items()}
+
+
+def presets(groups: Sequence[Group]) -> list[str]:
+    """The names of the presets that the rows were made with, as far as they say."""
+    return sorted({row.preset for group in groups for row in group.rows if row.preset})
+
+
 def text_table(groups: Sequence[Group]) -> str:
-    """The table for a terminal, columns aligned."""
+    """The table for a terminal, columns aligned; the truth, where it is known, in the last line."""
     axes, metrics = columns(groups)
     lines = [[*axes, *metrics]]
     lines += [[dict(g.key).get(axis, "") for axis in axes] + [g.metric(name) for name in metrics] for g in groups]
+    if known := truth(groups):
+        lines += [[*["truth"][: len(axes)], *[""] * (len(axes) - 1), *(known.get(name, "") for name in metrics)]]
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join(rows)
+
+
+def text_key(groups: Sequence[Group]) -> str:
+    """For a terminal: what is the same in all rows, and what each column means."""
+    axes, metrics = columns(groups)
+    words = explanations(groups)
+    same = ", ".join(f"{name} {value}" for name, value in shared(groups).items())
+    lines = [f"preset: {' and '.join(presets(groups))}"] if presets(groups) else []
+    lines += [f"the same in all rows: {same}"] if same else []
+    lines += [f"{name}: {words['config'][name]}" for name in axes if name in words["config"]]
+    lines += [f"{name}: {words['metrics'][name]}" for name in metrics if name in words["metrics"]]
+    return "\n".join(fill(line, 100, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
+
+
+def _rank(group: Group) -> tuple[float, list[list[str | float]]]:
+    """The place in the grid; then values by the numbers in them: few, few3, few15."""
+    values = [NUMBER.split(value) for _, value in group.key]
+    natural = [[float(part) if place % 2 else part for place, part in enumerate(parts)] for parts in values]
+    return min(row.place for row in group.rows), natural
 
 
 def _row(fields: Fields) -> Row:
@@ -126,4 +189,18 @@ def _row(fields: Fields) -> Row:
         device=fields.text("device"),
         machine=fields.text("machine"),
         seconds=fields.inside("seconds").number("total"),
+        about=fields.text("about") if "about" in fields.values else "",
+        preset=fields.text("preset") if "preset" in fields.values else "",
+        place=fields.integer("place") if "place" in fields.values else math.inf,
+        explanations=_explanations(fields),
+        truth=fields.table("truth") if "truth" in fields.values else {},
     )
+
+
+def _explanations(fields: Fields) -> Explanations:
+    if "explanations" not in fields.values:
+        return {}
+    parts = fields.inside("explanations")
+    return {
+        key: {name: part.text(name) for name in part.values} for key in parts.values for part in [parts.inside(key)]
+    }
