@@ -170,9 +170,23 @@ def test_hinge_kantorovich_is_its_two_terms():
     assert hinge_kantorovich(scores, labels, margin=1.0, weight=10.0).item() == pytest.approx(10 * hinge - gap)
 
 
-@pytest.mark.parametrize("labels", [[1, 1, 1], [0, 0, 0], [0, 1, 2]])
-def test_hinge_kantorovich_needs_two_classes(labels):
-    with pytest.raises(TightlipError, match="both present"):
+def test_hinge_kantorovich_takes_the_papers_labels_and_torchs_alike():
+    scores, labels = torch.tensor([0.5, 2.0, -3.0, 0.25]), torch.tensor([1, -1, 1, -1])
+    assert torch.equal(hinge_kantorovich(scores, labels), hinge_kantorovich(scores, (labels + 1) // 2))
+
+
+@pytest.mark.parametrize(("sign", "labels"), [(1.0, [1, 1, 1]), (-1.0, [0, 0, 0]), (-1.0, [-1, -1, -1])])
+def test_a_batch_of_one_class_has_the_hinge_alone_and_stops_no_shuffled_loop(sign, labels):
+    scores = torch.tensor([0.5, 2.0, -3.0], requires_grad=True)
+    loss = hinge_kantorovich(scores, torch.tensor(labels), margin=1.0, weight=2.0)
+    assert loss.item() == pytest.approx(2 * (1 - sign * scores.detach()).clamp(min=0).mean().item())
+    loss.backward()
+    assert torch.isfinite(scores.grad).all()
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [-1, 0, 1], [2, 2, 2], [0, -1, 0]])
+def test_hinge_kantorovich_knows_two_classes_by_one_pair_of_numbers(labels):
+    with pytest.raises(TightlipError, match="give the labels -1 and .1, or 0 and 1"):
         hinge_kantorovich(torch.zeros(3), torch.tensor(labels))
 
 

@@ -123,6 +123,37 @@ def test_a_critic_that_is_flat_somewhere_has_a_finite_penalty_and_gradient():
     assert value.item() == 1.0 and torch.isfinite(critic[0].weight.grad).all()
 
 
+class Ignoring(nn.Module):
+    """Outputs of their own, that do not look at the input: three a row, or one."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = nn.Parameter(torch.ones(outputs))
+
+    def forward(self, x):
+        return self.outputs.expand(len(x), -1)
+
+
+DEAF = {
+    "constant": lambda n: lambda z: torch.zeros(len(z), n),
+    "integers": lambda n: lambda z: (z[:, :1] > 0).long().expand(-1, n),
+    "parameters": Ignoring,
+    "steps": lambda n: lambda z: z[:, :1].sign().expand(-1, n),
+    "detached": lambda n: lambda z: z.detach()[:, :1].expand(-1, n),
+}
+"""Functions of slope 0 with n outputs, which autograd knows for several reasons."""
+
+
+@pytest.mark.parametrize("deaf", DEAF.values(), ids=DEAF)
+@pytest.mark.parametrize("target", [0.0, 1.0, 3.0])
+def test_a_critic_that_does_not_look_at_its_input_has_the_slope_zero(deaf, target):
+    x = torch.randn(4, 2)
+    assert gradient_penalty(deaf(1), x, -x, target).item() == target**2
+    assert gradient_penalty(deaf(1), x, -x, target, one_sided=True).item() == 0
+    with torch.no_grad():
+        assert gradient_penalty(deaf(1), x, -x, target).item() == target**2
+
+
 @pytest.mark.parametrize(
     ("first", "second", "advice"),
     [((4, 2), (5, 2), "cannot be paired"), ((4, 2), (4, 3), "cannot be paired"), ((0, 2), (0, 2), "at least one")],
@@ -206,6 +237,23 @@ def test_flat_networks_have_the_penalty_zero():
     value = jacobian_spectral_penalty(network, torch.randn(4, 2))
     value.backward()
     assert value.item() == 0.0 and torch.isfinite(network[0].weight.grad).all()
+
+
+@pytest.mark.parametrize("deaf", DEAF.values(), ids=DEAF)
+@pytest.mark.parametrize("iterations", [0, 3])
+def test_a_network_that_does_not_look_at_its_input_has_the_penalty_zero(deaf, iterations):
+    x = torch.randn(4, 2, dtype=torch.float32)
+    value = jacobian_spectral_penalty(deaf(3), x, iterations)
+    assert value.item() == 0 and value.dtype == torch.float32
+    with torch.no_grad():
+        assert jacobian_spectral_penalty(deaf(3), x, iterations).item() == 0
+
+
+def test_a_penalty_that_is_constant_joins_a_loss_whose_gradient_it_leaves_alone():
+    network, x = Ignoring(1), torch.randn(4, 2)
+    loss = network(x).sum() + gradient_penalty(network, x, -x) + jacobian_spectral_penalty(network, x)
+    loss.backward()
+    assert network.outputs.grad.tolist() == [4.0]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ MAXIMA = [  # pool, input shape, and in how many windows an entry can lie, count
     (nn.AdaptiveMaxPool3d(1), (2, 2, 3, 2), 1),
     (nn.AdaptiveMaxPool1d(3), (1, 1), 3),
     (nn.AdaptiveMaxPool2d((2, None)), (1, 1, 4), 2),
+    (nn.AdaptiveMaxPool2d((2, 3)), (1, 1, 1), 6),
+    (nn.AdaptiveMaxPool3d((2, 1, 3)), (1, 1, 2, 1), 6),
 ]
 
 AVERAGES = [  # one divisor: the operator is the same for every window
@@ -71,7 +73,9 @@ VARYING = [  # the divisor counts what is in the window
     (nn.AdaptiveAvgPool1d(4), (1, 2)),
     (nn.AdaptiveAvgPool2d(1), (2, 3, 3)),
     (nn.AdaptiveAvgPool2d((None, 2)), (1, 3, 3)),
+    (nn.AdaptiveAvgPool2d((3, 3)), (1, 1, 1)),
     (nn.AdaptiveAvgPool3d(1), (1, 2, 2, 2)),
+    (nn.AdaptiveAvgPool3d(2), (1, 1, 1, 1)),
 ]
 
 
@@ -127,8 +131,9 @@ def test_an_average_with_a_varying_divisor_is_bounded_by_how_often_an_entry_is_u
 
 def test_the_bounds_of_varying_divisors_are_attained_by_the_shortest_inputs():
     twice = nn.AvgPool1d(2, stride=1, padding=1, count_include_pad=False)  # one entry, alone in both of its windows
-    for pool, uses in ((twice, 2), (nn.AdaptiveAvgPool1d(5), 5), (nn.AdaptiveAvgPool1d(1), 1)):
-        A = matrix(pool, (1, 1))
+    often = ((nn.AdaptiveAvgPool1d(5), 5), (nn.AdaptiveAvgPool1d(1), 1), (nn.AdaptiveAvgPool2d((2, 3)), 6))
+    for pool, uses in ((twice, 2), *often):
+        A = matrix(pool, (1, 1, 1) if "2d" in repr(pool) else (1, 1))
         for p, q in PAIRS:
             assert exact_norm(A, p, q) == pytest.approx(lipschitz(pool, p, q).constant, rel=1e-12)
         assert lipschitz(pool, 1, 1).constant == uses
@@ -151,6 +156,16 @@ def test_constants_that_are_fractions_are_exact():
     assert lipschitz(nn.AvgPool1d(3, stride=1), INF, INF).constant == 1.0
     third = Fraction(lipschitz(nn.AvgPool1d(3), 1, 1).constant)
     assert Fraction(1, 3) <= third <= Fraction(1, 3) * (1 + Fraction(1, 2**52))
+
+
+@pytest.mark.parametrize("kernel", range(1, 101))
+def test_square_roots_are_rounded_up_and_by_no_more_than_two_steps(kernel):
+    """Of k for a maximum from 2 to 2, and of k/(k + 1)² for a sum divided by k + 1 from 1 to 2."""
+    average = nn.AvgPool2d((1, kernel), stride=1, divisor_override=kernel + 1)
+    summed = Fraction(kernel, (kernel + 1) ** 2)
+    for pool, p, square in ((nn.MaxPool1d(kernel, stride=1), 2, kernel), (average, 1, summed)):
+        root = Fraction(lipschitz(pool, p, 2).constant)
+        assert square <= root**2 <= square * (1 + Fraction(1, 2**50))
 
 
 @pytest.mark.parametrize(
@@ -226,6 +241,15 @@ def test_the_roundoff_of_an_average_covers_its_evaluation(pool, size, seed):
             for weights, y in zip(A, found, strict=True)
         ]
         assert math.hypot(*map(float, error)) <= gains(pool).roundoff.input * math.hypot(*row)
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool1d(4096), nn.AvgPool2d((4, 1024))], ids=repr)
+def test_the_roundoff_of_a_large_kernel_grows_with_it(pool):
+    """Each of 4095 terms is half the gap above 1: one by one they are lost, and nearly all of a gap with them."""
+    values = [1.0] + [2.0**-53] * 4095
+    x = torch.tensor([[values]], dtype=torch.float64).reshape(1, 1, *((4, 1024) if "2d" in repr(pool) else (4096,)))
+    error = abs(Fraction(pool(x).item()) - sum(map(Fraction, values)) / 4096)
+    assert error <= gains(pool).roundoff.input * math.hypot(*values)
 
 
 def test_a_network_with_pools_is_certified_and_its_margins_are_below_the_truth(seed):

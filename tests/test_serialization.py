@@ -236,13 +236,49 @@ def test_weights_that_do_not_fit_the_description_are_one_sentence(alter, tmp_pat
         None,
         7,
         [["Sequential"], {}],
+        [1, 2, 3],
+        "ab",
+        ["Linear", 5],
+        ["Linear", None],
+        ["Linear", ["in_features", "out_features"]],
+        ["Linear", {"in_features": 6, "out_features": 4, "bias": True, "device": "cuda"}],
+        ["Linear", {"in_features": 10**30, "out_features": 4, "bias": True}],
+        ["Sequential", [["0", ["ReLU", 5]]]],
+        ["Sequential", 5],
     ],
+    ids=repr,
 )
 def test_swapped_or_impossible_descriptions_are_one_sentence(network, tmp_path):
     save(a_network(), tmp_path / "m")
     rewritten(tmp_path / "m", lambda description: description | {"network": network})
     with pytest.raises(TightlipError, match="do not fit its description"):
         load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("depth", [50, 300, 600, 100_000])
+@pytest.mark.parametrize(
+    "opening", ["[", '["Residual",', '["Sequential",[["0",'], ids=["list", "residual", "sequential"]
+)
+def test_descriptions_nested_too_deeply_are_one_sentence(opening, depth, tmp_path):
+    outline = opening * depth + "[]" + "".join("]" for c in opening if c == "[") * depth
+    description = '{"format": 1, "network": ' + outline + "}"
+    save_file({"0.weight": torch.ones(2, 2)}, tmp_path / "m", metadata={"tightlip": description})
+    with pytest.raises(TightlipError, match="no tightlip network|do not fit its description"):
+        load(tmp_path / "m")
+
+
+def test_any_damaged_byte_of_the_head_gives_a_network_or_one_sentence(tmp_path):
+    save(nn.Sequential(nn.Linear(2, 2), MaxMin()), tmp_path / "m")
+    whole = (tmp_path / "m").read_bytes()
+    refused = 0
+    for i in range(8 + int.from_bytes(whole[:8], "little")):
+        for byte in b'\xff"[':
+            (tmp_path / "m").write_bytes(whole[:i] + bytes([byte]) + whole[i + 1 :])
+            try:
+                load(tmp_path / "m")
+            except TightlipError:
+                refused += 1
+    assert refused > 500
 
 
 def test_saving_again_replaces_the_file_whole(tmp_path):

@@ -111,6 +111,10 @@ class MaxMin(GroupSort):
     def __init__(self, dim: int = -1, contiguous: bool = True) -> None:
         super().__init__(2, dim, contiguous)
 
+    def extra_repr(self) -> str:
+        """The options, as in the constructor."""
+        return f"dim={self.dim}" + ("" if self.contiguous else ", contiguous=False")
+
 
 class FullSort(GroupSort):
     """Sort all features ascending. Source: paper §4.1.
@@ -121,6 +125,10 @@ class FullSort(GroupSort):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__(None, dim)
+
+    def extra_repr(self) -> str:
+        """The options, as in the constructor."""
+        return f"dim={self.dim}"
 
 
 class Abs(nn.Module):

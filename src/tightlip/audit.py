@@ -13,7 +13,7 @@ or an iteration count proves nothing.
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -108,6 +108,9 @@ class Bound:
 
 _PAIR_FACTOR = {1.0: Fraction(1), 2.0: Fraction(math.nextafter(math.sqrt(2.0), 2.0)), math.inf: Fraction(2)}
 
+Audited = tuple[str, nn.Module, Gains]
+"""A layer with its name and its gains."""
+
 _Rule = Callable[..., Gains]
 _RULES: dict[type[nn.Module], tuple[_Rule, Callable[..., Any]]] = {}
 TRUSTED_PARAMETRIZATIONS: set[type] = set()
@@ -151,8 +154,17 @@ def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
     >>> lipschitz(nn.Sequential(nn.ReLU(), nn.Flatten()), 2).constant
     1.0
     """
+    return bound_of(audit_layers(module), p, q)
+
+
+def audit_layers(module: nn.Module, name: str = "") -> list[Audited]:
+    """The layers of a network in order, each with its name and what is proven of it."""
+    return [(place, leaf, gains(leaf, place)) for place, leaf in chain(module, name)]
+
+
+def bound_of(rows: Sequence[Audited], p: float, q: float | None = None) -> Bound:
+    """What `lipschitz` says of a network with these layers."""
     p = as_norm(p)
-    rows = [(name, leaf, gains(leaf, name)) for name, leaf in chain(module)]
     total = Gains.constant(1.0)
     for _, _, layer in rows:
         total = total.then(layer)

@@ -10,12 +10,12 @@ and gradients flow into both.
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .activations import Householder
-from .audit import chain, gains
+from .audit import Bound, chain, gains
 from .errors import TightlipError
 from .norms import as_norm, norm_name, operator_norm
 
@@ -36,7 +36,7 @@ def multiclass_hinge(
         mean_over_classes: Divide by the number of classes, as the original experiments did.
 
     Raises:
-        TightlipError: if a label is out of range.
+        TightlipError: for labels out of range, of another shape or of another dtype than int64.
 
     >>> multiclass_hinge(torch.tensor([[1.0, 0.5, -1.0]]), torch.tensor([0]), kappa=1.0)
     tensor(0.5000)
@@ -60,7 +60,7 @@ def margin_cross_entropy(
     the gradient fade once it is reached. Sources: Tsuzuku et al. 2018 (offset); Béthune et al. 2022 (temperature).
 
     Raises:
-        TightlipError: if a label is out of range or the temperature is not positive.
+        TightlipError: for labels as in `multiclass_hinge`, or a temperature that is not positive.
 
     >>> margin_cross_entropy(torch.tensor([[9.0, 0.0]]), torch.tensor([0])) < 1e-3
     tensor(True)
@@ -94,11 +94,13 @@ def lipschitz_margin_cross_entropy(
         q: The norm of the logits in which L holds: 1, 2 or ``math.inf``.
 
     Raises:
-        TightlipError: if a label is out of range, or L or ε is negative or not finite.
+        TightlipError: for labels as in `multiclass_hinge`, or if L or ε is negative or not finite.
 
     >>> lipschitz_margin_cross_entropy(torch.tensor([[9.0, 0.0]]), torch.tensor([0]), constant=1.0, eps=0.1) < 1e-3
     tensor(True)
     """
+    if isinstance(constant, Bound):
+        raise TightlipError(f"{constant} is more than a number: give its .constant")
     if not torch.compiler.is_compiling():
         size = float(constant.detach() if isinstance(constant, Tensor) else constant)
         if not (0 <= size < math.inf and 0 <= eps < math.inf):
@@ -157,31 +159,46 @@ def kantorovich(first: Float[Tensor, " n *one"], second: Float[Tensor, " m *one"
 
     Source: paper Eq. 1.
 
+    Raises:
+        TightlipError: if there are no samples of one of the two.
+
     >>> kantorovich(torch.tensor([3.0]), torch.tensor([1.0]))
     tensor(-2.)
     """
+    if not (len(first) and len(second)):
+        raise TightlipError(f"{len(first)} and {len(second)} samples have no distance: give at least one of each")
     return second.mean() - first.mean()
 
 
 def hinge_kantorovich(
     scores: Float[Tensor, " batch"], labels: Int[Tensor, " batch"], margin: float = 1.0, weight: float = 10.0
 ) -> Float[Tensor, ""]:
-    """weight·mean max(0, margin − s·f(x)) − (mean f over class 1 − mean f over class 0), with s = ±1 by class.
+    """weight·mean max(0, margin − s·f(x)) − (mean f over s = +1 − mean f over s = −1), with s = ±1 by class.
 
-    The hinge classifies, the Kantorovich term spreads the classes. Both classes must occur in the batch.
+    The hinge classifies, the Kantorovich term spreads the classes; a batch of one class has the hinge alone.
     Source: Serrurier et al. 2021 (hinge-Kantorovich–Rubinstein).
 
-    Raises:
-        TightlipError: if labels are not 0 and 1, or one class is absent.
+    Args:
+        scores: One number per input.
+        labels: −1 and +1, or 0 and 1.
+        margin: Asked of s·f(x), in units of the scores.
+        weight: Of the hinge.
 
-    >>> hinge_kantorovich(torch.tensor([1.0, -1.0]), torch.tensor([1, 0]))
+    Raises:
+        TightlipError: for other labels, or scores and labels that are not one per input.
+
+    >>> hinge_kantorovich(torch.tensor([1.0, -1.0]), torch.tensor([1, -1]))
     tensor(-2.)
     """
+    if scores.dim() != 1 or labels.shape != scores.shape or labels.is_floating_point():
+        raise TightlipError(
+            f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} of {labels.dtype} do not fit: give one "
+            "score and one integer per input, both of shape (batch,), or use multiclass_hinge_kantorovich"
+        )
     positive = labels == 1
-    if not bool((positive | (labels == 0)).all()) or not bool(positive.any()) or bool(positive.all()):
-        raise TightlipError("this loss compares two classes: give labels 0 and 1, both present in the batch")
-    sign = torch.where(positive, 1.0, -1.0).to(scores.dtype)
-    return weight * (margin - sign * scores).clamp(min=0.0).mean() + kantorovich(scores[positive], scores[~positive])
+    if not bool((positive | (labels == 0)).all()) and not bool((positive | (labels == -1)).all()):
+        raise TightlipError("this loss compares two classes: give the labels -1 and +1, or 0 and 1")
+    return _one_against_rest(scores.unsqueeze(1), positive.unsqueeze(1), margin, weight)
 
 
 def multiclass_hinge_kantorovich(
@@ -199,21 +216,33 @@ def multiclass_hinge_kantorovich(
         weight: Of the hinge.
 
     Raises:
-        TightlipError: if a label is out of range.
+        TightlipError: for labels as in `multiclass_hinge`.
 
     >>> multiclass_hinge_kantorovich(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([0, 1]))
     tensor(-4.)
     """
     _check(logits, labels)
-    member = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return _one_against_rest(logits, functional.one_hot(labels, logits.shape[1]) == 1, margin, weight)
+
+
+def _one_against_rest(
+    scores: Float[Tensor, "batch critics"], positive: Bool[Tensor, "batch critics"], margin: float, weight: float
+) -> Float[Tensor, ""]:
+    """Σ over critics of weight·hinge − gap; the gap is left out where one side is empty."""
+    member = positive.to(scores.dtype)
     count = member.sum(0)
-    others = len(labels) - count
-    gap = (member * logits).sum(0) / count.clamp(min=1) - ((1 - member) * logits).sum(0) / others.clamp(min=1)
-    hinge = (margin - (2 * member - 1) * logits).clamp(min=0.0).sum(1).mean()
+    others = len(member) - count
+    gap = (member * scores).sum(0) / count.clamp(min=1) - ((1 - member) * scores).sum(0) / others.clamp(min=1)
+    hinge = (margin - (2 * member - 1) * scores).clamp(min=0.0).sum(1).mean()
     return weight * hinge - torch.where((count > 0) & (others > 0), gap, 0.0).sum()
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:
+    if logits.dim() != 2 or labels.shape != logits.shape[:1] or labels.dtype != torch.int64:
+        raise TightlipError(
+            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} of {labels.dtype} do not fit: give "
+            "logits (batch, classes) and true classes (batch,) of torch.int64"
+        )
     if torch.compiler.is_compiling() or not labels.numel():
         return
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,8 @@ def mlp(
         bias: Whether layers have (unconstrained) biases.
 
     Raises:
-        TightlipError: for impossible widths, a wrong number of constraints, or an activation that a width does not fit.
+        TightlipError: for impossible widths, a wrong number of constraints, or an activation that makes no layer, or
+            that a width does not fit.
 
     >>> network = mlp([2, 8, 8, 1], K=3.0)
     >>> network(torch.zeros(5, 2)).shape
@@ -54,6 +56,21 @@ def mlp(
         layers.append(constrain(linear, member_of, hold))
         features = width
         if index < count - 1:
-            layers.append(activation())
+            layers.append(_made(activation))
             features = layers[-1](torch.zeros(1, width)).shape[-1]
     return nn.Sequential(*layers, Scale(K))
+
+
+def _made(activation: Any) -> nn.Module:
+    """One more activation layer, of its own."""
+    if isinstance(activation, nn.Module):
+        raise TightlipError(
+            f"activation={activation} is one layer, and each needs its own: give its class, or partial(GroupSort, 4)"
+        )
+    try:
+        return activation()
+    except TypeError as problem:
+        name = getattr(activation, "__name__", repr(activation))
+        raise TightlipError(
+            f"activation={name} makes no layer when called ({problem}): give its options, as in partial(GroupSort, 4)"
+        ) from problem

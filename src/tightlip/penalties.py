@@ -29,8 +29,8 @@ def gradient_penalty(
     """Mean (‖∇f(z)‖₂ − target)² with z = t·x + (1 − t)·x', one t ~ U(0, 1) per pair.
 
     Add it, times a weight (Gulrajani et al.: 10), to `kantorovich` of an unconstrained critic. Gradients flow into the
-    critic, not into the samples. Under ``torch.no_grad`` it is evaluated all the same, without a graph.
-    Source: Gulrajani et al. 2017; one-sided: Petzka et al. 2018.
+    critic, not into the samples. Under ``torch.no_grad`` it is evaluated all the same, without a graph. A critic that
+    does not look at its input has the slope 0. Source: Gulrajani et al. 2017; one-sided: Petzka et al. 2018.
 
     Args:
         critic: Maps (n, …) to one number per example, (n,) or (n, 1).
@@ -61,7 +61,7 @@ def gradient_penalty(
         scores = critic(between)
         if scores.shape not in ((len(first),), (len(first), 1)):
             raise TightlipError(f"outputs of shape {tuple(scores.shape)} are no critic's: give one number per example")
-        (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=differentiable, materialize_grads=True)
+        gradient = _pulled(between, scores, torch.ones_like(scores), create_graph=differentiable)
     excess = _sizes(gradient) - target
     return (excess.clamp(min=0.0) if one_sided else excess).square().mean()
 
@@ -76,8 +76,9 @@ def jacobian_spectral_penalty(
 
     An estimate from below, the better the more ``iterations``: each costs two backward passes. The last vectors are
     held fixed in the gradient, which is exact where the iteration has converged. Gradients flow into the network, not
-    into ``x``. Under ``torch.no_grad`` it is evaluated all the same, without a graph. The paper's baseline adds 0.05
-    times such a penalty to the cross-entropy, there with one iteration on the mean of the batch. Source: paper §5.
+    into ``x``. Under ``torch.no_grad`` it is evaluated all the same, without a graph. A network that does not look at
+    its input has the Jacobian 0. The paper's baseline adds 0.05 times such a penalty to the cross-entropy, there with
+    one iteration on the mean of the batch. Source: paper §5.
 
     Args:
         network: Maps (batch, …) to (batch, …), any shapes.
@@ -100,8 +101,10 @@ def jacobian_spectral_penalty(
         y = network(x)
         if y.dim() == 0 or len(y) != len(x):
             raise TightlipError(f"outputs of shape {tuple(y.shape)} have no Jacobian per input: give ({len(x)}, …)")
+        if not y.requires_grad:
+            return x.new_zeros(())
         left = _left_singular(x, y, iterations, generator)
-        (pulled,) = torch.autograd.grad(y, x, left, create_graph=differentiable)
+        pulled = _pulled(x, y, left, create_graph=differentiable)
     return _sizes(pulled).mean()
 
 
@@ -113,12 +116,19 @@ def _left_singular(x: Tensor, y: Tensor, iterations: int, generator: torch.Gener
     device = x.device if generator is None else generator.device
     left = _unit(torch.randn(y.shape, generator=generator, dtype=y.dtype, device=device).to(y.device))
     probe = torch.zeros_like(y, requires_grad=True)
-    (transposed,) = torch.autograd.grad(y, x, probe, create_graph=True)
+    transposed = _pulled(x, y, probe, create_graph=True)
     for _ in range(iterations):
-        (right,) = torch.autograd.grad(y, x, left, retain_graph=True)
-        (left,) = torch.autograd.grad(transposed, probe, _unit(right), retain_graph=True)
-        left = _unit(left)
+        right = _pulled(x, y, left)
+        left = _unit(_pulled(probe, transposed, _unit(right)))
     return left
+
+
+def _pulled(x: Tensor, y: Tensor, left: Tensor, create_graph: bool = False) -> Tensor:
+    """(∂y/∂x)ᵀ·left; zero where y does not depend on x."""
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    (pulled,) = torch.autograd.grad(y, x, left, retain_graph=True, create_graph=create_graph, materialize_grads=True)
+    return pulled
 
 
 def _sizes(vectors: Tensor) -> Tensor:

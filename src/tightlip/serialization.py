@@ -88,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     try:
         description = json.loads(metadata["tightlip"])
         version, outline = description["format"], description["network"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise TightlipError(f"{path} holds weights but no tightlip network: write it with tightlip.save") from error
     if version != FORMAT:
         raise TightlipError(f"{path} has format {version}, this version reads {FORMAT}: update tightlip")
@@ -122,10 +122,13 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _build(outline: Any) -> nn.Module:
+    """The network of an outline; whatever is wrong with it is a KeyError, TypeError, ValueError or RuntimeError."""
     name, options = outline
     if name == "Sequential":
         return nn.Sequential(OrderedDict((key, _build(child)) for key, child in options))
     if name == "Residual":
         return Residual(_build(options))
+    if not isinstance(options, dict) or not options.keys() <= set(_OPTIONS[_TYPES[name]]):
+        raise TypeError(f"{options!r} are no options of {name}")
     tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     return _TYPES[name](**tuples)  # type: ignore[no-any-return]

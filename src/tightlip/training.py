@@ -23,6 +23,7 @@ from tqdm import tqdm
 from .atomic import replacing
 from .constraints import hold
 from .errors import TightlipError
+from .robustness.evaluation import wrong_size
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,13 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
 @torch.no_grad()
 def predict(network: nn.Module, x: Tensor, batch_size: int = 2048) -> Tensor:
     """The outputs for ``x`` (N, …), evaluated in batches without gradients."""
-    return torch.cat([network(part) for part in x.split(batch_size)])
+    try:
+        return torch.cat([network(part) for part in x.split(batch_size)])
+    except RuntimeError as problem:
+        reason = wrong_size(network.modules(), x.shape)
+        if reason is None:
+            raise
+        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {reason}") from problem
 
 
 def fit(
@@ -84,7 +91,8 @@ def fit(
         learning_rate, seconds.
 
     Raises:
-        TightlipError: if the loss becomes NaN or infinite, or the checkpoint is truncated or of another run.
+        TightlipError: if a part is no pair of tensors, equally many and not none, the loss becomes NaN or infinite, or
+            the checkpoint is truncated or of another run.
     """
     _check(train, validation, epochs, batch_size)
     network.to(device)
@@ -125,8 +133,14 @@ def fit(
     return state.history
 
 
-def _check(train: Pair, validation: Pair, epochs: int, batch_size: int) -> None:
-    for name, (x, y) in (("training", train), ("validation", validation)):
+def _check(train: Any, validation: Any, epochs: int, batch_size: int) -> None:
+    for name, part in (("training", train), ("validation", validation)):
+        if not isinstance(part, tuple | list) or [isinstance(t, Tensor) for t in part] != [True, True]:
+            kind = type(part).__name__
+            raise TightlipError(
+                f"the {name} part is a {kind}, and fit makes its own batches: give tensors (inputs, targets)"
+            )
+        x, y = part
         if len(x) == 0 or len(x) != len(y):
             raise TightlipError(
                 f"the {name} part has {len(x)} inputs and {len(y)} targets: give equally many, not none"

@@ -86,6 +86,29 @@ def test_a_run_leaves_its_files_and_says_where_the_page_is(capsys, norm):
     assert (row["name"], row["seed"], row["config"]["norm"], len(row["history"])) == ("r", 4, norm, 3)
 
 
+def test_where_the_attack_saw_only_some_the_certified_share_of_those_is_told(capsys):
+    train("--name", "r", "--epochs", "3", "--eps", "0.1")
+    certificate = json.loads(Path("runs/r/certificate.json").read_text())
+    share = sum(radius > 0.1 for radius in certificate["radius"][:5]) / 5
+    assert f"certified of those  {floored(share):>6}%\n" in capsys.readouterr().out
+    main(["train", "--data", "stripes.npz", *QUICK, "--attack-images", "18", "--epochs", "1"])
+    assert "certified of those" not in capsys.readouterr().out  # it saw all
+
+
+@pytest.mark.parametrize(("norm", "options"), [("2", ["--offset", "0.8"]), ("inf", ["--a", "0.1", "--k", "1000"])])
+def test_a_default_that_is_spelled_out_is_the_same_option(norm, options, capsys):
+    train("--name", "r", "--epochs", "1", "--norm", norm)
+    assert train("--name", "r", "--epochs", "1", "--norm", norm, "--resume", *options) == 0
+    assert "complete" in capsys.readouterr().out
+    stored = json.loads(Path("runs/r/config.json").read_text())
+    old = stored | {"offset": 0.8, "temperature": 0.25, "a": 0.1}  # as versions wrote it that had no None
+    Path("runs/r/config.json").write_text(json.dumps(old))
+    assert train("--name", "r", "--epochs", "1", "--norm", norm, "--resume") == 0
+    options[-1] = "7"
+    assert train("--name", "r", "--epochs", "1", "--norm", norm, "--resume", *options) == 2
+    assert "began with" in capsys.readouterr().err
+
+
 def test_a_run_without_a_name_is_called_after_data_norm_activation_and_time():
     assert train("--epochs", "1") == 0
     (name,) = os.listdir("runs")

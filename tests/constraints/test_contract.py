@@ -250,7 +250,8 @@ def test_state_dict_keys_of_step_held_layers_are_torchs_own_and_load_strictly_bo
 
 @each_constraint
 def test_constraints_are_described_by_how_they_are_made(constraint):
-    assert type(constraint).__name__ in repr(constraint)
+    again = eval(repr(constraint), {**vars(tightlip), "bjorck": bjorck, "express": express, "inf": math.inf})
+    assert type(again) is type(constraint) and vars(again) == vars(constraint) and repr(again) == repr(constraint)
     assert type(pickle.loads(pickle.dumps(constraint))) is type(constraint)
 
 
@@ -274,6 +275,7 @@ def test_activations_survive_copies_and_freeze(activation):
         assert type(other) is type(activation)
         assert torch.equal(other(x), activation(x))
         assert repr(other) == repr(activation)
+    assert repr(eval(repr(activation), vars(tightlip).copy())) == repr(activation)
 
 
 def test_everything_of_the_present_exports_was_found():

@@ -133,6 +133,83 @@ def test_a_file_in_the_folder_that_is_no_array_is_named(tmp_path, content):
         load(folder)
 
 
+def packed_as_npz(file, folder, how=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(file, "w", how) as archive:
+        for array in folder.iterdir():
+            archive.write(array, array.name)
+
+
+def refused(path):
+    """Whether it is, by a sentence."""
+    try:
+        load_arrays(path)
+    except TightlipError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("byte", b"({['\"\\x, 0\n#\x00\xff", ids=lambda byte: repr(bytes([byte])))
+@pytest.mark.parametrize("packed", [False, True])
+def test_any_damaged_byte_of_a_header_gives_an_array_or_one_sentence(tmp_path, byte, packed):
+    folder, file = spread(tmp_path, x=X, y=Y), tmp_path / "mine.npz"
+    whole = (folder / "x.npy").read_bytes()
+    refusals = 0
+    for i in range(len(whole) - X.nbytes):
+        (folder / "x.npy").write_bytes(whole[:i] + bytes([byte]) + whole[i + 1 :])
+        if packed:
+            packed_as_npz(file, folder)
+        refusals += refused(file if packed else folder)
+    assert refusals > 30
+
+
+HEADER = "{'descr': %s, 'fortran_order': False, 'shape': %s, }"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{[]: 1}",
+        "{1: 2, 'a': 3}",
+        "{'descr': (",
+        "-" * 3000 + "1",
+        HEADER % ("'|u1'", "(True, 2)"),
+        HEADER % ("'|u1'", "(6, True)"),
+        HEADER % ("'|u1'", "(-1, 4)"),
+        HEADER % ("'|u1'", "(10, 10, 10, 10"),
+        HEADER % ("'|u1'", "(99999999999999999999,)"),
+        HEADER % ("'|u1'", "(999999999999999,)"),
+        HEADER % ("[('a',)]", "(6, 4)"),
+        HEADER % ("('|u1',)", "(6, 4)"),
+        HEADER % ("[[]]", "(6, 4)"),
+        HEADER % ("'M8['", "(6, 4)"),
+    ],
+    ids=lambda header: header[:60],
+)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_headers_that_describe_no_array_are_refused(tmp_path, header, version):
+    folder, file = spread(tmp_path, x=X, y=Y), tmp_path / "mine.npz"
+    line = header.encode() + b"\n"
+    length = len(line).to_bytes(2 if version == 1 else 4, "little")
+    (folder / "x.npy").write_bytes(b"\x93NUMPY" + bytes([version, 0]) + length + line + X.tobytes())
+    packed_as_npz(file, folder)
+    for path in (folder, file):
+        with pytest.raises(TightlipError, match="cannot be read .*: save plain number arrays with numpy.save"):
+            load_arrays(path)
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_any_damaged_byte_of_a_compressed_file_gives_arrays_or_one_sentence(tmp_path, how):
+    file = tmp_path / "mine.npz"
+    packed_as_npz(file, spread(tmp_path, x=X, y=Y), how)
+    assert not refused(file)
+    whole = file.read_bytes()
+    refusals = 0
+    for i, old in enumerate(whole):
+        file.write_bytes(whole[:i] + bytes([old ^ 0x55]) + whole[i + 1 :])
+        refusals += refused(file)
+    assert refusals > 200
+
+
 def test_an_npz_that_calls_itself_npy_is_refused(tmp_path):
     folder = spread(tmp_path, x=X, y=Y)
     np.savez(tmp_path / "two.npz", x=X, y=Y)

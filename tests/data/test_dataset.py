@@ -143,7 +143,7 @@ INFINITE = torch.zeros(6, 2).index_fill(0, torch.tensor([0, 5]), -torch.inf)
         ({"images": torch.zeros(6, dtype=torch.uint8)}, r"images of shape \(6,\): give \(examples"),
         ({"images": torch.zeros(6, 0, dtype=torch.uint8)}, r"images of shape \(6, 0\)"),
         ({"images": torch.tensor(1, dtype=torch.uint8)}, r"images of shape \(\)"),
-        ({"images": torch.zeros(5, 2, dtype=torch.uint8)}, "5 images but 6 labels: give one label an image"),
+        ({"images": torch.zeros(5, 2, dtype=torch.uint8)}, "5 images but 6 labels: give one label for each image"),
         ({"labels": torch.zeros(6)}, "torch.float32 labels of shape .* give int64"),
         ({"labels": torch.zeros(6, dtype=torch.int32)}, "torch.int32 labels"),
         ({"labels": torch.zeros(6, 1).long()}, r"labels of shape \(6, 1\)"),

@@ -104,6 +104,36 @@ def test_no_grad_around_the_call_does_not_matter_and_no_graph_comes_back():
     assert not any(value.requires_grad for value in expected)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("activation", [nn.Identity, nn.ReLU, nn.Tanh, MaxMin])
+def test_what_is_not_finite_gives_nan_for_its_own_row_alone(bad, activation):
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 2)), torch.randn(5, 3)
+    broken = x.clone()
+    broken[2, 1] = bad
+    for measure in (jacobian_singular_values, lambda *given: gradient_norm(*given, output=1)):
+        found, expected = measure(network, broken), measure(network, x)
+        assert found.shape == expected.shape and found[2].isnan().all()
+        torch.testing.assert_close(found[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_give_nan_everywhere(bad):
+    network = nn.Linear(3, 2)
+    network.weight.data[0, 0] = bad
+    for measure in (jacobian_singular_values, lambda *given: gradient_norm(*given, output=0)):
+        assert measure(network, torch.randn(4, 3)).isnan().all()
+
+
+def test_a_root_at_zero_has_an_infinite_jacobian_and_nan_for_its_singular_values():
+    class Root(nn.Module):
+        def forward(self, x):
+            return x.sqrt()
+
+    found = jacobian_singular_values(Root(), torch.tensor([[0.0, 1.0], [1.0, 0.25]]))
+    assert found[0].isnan().all() and found[1].tolist() == [1.0, 0.5]
+
+
 # ------------------------------------------------------------------------------------------------------ gradient_norm
 
 

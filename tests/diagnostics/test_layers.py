@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations
 from tightlip import (
     MaxMin,
     Orthonormal,
+    Residual,
     RowDualBall,
     RowL1Ball,
     Scale,
@@ -72,12 +73,53 @@ def test_held_networks_show_their_constraints_and_frozen_ones_have_none(way):
 @pytest.mark.parametrize("p", [1, 2, math.inf])
 def test_the_last_row_is_the_audit_in_the_norm_that_was_asked_for(p):
     torch.manual_seed(0)
-    network = mlp([4, 6, 6, 2], [RowDualBall(2), RowL1Ball(), RowL1Ball()], K=8.0)
+    network = freeze(mlp([4, 6, 6, 2], [RowDualBall(2), RowL1Ball(), RowL1Ball()], K=8.0))
     found = summary(network, p)
     assert found.total.bound == lipschitz(network, p)
     by_audit = [bound for _, _, bound in lipschitz(network, p).layers]
     assert [row.bound for row in found.rows] == by_audit
     assert str(found).splitlines()[-1].split()[:2] == ["network", "Sequential"]
+
+
+def test_the_output_norm_can_be_chosen():
+    torch.manual_seed(0)
+    network = mlp([4, 6, 6, 2], K=8.0)
+    for q in (2, math.inf):
+        assert summary(network, 2, q).total.bound == lipschitz(network, 2, q)
+        assert str(summary(network, 2, q)).splitlines()[-1].split()[3] == f"2→{q}"
+    assert summary(network, math.inf, 2).total.bound is None  # no rule proves it, and nothing raises
+    with pytest.raises(TightlipError, match="no norm is called 3"):
+        summary(network, 2, 3)
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+@pytest.mark.parametrize("way", ["step", "forward"])
+def test_a_held_layer_is_shown_in_the_norms_of_its_constraint(p, way):
+    torch.manual_seed(0)
+    network = mlp([16, 6, 6, 2], [RowDualBall(2), RowL1Ball(), Orthonormal()], hold=way)
+    bounds = [row.bound for row in summary(network, p).rows if row.constraint is not None]
+    assert [(bound.input_norm, bound.output_norm) for bound in bounds] == [(2, math.inf), (math.inf, math.inf), (2, 2)]
+    assert all(bound.constant <= 1 + 1e-6 for bound in bounds)
+    assert "2→inf" in str(summary(network, p)) and "RowDualBall(p=2)" in str(summary(network, p))
+
+
+def test_the_layers_of_a_residual_are_listed_below_it():
+    inner = constrain(nn.Linear(3, 3), Orthonormal())
+    network = nn.Sequential(known_layer(), Residual(nn.Linear(2, 2)), nn.Linear(2, 3), Residual(inner, MaxMin(3)))
+    network[1].f.weight.data = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    found = summary(network)
+    assert [row.name for row in found.rows] == ["0", "1", "1.f", "2", "3", "3.f.0", "3.f.1"]
+    assert [row.parameters for row in found.rows] == [8, 0, 6, 9, 0, 12, 0]
+    assert [row.bound.constant for row in found.rows[1:3]] == [pytest.approx(2.0), pytest.approx(3.0)]
+    assert found.rows[5].constraint is not None
+    assert found.total.bound == lipschitz(network, 2)
+    assert [row.name for row in summary(network[3]).rows] == ["f.0", "f.1"]
+
+
+def test_an_unproven_residual_shows_which_of_its_layers_is_unproven():
+    network = nn.Sequential(nn.ReLU(), Residual(nn.Linear(3, 3), nn.LayerNorm(3), Residual(nn.Softplus())))
+    unproven = [row.name for row in summary(network).rows if row.bound is None]
+    assert unproven == ["1", "1.f.1", "1.f.2", "1.f.2.f"]
 
 
 class Unknown(nn.Module):

@@ -21,6 +21,7 @@ from tightlip.report import render, write
         ("metrics", "dirty", "no", "true, false or null"),
         ("metrics", "data", [], "'data' is [], but a report needs an object"),
         ("metrics", "data.split", {"train": "many"}, "'data.split.train' is 'many', but a report needs a number"),
+        ("metrics", "data.class_names", [1, 2], "'data.class_names' is [1, 2], but a report needs a list of strings"),
         ("metrics", "history", {}, "a list of objects"),
         ("metrics", "history.2.loss", "low", "'history[2].loss' is 'low'"),
         ("metrics", "test.certified", {"big": 1}, "has the key 'big', but each key must be an eps"),

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 
 from tightlip.report import render
+from tightlip.report.runs import read_run
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -55,7 +56,7 @@ def bare(markup):
 
 
 def cards(page):
-    found = re.findall(r"<dt>(.*?)</dt>.*?<dd class=\"value\">(.*?)</dd>", page, re.DOTALL)
+    found = re.findall(r"<dt>(.*?)</dt>.*?<dd class=\"value(?: long)?\">(.*?)</dd>", page, re.DOTALL)
     return {bare(key): bare(value) for key, value in found}
 
 
@@ -268,3 +269,19 @@ def test_the_bar_is_absent_where_the_attack_saw_only_some(synthetic, tmp_path):
     text = words(render([part]))
     assert "What becomes of" not in text
     assert "The attack saw 50 of 200 test images" in text
+    share = sum(radius > 0.3 for radius in synthetic.certificate()["radius"][:50]) / 50
+    assert f"37 steps × 3 restarts, 50 images; certified of those: {100 * share:.1f} %" in text
+
+
+def test_classes_go_by_their_names_where_they_have_some(synthetic, tmp_path):
+    names = ["ant", "bat", "cow", "dog", "eel", "<fox>", *"ghij"]
+    named = render([synthetic.write_run(tmp_path / "named", [("data.class_names", names)])])
+    assert "a dog, taken for a <fox>" in words(named) and "<fox>" not in named
+    assert 'alt="Test image 11, labeled a dog"' in named
+    few = render([synthetic.write_run(tmp_path / "few", [("data.class_names", ["ant"]), ("name", "few")])])
+    assert "a 3, taken for a 5" in words(few)
+
+
+def test_names_have_the_article_that_they_need(synthetic, tmp_path):
+    run = read_run(synthetic.write_run(tmp_path / "r", [("data.class_names", ["ant", "Owl", "bat"])]))
+    assert [run.called(label) for label in (0, 1, 2, 3, 8)] == ["an ant", "an Owl", "a bat", "a 3", "an 8"]

@@ -7,8 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import MaxMin, Residual, Scale, TightlipError
+from tightlip import MaxMin, Normalize, Residual, Scale, TightlipError, certify
+from tightlip.audit import audit_layers
 from tightlip.robustness.evaluation import evaluate, steps
+from tightlip.training import predict
+
+
+def audited(network):
+    return steps(network, audit_layers(network))
 
 
 def shift(by, width=3):
@@ -21,7 +27,7 @@ def shift(by, width=3):
 
 def strayed(network, x):
     """The outputs, the bound on their error, and for networks that equal the identity the true error."""
-    y, error = evaluate(steps(network), x.clone())
+    y, error = evaluate(audited(network), x.clone())
     true = [
         math.hypot(*(float(Fraction(a) - Fraction(b)) for a, b in zip(*rows, strict=True)))
         for rows in zip(y.flatten(1).tolist(), x.flatten(1).tolist(), strict=True)
@@ -50,15 +56,15 @@ def test_what_is_lost_in_a_branch_is_in_the_bound(kind, seed):
 @pytest.mark.parametrize("K", [0.5, 1.0, 1000.0])
 def test_an_error_before_a_block_is_carried_through_it_and_its_branch(K, seed):
     x = torch.randn(20, 3, dtype=torch.float64)
-    _, before = evaluate(steps(nn.Sequential(*LOSSY)), x.clone())
-    _, after = evaluate(steps(nn.Sequential(*LOSSY, Residual(Scale(K)))), x.clone())
+    _, before = evaluate(audited(nn.Sequential(*LOSSY)), x.clone())
+    _, after = evaluate(audited(nn.Sequential(*LOSSY, Residual(Scale(K)))), x.clone())
     assert (after >= (1 + K) / 2 * before).all()
     assert (after <= (1 + K) / 2 * before * 1.001 + 1e-12).all()
 
 
 def test_a_residual_without_rounding_inside_rounds_once(seed):
     x = torch.randn(50, 4, dtype=torch.float64) * 2.0 ** torch.randint(-40, 40, (50, 4))
-    y, error = evaluate(steps(Residual(MaxMin())), x.clone())
+    y, error = evaluate(audited(Residual(MaxMin())), x.clone())
     for row, out, bound in zip(x.tolist(), y.tolist(), error.tolist(), strict=True):
         h = [Fraction(v) for v in row]
         exact = [(a + b) / 2 for a, b in zip(h, [*sorted(h[:2]), *sorted(h[2:])], strict=True)]
@@ -69,11 +75,37 @@ def test_a_residual_without_rounding_inside_rounds_once(seed):
 def test_the_evaluation_of_a_residual_is_its_forward(seed):
     network = nn.Sequential(nn.Linear(4, 4), Residual(nn.Linear(4, 6), MaxMin(), nn.Linear(6, 4)), Scale(3.0)).double()
     x = torch.randn(5, 4, dtype=torch.float64)
-    y, _ = evaluate(steps(network), x.clone())
+    y, _ = evaluate(audited(network), x.clone())
     assert torch.equal(y, network(x))
 
 
 @pytest.mark.parametrize("network", [Residual(nn.Linear(4, 1)), nn.Sequential(nn.ReLU(), Residual(nn.Linear(4, 5)))])
 def test_a_branch_of_another_shape_is_refused(network):
     with pytest.raises(TightlipError, match="keep the shape"):
-        evaluate(steps(network), torch.ones(2, 4, dtype=torch.float64))
+        evaluate(audited(network), torch.ones(2, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("evaluation", [certify, predict])
+@pytest.mark.parametrize(
+    ("made", "shape", "reason"),
+    [
+        (48, (2, 1, 4, 4), r"it was made for 48 values per input, these have 16 .gray against color.."),
+        (16, (2, 3, 4, 4), r"it was made for 16 values per input, these have 48 .gray against color.."),
+        (16, (2, 1, 5, 5), r"it was made for 16 values per input, these have 25$"),
+        (16, (2, 17), r"it was made for 16 values per input, these have 17$"),
+    ],
+)
+def test_inputs_of_another_size_are_told_apart_by_their_number_of_values(evaluation, made, shape, reason):
+    network = nn.Sequential(Normalize(0.5, 0.5), nn.Sequential(nn.Flatten(), nn.Linear(made, 2)))
+    with pytest.raises(TightlipError, match=rf"inputs of shape \(2, .*do not fit the network: {reason}"):
+        evaluation(network, torch.zeros(shape))
+
+
+def test_what_fails_for_another_reason_says_its_own():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(4, 2))
+    with pytest.raises(TightlipError, match="do not fit the network: mat1 and mat2"):
+        certify(network, torch.zeros(2, 4))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        predict(network, torch.zeros(2, 4))
+    with pytest.raises(TightlipError, match="do not fit the network: mat1 and mat2"):
+        certify(nn.Linear(4, 3), torch.zeros(2, 2, 2))  # it lacks a Flatten

@@ -68,18 +68,19 @@ class Train:
 
 def _pin_config(path: Path, config: Config, resume: bool) -> None:
     """A resumed run must have the options that it began with."""
-    options = json.loads(json.dumps(asdict(config)))
+    options = config.resolved
     if resume and path.exists():
         try:
-            began = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
+            stored = json.loads(path.read_text())
+            began = Config(**{**stored, "hidden": tuple(stored["hidden"])}).resolved
+        except (ValueError, TypeError, KeyError) as error:
             raise TightlipError(f"{path} is damaged: delete {path.parent} and train again") from error
-        changed = [key for key in options if options[key] != began.get(key)]
+        changed = [key for key in options if options[key] != began[key]]
         if changed:
-            was = ", ".join(f"{key}={began.get(key)}" for key in changed)
+            was = ", ".join(f"{key}={began[key]}" for key in changed)
             raise TightlipError(f"{path.parent} began with {was}: resume it with the same options")
         return
-    write_json(path, options)
+    write_json(path, asdict(config))
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -92,12 +93,15 @@ def _remove_if_empty(folder: Path) -> None:
 def _summary(config: Config, result: Result, page: Path) -> str:
     test, bound = result.metrics["test"], result.certificate.bound
     eps = f"{config.radius:g}"
-    attacked = min(config.attack_images, result.metrics["data"]["split"]["test"])
+    inputs = result.metrics["data"]["split"]["test"]
+    attacked = min(config.attack_images, inputs)
+    of_those = float((result.certificate.radius[:attacked] > config.radius).double().mean())
     return "\n".join(
         [
             f"test accuracy       {floored(test['accuracy']):>6}%",
             f"certified at {eps:<6} {floored(test['certified'][eps]):>6}%   (proven, {config.norm}-norm)",
             f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {attacked} inputs)",
+            *([f"certified of those  {floored(of_those):>6}%"] if attacked < inputs else []),
             f"audited constant    {round_up(bound.constant, 9)}",
             f"training            {result.metrics['seconds']['train']:.0f} s on {result.metrics['device']}",
             f"page                {page.resolve()}",

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import TightlipError
 from ..linalg.polar import orthonormalize, residual, tangent
 from ..linalg.schedules import Schedule
 from .constraint import Constraint
@@ -26,6 +27,9 @@ class Orthonormal(Constraint):
 
     Source: paper §4.2.1, Eq. 2, Theorem 2 and §7 (3 iterations in training, 15 or more at the end).
 
+    Raises:
+        TightlipError: if ``schedule`` or ``finish`` is anything else, such as a number of steps.
+
     >>> from tightlip.linalg.schedules import bjorck
     >>> Orthonormal(bjorck(3), finish=bjorck(15))
     Orthonormal(schedule=bjorck(3, order=1), finish=bjorck(15, order=1))
@@ -34,6 +38,11 @@ class Orthonormal(Constraint):
     norms: tuple[float, float] = (2.0, 2.0)
 
     def __init__(self, schedule: Schedule | None = None, finish: Schedule | None = None) -> None:
+        for name, given in (("schedule", schedule), ("finish", finish)):
+            if not isinstance(given, Schedule | None):
+                raise TightlipError(
+                    f"{name}={given!r} is no schedule: give one of tightlip.linalg.schedules, such as bjorck(3)"
+                )
         self.schedule, self.finish_schedule = schedule, finish
         self.projects = schedule is None
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..linalg.ball import project_l1_ball
-from ..norms import as_norm, dual
+from ..norms import as_norm, dual, norm_name
 from .constraint import Constraint
 
 
@@ -42,3 +42,6 @@ class RowDualBall(Constraint):
         """How much the largest dual norm of a row exceeds 1."""
         largest = torch.linalg.vector_norm(weight, dual(self.norms[0]), dim=-1).max()
         return max(float(largest) - 1.0, 0.0)  # this order keeps NaN
+
+    def __repr__(self) -> str:
+        return f"RowDualBall(p={norm_name(self.norms[0])})"

@@ -7,10 +7,11 @@ them: it depends neither on the compressor nor on which of the two forms was cho
 import hashlib
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ from tightlip.data.dataset import Dataset
 from tightlip.errors import TightlipError
 
 Array = np.ndarray[Any, np.dtype[Any]]
-# All that numpy and zipfile raise on a file that is not what it says.
-_UNREADABLE = (
+# All that numpy and zipfile raise on a file that is not what it says; numpy parses a header as Python.
+_UNREADABLE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, RuntimeError, MemoryError, OverflowError),
+    *(SyntaxError, TypeError, LookupError, tokenize.TokenError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
+with suppress(ImportError):  # some Pythons are built without it, and zipfile then raises RuntimeError
+    import lzma
+
+    _UNREADABLE = (*_UNREADABLE, lzma.LZMAError)
 
 
 def load_arrays(path: str | Path) -> Dataset:

@@ -163,7 +163,7 @@ def _check_pairs(name: str, images: Tensor, labels: Tensor, classes: int) -> Non
             f"{name} has {labels.dtype} labels of shape {tuple(labels.shape)}: give int64 ones of shape (examples,)."
         )
     if len(images) != len(labels):
-        raise TightlipError(f"{name} has {len(images)} images but {len(labels)} labels: give one label an image.")
+        raise TightlipError(f"{name} has {len(images)} images but {len(labels)} labels: give one label for each image.")
     if len(labels) == 0:
         raise TightlipError(f"{name} is empty: give at least three examples of every class.")
     _check_values(name, images, labels, classes)

@@ -4,15 +4,18 @@
 ‖∂f/∂x‖_{p*} = K             the constant is used up at x (paper §3); 1/p + 1/p* = 1
 """
 
-import copy
+import math
 from collections.abc import Callable
+from numbers import Integral
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..errors import TightlipError
 from ..norms import dual
+from .subject import checked, copied
 
 
 def jacobian_singular_values(
@@ -20,7 +23,8 @@ def jacobian_singular_values(
 ) -> Float[Tensor, "batch k"]:
     """The singular values of ∂f/∂x at each input, descending; k = min(outputs, inputs), both flattened.
 
-    One backward pass per output, then a decomposition: exact up to the rounding of ``dtype``.
+    One backward pass per output, then a decomposition: exact up to the rounding of ``dtype``. NaN in, NaN out: the row
+    of an input is NaN where it, its outputs or its Jacobian hold NaN or infinity; the other rows are what they are.
     Sources: paper §4.4 and §7.1, Figure 6 (left).
 
     Args:
@@ -38,8 +42,9 @@ def jacobian_singular_values(
     """
 
     def values(x: Tensor, y: Tensor) -> Tensor:
-        rows = [_gradient(output, x) for output in y.unbind(1)]
-        return torch.linalg.svdvals(torch.stack(rows, dim=1))
+        jacobians = torch.stack([_gradient(output, x) for output in y.unbind(1)], dim=1)
+        known = _finite(jacobians)  # the decomposition raises on NaN
+        return _nan_unless(known, torch.linalg.svdvals(jacobians.where(known[:, None, None], 0.0)))
 
     return _by_piece(values, network, x, dtype, batch_size)
 
@@ -54,8 +59,8 @@ def gradient_norm(
 ) -> Float[Tensor, " batch"]:
     """‖∂f/∂x‖_{p*} at each input: how fast f can change there, per unit of input in the p-norm.
 
-    Nowhere above the constant that `lipschitz` proves for p, and equal to it where the network is tight.
-    Source: paper §3 and §7.1.
+    Nowhere above the constant that `lipschitz` proves for p, and equal to it where the network is tight. NaN where
+    the input or its outputs hold NaN or infinity. Source: paper §3 and §7.1.
 
     Args:
         network: Maps (batch, …) to (batch,) or (batch, 1), or to more with ``output``; evaluated in eval mode.
@@ -79,22 +84,23 @@ def gradient_norm(
     return _by_piece(norms, network, x, dtype, batch_size)
 
 
-def _chosen(output: int | None, count: int) -> int:
+def _chosen(output: Any, count: int) -> int:
+    if not isinstance(output, Integral | None):
+        raise TightlipError(f"output is one number for all inputs, not a {type(output).__name__}: give an integer")
     if output is None and count != 1:
         raise TightlipError(f"a gradient belongs to one output, and this network has {count}: choose one with output=")
-    if output is not None and not 0 <= output < count:
+    chosen = int(output or 0)
+    if not 0 <= chosen < count:
         raise TightlipError(f"the network has no output {output}: choose one of 0 … {count - 1}")
-    return output or 0
+    return chosen
 
 
 @torch.enable_grad()
 def _by_piece(
-    measure: Callable[[Tensor, Tensor], Tensor], network: nn.Module, x: Tensor, dtype: torch.dtype, batch_size: int
+    measure: Callable[[Tensor, Tensor], Tensor], network: Any, x: Any, dtype: torch.dtype, batch_size: int
 ) -> Tensor:
     """``measure(x, f(x))`` piece by piece, with f a copy of the network and f(x) of shape (piece, outputs)."""
-    if x.dim() == 0 or not len(x):
-        raise TightlipError(f"inputs of shape {tuple(x.shape)} show nothing: give (batch, …) with at least one example")
-    network = copy.deepcopy(network).eval().requires_grad_(False).to(dtype)
+    x, network = checked(x), copied(network).requires_grad_(False).to(dtype)
     results = []
     for piece in x.detach().split(batch_size):
         piece = piece.to(dtype, copy=True).requires_grad_()
@@ -102,8 +108,18 @@ def _by_piece(
         if y.dim() == 0 or len(y) != len(piece):
             shape = tuple(y.shape)
             raise TightlipError(f"outputs of shape {shape} for {len(piece)} inputs: the network must give one row each")
-        results.append(measure(piece, y.reshape(len(y), -1)).detach())
+        measured = measure(piece, y.reshape(len(y), -1)).detach()
+        results.append(_nan_unless(_finite(piece) & _finite(y), measured))
     return torch.cat(results)
+
+
+def _finite(tensor: Tensor) -> Bool[Tensor, " batch"]:
+    """Whether all entries of an example are."""
+    return tensor.reshape(len(tensor), -1).isfinite().all(dim=1)
+
+
+def _nan_unless(known: Bool[Tensor, " batch"], measured: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    return measured.where(known.reshape(-1, *[1] * (measured.dim() - 1)), math.nan)
 
 
 def _gradient(output: Float[Tensor, " batch"], x: Tensor) -> Float[Tensor, "batch in"]:

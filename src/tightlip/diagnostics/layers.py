@@ -1,6 +1,5 @@
 """A table of the layers of a network: shapes, parameters, proven constants, constraints, and how well they are kept."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
@@ -15,9 +14,11 @@ from torch.nn.utils import parametrize
 from ..audit import Bound, gains, lipschitz, refuse_altered
 from ..constraints import Constraint, constraint_of
 from ..errors import TightlipError
+from ..layers import Residual
 from ..linalg.polar import residual
 from ..linalg.rounding import round_up
 from ..norms import as_norm, norm_name
+from .subject import copied
 
 T = TypeVar("T")
 Pairs = Sequence[tuple[float, float]]
@@ -56,19 +57,21 @@ class Summary:
 
 
 @torch.no_grad()
-def summary(network: nn.Module, p: float = 2) -> Summary:
+def summary(network: nn.Module, p: float = 2, q: float | None = None) -> Summary:
     """The layers of a network, held or frozen, and the constant that the audit proves for each and for the whole.
 
-    Constants are audited from the weights as they are, of the function that the network computes in eval mode, from the
-    p-norm (or from the norm in which a layer is proven and the layers compose). What the audit refuses is "unproven";
-    a container that it does not know has its layers listed below it. The last line is `lipschitz`(network, p).
+    Constants are audited from the weights as they are, of the function that the network computes in eval mode: of a
+    held layer in its constraint's own norms, of others from the p-norm (or from the norm in which a layer is proven
+    and the layers compose). What the audit refuses is "unproven"; the layers of a `Residual`, and of a container that
+    the audit does not know, are listed below it. The last line is `lipschitz`(network, p, q).
 
     Args:
         network: Any module.
         p: The norm of the input: 1, 2 or ``math.inf``.
+        q: The norm of the output; None picks it as `lipschitz` does.
 
     Raises:
-        TightlipError: for any other p.
+        TightlipError: for any other norm, or what is no module.
 
     >>> print(summary(nn.Sequential(nn.Flatten(), nn.ReLU())))
     layer    module                            weight  parameters  norms  constant ≤  ‖WᵀW − I‖₂  constraint
@@ -78,11 +81,11 @@ def summary(network: nn.Module, p: float = 2) -> Summary:
     ────────────────────────────────────────────────────────────────────────────────────────────────────────
     network  Sequential                                         0  2→2             1
     """
-    p = as_norm(p)
-    network = copy.deepcopy(network).eval()  # reading the weight of some foreign parametrizations changes them
-    bound = _unless_refused(lambda: lipschitz(network, p))
-    q = p if bound is None else bound.output_norm
-    rows = tuple(_row(*listed, ((p, p), (p, q), (q, q))) for listed in _listed(network))
+    p, q = as_norm(p), None if q is None else as_norm(q)
+    network = copied(network)  # reading the weight of some foreign parametrizations changes them
+    bound = _unless_refused(lambda: lipschitz(network, p, q))
+    end = bound.output_norm if bound is not None else q or p
+    rows = tuple(_row(*listed, ((p, p), (p, end), (end, end))) for listed in _listed(network))
     count = sum(parameter.numel() for parameter in network.parameters())
     return Summary(rows, SummaryRow("network", _kind(network), None, count, bound, None, None))
 
@@ -90,13 +93,13 @@ def summary(network: nn.Module, p: float = 2) -> Summary:
 def _listed(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
     """The layers in order, as `audit.chain` has them; what the audit refuses is listed, and what it holds as well.
 
-    The third entry says whether the layers inside have rows of their own.
+    So are the layers of a `Residual`. The third entry says whether the layers inside have rows of their own.
     """
     trusted = _is_trusted(module)
-    opened = not trusted or type(module) is nn.Sequential
+    opened = not trusted or type(module) in (nn.Sequential, Residual)
     children = module._modules.items() if opened else ()  # named_children would skip a layer that is used twice
     inner = [(key, child) for key, child in children if child is not None and key != "parametrizations"]
-    if not inner or (name and not trusted):
+    if not inner or (name and not (trusted and type(module) is nn.Sequential)):
         yield name, module, bool(inner)
     for key, child in inner:
         yield from _listed(child, f"{name}.{key}" if name else key)
@@ -112,15 +115,17 @@ def _is_trusted(module: nn.Module) -> bool:
 
 def _row(name: str, layer: nn.Module, opened: bool, pairs: Pairs) -> SummaryRow:
     weight = _unless_refused(lambda: getattr(layer, "weight", None))
+    constraint = _unless_refused(lambda: constraint_of(layer))
+    own = () if constraint is None else (constraint.norms,)
     matrix = weight if isinstance(weight, Tensor) and weight.dim() == 2 and weight.is_floating_point() else None
     return SummaryRow(
         name,
         _kind(layer) if isinstance(weight, Tensor) else _with_options(layer),
         tuple(weight.shape) if isinstance(weight, Tensor) else None,
         sum(parameter.numel() for parameter in layer.parameters(recurse=not opened)),
-        _unless_refused(lambda: _bound(layer, name, pairs)),
+        _unless_refused(lambda: _bound(layer, name, (*own, *pairs))),
         None if matrix is None else _residual_norm(matrix),
-        _unless_refused(lambda: constraint_of(layer)),
+        constraint,
     )
 
 

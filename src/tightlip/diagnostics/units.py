@@ -5,7 +5,6 @@
 A ReLU network under a Lipschitz constraint keeps its units positive to keep its gradient (paper §3 and §7.1).
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import TightlipError
+from .subject import checked, copied
 
 _HOMES = {"tightlip.activations", "torch.nn.modules.activation"}
 """The Python modules whose classes, and subclasses of them, count as activations."""
@@ -71,9 +71,7 @@ def activation_statistics(
     >>> relu.positive.tolist(), relu.always, relu.never
     ([1.0, 0.5], 0.5, 0.0)
     """
-    if x.dim() == 0 or not len(x):
-        raise TightlipError(f"inputs of shape {tuple(x.shape)} show nothing: give (batch, …) with at least one example")
-    network = copy.deepcopy(network).eval()
+    x, network = checked(x), copied(network)
     calls: list[tuple[nn.Module, Tensor]] = []
     names = _names(network)
     for module in names:  # of the copy, which takes its hooks with it

@@ -5,6 +5,7 @@ row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifie
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -56,12 +57,12 @@ class Config:
     """Activation after each hidden layer."""
     k: float | None = None
     """Lipschitz constant of the network (default: 1 for the 2-norm, 1000 for the inf-norm)."""
-    offset: float = 0.8
-    """2-norm: margin that the cross-entropy asks for, in units of K."""
-    temperature: float = 0.25
-    """2-norm: temperature of the cross-entropy, in units of K."""
-    a: float = 0.1
-    """inf-norm: the hinge asks for the margin K·a, which certifies the radius a/2."""
+    offset: float | None = None
+    """2-norm only: margin that the cross-entropy asks for, in units of K (default: 0.8)."""
+    temperature: float | None = None
+    """2-norm only: temperature of the cross-entropy, in units of K (default: 0.25)."""
+    a: float | None = None
+    """inf-norm only: the hinge asks for the margin K·a, which certifies the radius a/2 (default: 0.1)."""
     epochs: int = 50
     """Passes over the training data."""
     batch_size: int = 128
@@ -97,9 +98,27 @@ class Config:
         return (2e-3 if self.p == 2 else 1e-2) if self.learning_rate is None else self.learning_rate
 
     @property
+    def margin(self) -> float:
+        """The margin that the loss asks for, in units of K."""
+        given, default = (self.offset, 0.8) if self.p == 2 else (self.a, 0.1)
+        return default if given is None else given
+
+    @property
+    def softness(self) -> float:
+        """The temperature of the cross-entropy, in units of K."""
+        return 0.25 if self.temperature is None else self.temperature
+
+    @property
     def radius(self) -> float:
         """The radius of the headline."""
-        return (0.3 if self.p == 2 else self.a / 2) if self.eps is None else self.eps
+        return (0.3 if self.p == 2 else self.margin / 2) if self.eps is None else self.eps
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The options as JSON has them, with their defaults; None where the norm's loss has no such option."""
+        loss = (self.margin, self.softness, None) if self.p == 2 else (None, None, self.margin)
+        values = asdict(self) | {"hidden": list(self.hidden), "k": self.constant, "learning_rate": self.rate}
+        return values | {"eps": self.radius} | dict(zip(("offset", "temperature", "a"), loss, strict=True))
 
 
 def _check(config: Config) -> None:
@@ -113,12 +132,14 @@ def _check(config: Config) -> None:
         "attack_steps": (config.attack_steps, 1),
         "attack_restarts": (config.attack_restarts, 1),
         "eps": (config.radius, 0),
-        "a": (config.a, 0),
-        "offset": (config.offset, 0),
-        "temperature": (config.temperature, 1e-12),
+        "a" if config.p == math.inf else "offset": (config.margin, 0),
+        "temperature": (config.softness, 1e-12),
         "learning_rate": (config.rate, 1e-12),
         "k": (config.constant, 1e-30),
     }
+    for name, norm in {"offset": "2", "temperature": "2", "a": "inf"}.items():
+        if getattr(config, name) is not None and config.norm != norm:
+            raise TightlipError(f"{name} belongs to the loss of the {norm}-norm: leave it out, or choose norm={norm}")
     if any(not 1 <= width <= 100_000 for width in config.hidden):
         raise TightlipError(f"hidden={config.hidden} is impossible: widths lie between 1 and 100000")
     for name, (value, least) in limits.items():
@@ -157,12 +178,14 @@ def run(
         progress: Show a progress bar on a terminal.
 
     Raises:
-        TightlipError: for impossible options, bad data, or a training that diverges.
+        TightlipError: for impossible options, bad data or data of one class, or a training that diverges.
     """
     _check(config)
     clock = _Clock()
     birth = certificate_of_birth(device)
     dataset = load(config.data, root=root, download=download)
+    if dataset.classes < 2:
+        raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
     parts = split(dataset, config.seed)
     network = build(config, parts.train, dataset.classes)
     checkpoint = folder / "checkpoint.pt"
@@ -221,9 +244,9 @@ def _train(
 ) -> History:
     k = config.constant
     loss = (
-        partial(margin_cross_entropy, offset=config.offset * k, temperature=config.temperature * k)
+        partial(margin_cross_entropy, offset=config.margin * k, temperature=config.softness * k)
         if config.p == 2
-        else partial(multiclass_hinge, kappa=config.a * k, mean_over_classes=True)
+        else partial(multiclass_hinge, kappa=config.margin * k, mean_over_classes=True)
     )
     is_image = train.images.dim() == 4
     augment = partial(random_shift, pixels=config.shift) if config.shift and is_image else None
@@ -265,13 +288,7 @@ def _metrics(
     return {
         "format": 1,
         "command": "train",
-        "config": asdict(config)
-        | {
-            "k": config.constant,
-            "eps": config.radius,
-            "learning_rate": config.rate,
-            "hidden": list(config.hidden),
-        },
+        "config": config.resolved,
         "data": {
             "name": dataset.name,
             "source": dataset.source,
@@ -279,6 +296,7 @@ def _metrics(
             "split": sizes,
             "classes": dataset.classes,
             "shape": shape,
+            **({"class_names": list(dataset.class_names)} if dataset.class_names else {}),
         },
         "seed": config.seed,
         "history": history,

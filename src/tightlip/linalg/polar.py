@@ -83,8 +83,9 @@ def norm_bound(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch"
     tiny = torch.finfo(weight.dtype).tiny  # keeps the derivatives of roots finite at zero
     near = (1.0 + (torch.linalg.matrix_norm(square @ square) + tiny) ** 0.25).sqrt()  # tight at orthonormal matrices
     rows, columns = weight.abs().sum(-1).amax(-1), weight.abs().sum(-2).amax(-1)
-    sums = (rows * columns + tiny).sqrt()
-    return scale[..., 0, 0] * torch.minimum(torch.minimum(torch.linalg.matrix_norm(weight), sums), near)
+    scale, sums = scale[..., 0, 0], (rows * columns + tiny).sqrt()
+    near = torch.where(scale > 1.0, torch.inf, near)  # unlike the others it is no multiple of its scale
+    return scale * torch.minimum(torch.minimum(torch.linalg.matrix_norm(weight), sums), near)
 
 
 def _full_precision(weight: Tensor) -> torch.autocast:

@@ -61,6 +61,14 @@ class Section:
         return self.run.attacked.get(self.run.main_eps or "", np.nan)
 
     @property
+    def certified_of_attacked(self) -> float | None:
+        """Certified accuracy at the main eps of the images that the attack saw; None where it saw all, or none."""
+        attack, radius = self.run.attack, self.run.radius
+        if attack is None or self.run.main_eps is None or not 0 < attack.images < len(radius):
+            return None
+        return float((radius[: attack.images] > float(self.run.main_eps)).mean())
+
+    @property
     def zero_share(self) -> float:
         """The share of test images whose certified radius is 0; NaN without images."""
         return float((self.run.radius == 0).mean()) if len(self.run.radius) else np.nan

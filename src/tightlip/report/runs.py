@@ -105,6 +105,12 @@ class Run:
         """The eps of the headline, as written: the first one in the test part's certified accuracies."""
         return next(iter(self.certified), None)
 
+    def called(self, label: int) -> str:
+        """A class with its article: 'a dog', or 'a 2' where classes have numbers only."""
+        names = self.data.get("class_names", ())
+        name = names[label] if isinstance(names, list) and 0 <= label < len(names) else str(label)
+        return f"{'an' if name[:1].lower() in tuple('aeiou8') else 'a'} {name}"
+
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Which test images are classified correctly."""
@@ -162,6 +168,7 @@ def _data(metrics: Fields) -> Mapping[str, object]:
     data.table("split")
     data.integer("classes")
     data.numbers("shape")
+    data.texts("class_names")
     return data.values
 
 

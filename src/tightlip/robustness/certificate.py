@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..audit import Bound, lipschitz
+from ..audit import Bound, audit_layers, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from .evaluation import Step, evaluate, steps
@@ -107,9 +107,10 @@ def certify(
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
     batches = _batches(x, y, batch_size)
-    bound = lipschitz(network, p)
-    pairs = functools.cache(lambda classes: pair_sensitivity(network, p, bound.sensitivity, classes))
-    judge = functools.partial(_judge, steps(network), pairs, _device(network))
+    audited = audit_layers(network)
+    bound = bound_of(audited, p)
+    pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
+    judge = functools.partial(_judge, steps(network, audited), pairs, _device(network))
     found: list[Columns] = []
     labeled = None
     for number, batch in enumerate(

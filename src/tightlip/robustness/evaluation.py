@@ -9,6 +9,7 @@ the shares stated by the layer's rule (`Roundoff`). A `Residual` is followed int
 
 import copy
 import math
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -16,9 +17,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ..audit import UNKNOWN, Gains, chain, gains, within
+from ..audit import UNKNOWN, Audited, Gains, audit_layers, chain, within
 from ..errors import TightlipError
-from ..layers import Residual, halfway
+from ..layers import Normalize, Residual, Scale, halfway
 from ..linalg.rounding import SMALLEST_SQUARED, UNDERFLOW, UNIT_ROUNDOFF, round_up
 
 
@@ -29,27 +30,25 @@ class Step(NamedTuple):
     known: "Gains | list[Step]"
 
 
-def steps(network: nn.Module) -> list[Step]:
-    """A float64 copy of ``network`` in eval mode, layer by layer, each audited once.
+def steps(network: nn.Module, audited: Sequence[Audited]) -> list[Step]:
+    """A float64 copy of ``network`` in eval mode, layer by layer, with what `audit_layers` has found of the original.
 
     Raises:
-        TightlipError: if the audit refuses a layer, or a rule states no roundoff.
+        TightlipError: if a rule states no roundoff.
     """
-    return _steps(copy.deepcopy(network).eval().double(), "")
+    layers = chain(copy.deepcopy(network).eval().double())  # widening changes no weight, and so no gain
+    return [_step(layer, name, known) for (name, layer), (_, _, known) in zip(layers, audited, strict=True)]
 
 
-def _steps(network: nn.Module, place: str) -> list[Step]:
-    return [Step(layer, _known(layer, name)) for name, layer in chain(network, place)]
-
-
-def _known(layer: nn.Module, name: str) -> Gains | list[Step]:
-    if type(layer) is Residual:
-        return _steps(layer.f, within(name, "f"))
-    known = gains(layer, name)
+def _step(layer: nn.Module, name: str, known: Gains) -> Step:
+    if type(layer) is Residual:  # its gains say nothing of the layers inside
+        return Step(
+            layer, [_step(inner, place, found) for place, inner, found in audit_layers(layer.f, within(name, "f"))]
+        )
     if known.roundoff == UNKNOWN:
         kind = type(layer).__name__
         raise TightlipError(f"the rule of {kind} states no roundoff: return Gains(…, Roundoff(…)) to certify")
-    return known
+    return Step(layer, known)
 
 
 def evaluate(network: list[Step], x: Float64[Tensor, "batch *shape"]) -> tuple[Tensor, Float64[Tensor, " batch"]]:
@@ -62,7 +61,21 @@ def evaluate(network: list[Step], x: Float64[Tensor, "batch *shape"]) -> tuple[T
     try:
         return _through(network, x, torch.zeros(len(x), dtype=torch.float64, device=x.device))
     except RuntimeError as problem:
-        raise TightlipError(f"inputs of shape {shape} do not fit the network: {problem}") from problem
+        reason = wrong_size((step.layer for step in network), shape) or problem
+        raise TightlipError(f"inputs of shape {shape} do not fit the network: {reason}") from problem
+
+
+def wrong_size(layers: Iterable[nn.Module], shape: Sequence[int]) -> str | None:
+    """Why inputs of this shape do not fit, where it is that the first linear layer takes another number of values."""
+    values, flat = math.prod(shape[1:]), len(shape) == 2
+    for layer in layers:
+        flat = flat or isinstance(layer, nn.Flatten)
+        if isinstance(layer, nn.Linear) and flat and values != layer.in_features:
+            color = " (gray against color?)" if layer.in_features in (3 * values, values / 3) else ""
+            return f"it was made for {layer.in_features} values per input, these have {values}{color}"
+        if not isinstance(layer, nn.Sequential | nn.Flatten | Normalize | Scale):
+            return None
+    return None
 
 
 def _through(network: list[Step], x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,37 +10,40 @@ Source: Tsuzuku et al. 2018, §4 (the 2-norm); the other norms by the same argum
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ..audit import Gains, chain, gains
+from ..audit import Audited, Gains
 from ..layers import Scale
 from ..linalg.rounding import UNDERFLOW, gamma, normalize_exactly, round_up
 from ..norms import NORMS, as_norm, dual
 
 
-def pair_sensitivity(network: nn.Module, p: float, overall: float, classes: int) -> Float64[Tensor, "classes classes"]:
+def pair_sensitivity(
+    audited: Sequence[Audited], p: float, overall: float, classes: int
+) -> Float64[Tensor, "classes classes"]:
     """S with |Δ(y_t − y_i)| ≤ S[t, i]·‖δ‖_p, rounded up; ``overall`` everywhere unless the network ends in a Linear.
 
     Args:
-        network: A network that the audit accepts; `Scale`s may follow its last linear layer.
+        audited: The layers of a network, as `audit_layers` has them; `Scale`s may follow its last linear layer.
         p: The norm of the perturbation.
         overall: The bound that holds for every pair, `Bound.sensitivity`.
         classes: How many logits there are.
     """
     table = torch.full((classes, classes), overall, dtype=torch.float64)
-    layers = list(chain(network))
+    layers = list(audited)
     factor = Fraction(1)
     while layers and type(layers[-1][1]) is Scale:
         factor *= abs(Fraction(float(layers.pop()[1].scale)))  # type: ignore[arg-type]
     if not layers or not isinstance(last := layers.pop()[1], nn.Linear):  # the audit has refused its subclasses
         return table
     before = Gains.constant(1.0)
-    for name, layer in layers:
-        before = before.then(gains(layer, name))
+    for _, _, known in layers:
+        before = before.then(known)
     for q in NORMS:
         if (as_norm(p), q) in before.table:
             steepness = round_up(factor * Fraction(before.table[as_norm(p), q]))

@@ -1,0 +1,129 @@
+"""Calls that are plainly wrong: each ends in one sentence that says what to give instead."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tightlip import (
+    GroupSort,
+    Orthonormal,
+    TightlipError,
+    activation_statistics,
+    fit,
+    gradient_norm,
+    hinge_kantorovich,
+    jacobian_singular_values,
+    kantorovich,
+    lipschitz,
+    lipschitz_margin_cross_entropy,
+    margin_cross_entropy,
+    mlp,
+    multiclass_hinge,
+    multiclass_hinge_kantorovich,
+    summary,
+)
+from tightlip.linalg.schedules import bjorck
+
+LOSSES = {
+    "margin_cross_entropy": margin_cross_entropy,
+    "multiclass_hinge": lambda logits, labels: inspect.unwrap(multiclass_hinge)(logits, labels, 1.0),
+    "multiclass_hinge_kantorovich": multiclass_hinge_kantorovich,
+}
+X, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
+BATCHES = DataLoader(TensorDataset(X, Y))
+NETWORK = nn.Linear(3, 3)
+
+
+def refuses(says, function, *arguments, **options):
+    """The sentence that a user meets: without the shape checks, which would speak first under test."""
+    with pytest.raises(TightlipError, match=says) as caught:
+        inspect.unwrap(function)(*arguments, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [3, "bjorck", 0])
+@pytest.mark.parametrize("name", ["schedule", "finish"])
+def test_a_schedule_is_no_number_and_no_name(wrong, name):
+    says = f"{name}={wrong!r} is no schedule: give one of tightlip.linalg.schedules, such as bjorck"
+    refuses(says, Orthonormal.__init__, object.__new__(Orthonormal), **{name: wrong})
+    assert Orthonormal(**{name: bjorck(3)})
+
+
+@pytest.mark.parametrize(
+    "train",
+    [BATCHES, BATCHES.dataset, X, (X, Y, Y), (X, Y.tolist()), None],
+    ids=["loader", "dataset", "inputs", "three", "list", "nothing"],
+)
+def test_fit_takes_tensors_and_makes_the_batches_itself(train):
+    says = r"part is a \w+, and fit makes its own batches: give tensors .inputs, targets."
+    refuses(f"the training {says}", fit, NETWORK, margin_cross_entropy, train, (X, Y), epochs=1)
+    refuses(f"the validation {says}", fit, NETWORK, margin_cross_entropy, (X, Y), train, epochs=1)
+
+
+@pytest.mark.parametrize("look", [jacobian_singular_values, gradient_norm, activation_statistics])
+def test_what_is_looked_at_is_a_module_at_one_tensor(look):
+    refuses(r"inputs are one tensor .batch, …., not a DataLoader: give one batch", look, NETWORK, BATCHES)
+    refuses("a function is no network: give an nn.Module", look, lambda x: x, X)
+
+
+def test_a_summary_is_one_of_modules():
+    refuses("a function is no network: give an nn.Module", summary, lambda x: x)
+
+
+@pytest.mark.parametrize("output", [Y, torch.tensor(1), 1.0, "1"], ids=["labels", "a tensor", "a float", "a string"])
+def test_the_output_whose_gradient_is_asked_for_is_one_integer(output):
+    refuses("output is one number for all inputs, not a", gradient_norm, NETWORK, X, output=output)
+
+
+def test_activations_are_given_by_what_makes_them():
+    with_activation = [3, 4, 3]
+    refuses(r"activation=ReLU\(\) is one layer, .* give its class", mlp, with_activation, activation=nn.ReLU())
+    for maker, name in ((GroupSort, "GroupSort"), (None, "None"), (torch.relu, "relu")):
+        says = rf"activation={name} makes no layer when called .* as in partial\(GroupSort, 4\)"
+        refuses(says, mlp, with_activation, activation=maker)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [
+        (X, Y.float()),
+        (X, Y.int()),
+        (X, Y[:5]),
+        (X, Y[:, None]),
+        (X, X.softmax(1)),
+        (X, torch.tensor(0)),
+        (X[:, 0], Y),
+        (X[None], Y),
+    ],
+    ids=["floats", "int32", "too few", "a column", "probabilities", "one", "scores", "axes"],
+)
+def test_labels_are_one_integer_for_each_row_of_logits(loss, logits, labels):
+    refuses(r"logits \(.*and labels \(.* do not fit: give logits .batch, classes.", LOSSES[loss], logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        (X[:, :2], Y % 2),
+        (X[:, :1], Y % 2),
+        (X[:, 0], Y[:5] % 2),
+        (X[:, 0], (Y % 2).float()),
+        (X[:, :1], Y[:, None] % 2),
+    ],
+    ids=["two columns", "one column", "too few", "floats", "columns both"],
+)
+def test_the_scores_of_two_classes_are_one_number_for_each_input(scores, labels):
+    refuses("give one score and one integer per input", hinge_kantorovich, scores, labels)
+
+
+def test_a_bound_is_more_than_the_constant_that_a_loss_takes():
+    refuses("give its .constant", lipschitz_margin_cross_entropy, X, Y, lipschitz(NETWORK, 2), 0.1)
+
+
+def test_the_distance_to_no_samples_is_refused_and_not_nan():
+    refuses("0 and 6 samples have no distance", kantorovich, X[:0, 0], X[:, 0])
+    refuses("6 and 0 samples have no distance", kantorovich, X[:, 0], X[:0, 0])
