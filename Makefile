@@ -22,7 +22,7 @@ DEV  := $(VENV)/.dev-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -32,6 +32,10 @@ demo: $(RUN)  ## train on real images, audit, certify, attack; says where the pa
 
 test: $(TEST)  ## every test, doctest and example, on two processes
 	@$(BIN)/python -m pytest -n 2 -q --durations=10 $(ARGS)
+
+bench: $(RUN)  ## step times beside peers, as ratios within one run; writes results/step-time.json
+	@$(PIP) install --quiet --no-deps geotorch==0.4.0 deel-torchlip==1.0.5 orthogonium==0.0.4 einops
+	@$(BIN)/python benchmarks/step_time.py $(ARGS)
 
 lint: $(DEV)  ## ruff and mypy, changing nothing
 	@$(BIN)/ruff check .

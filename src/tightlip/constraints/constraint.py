@@ -57,6 +57,10 @@ class Constraint(abc.ABC):
         """For ``hold="forward"``: a module V ↦ W with a ``right_inverse``, starting at ``weight``; None means `map`."""
         return None
 
+    def blocks(self, shape: tuple[int, int]) -> int | None:
+        """For ``hold="step"``: the number of blocks by which weights of this shape are turned; None trains W itself."""
+        return None
+
     def contains(self, weight: Float[Tensor, "out in"]) -> bool:
         """Whether a matrix is a member, up to the rounding of its dtype (of float32 where it was cast to float64)."""
         eps = max(torch.finfo(weight.dtype).eps, torch.finfo(torch.float32).eps)

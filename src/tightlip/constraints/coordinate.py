@@ -4,11 +4,12 @@
     before_step      after backward: the gradient is made tangent to the set
     fold_(layer)     after the optimizer's step: the weight is pulled back onto the set
 
-`Ambient` trains the weight itself. A faster coordinate replaces it behind these three calls. `hold` ties them to an
+`Ambient` trains the weight itself; `frame.Frame`, faster, turns it. `hold` ties the calls to an
 optimizer; a forward pass on a weight that left its set without being folded raises.
 """
 
 import abc
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,19 @@ class Coordinate(abc.ABC):
     def attach(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Make the layer remember its constraint and watch for steps that nobody folded."""
         layer.register_forward_pre_hook(refuse_unfolded)
-        layer._held = Held(constraint, self, sighting(layer.weight))  # type: ignore[assignment]
+        layer._held = Held(constraint, self, self.sighting(layer))  # type: ignore[assignment]
+
+    def trained(self, layer: nn.Linear) -> list[Tensor]:
+        """The parameters that the optimizer trains."""
+        return [layer.weight]
+
+    def is_folded(self, layer: nn.Linear, constraint: Constraint) -> bool:
+        """Whether no step is waiting to be folded."""
+        return constraint.contains(layer.weight.detach())
+
+    def sighting(self, layer: nn.Linear) -> "Sighting":
+        """What tells a layer that was checked from one that has been moved since."""
+        return tuple(_sighting(tensor) for tensor in dict.fromkeys((layer.weight, *self.trained(layer))))
 
     @abc.abstractmethod
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
@@ -73,14 +86,19 @@ class _UnheldSteps:
 
 register_optimizer_step_post_hook(_UnheldSteps.after)
 
-Sighting = tuple[int, int, int, float]
-"""Which tensor, its version, the steps made elsewhere, and on a CPU its sum (writes through ``.data`` show there)."""
+Sighting = tuple[tuple[int, int, int, float], ...]
+"""Which tensors, their versions, the steps made elsewhere, and on a CPU a sum, where writes through ``.data`` show."""
 
 
-def sighting(weight: Tensor) -> Sighting:
-    """What tells a weight that was checked from one that has been moved since."""
-    total = float(weight.detach().sum()) if weight.is_cpu else 0.0
-    return id(weight), weight._version, _UnheldSteps.count, total
+def _sighting(tensor: Tensor) -> tuple[int, int, int, float]:
+    total = glance(tensor) if tensor.is_cpu else 0.0
+    return id(tensor), tensor._version, _UnheldSteps.count, total
+
+
+def glance(tensor: Tensor) -> float:
+    """The sum of some thousand entries' sizes, spread over the tensor: an optimizer's step does not leave it alone."""
+    entries = tensor.detach().view(-1)
+    return float(entries[:: max(1, len(entries) // 4096)].abs().sum())
 
 
 @dataclass
@@ -92,7 +110,7 @@ class Held:
     seen: Sighting | None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Held":
-        return Held(self.constraint, self.coordinate, None)  # a copied tensor counts its versions anew
+        return Held(self.constraint, copy.copy(self.coordinate), None)  # a copied tensor counts its versions anew
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Held, (self.constraint, self.coordinate, None)
@@ -108,14 +126,14 @@ def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(layer.weight):
         return  # values cannot be looked at here
     record = held(layer)
-    if record is None or layer.weight.is_inference() or sighting(layer.weight) == record.seen:
+    if record is None or layer.weight.is_inference() or record.coordinate.sighting(layer) == record.seen:
         return
-    if not record.constraint.contains(layer.weight.detach()):
+    if not record.coordinate.is_folded(layer, record.constraint):
         raise TightlipError(
             f"a weight has left {record.constraint} without being pulled back: call "
             "tightlip.hold(network, optimizer) once before training, or freeze(network) if these weights were loaded"
         )
-    record.seen = sighting(layer.weight)
+    record.seen = record.coordinate.sighting(layer)
 
 
 TRUSTED_HOOKS.add(refuse_unfolded)
@@ -148,7 +166,7 @@ def _layers(optimizer: Optimizer) -> Iterator[tuple[nn.Linear, Held]]:
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for layer in dict.fromkeys(module for network in vars(optimizer)["_held_networks"] for module in network.modules()):
         record = held(layer)
-        if record is not None and id(layer.weight) in trained:
+        if record is not None and any(id(p) in trained for p in record.coordinate.trained(layer)):
             yield layer, record
 
 
@@ -160,4 +178,4 @@ def _before_step(optimizer: Optimizer, *_: Any) -> None:
 def _after_step(optimizer: Optimizer, *_: Any) -> None:
     for layer, record in _layers(optimizer):
         record.coordinate.fold_(layer, record.constraint)
-        record.seen = sighting(layer.weight)
+        record.seen = record.coordinate.sighting(layer)

@@ -12,6 +12,7 @@ from ..audit import TRUSTED_PARAMETRIZATIONS
 from ..errors import TightlipError
 from .constraint import Constraint, Hold
 from .coordinate import Ambient, held
+from .frame import Frame
 
 
 class _Map(nn.Module):
@@ -67,7 +68,8 @@ def constrain(layer: nn.Linear, constraint: Constraint, hold: Hold = "step") -> 
     with torch.no_grad():
         layer.weight.copy_(constraint.map(layer.weight.double()))
     if hold == "step":
-        Ambient().attach(layer, constraint)
+        blocks = constraint.blocks((layer.out_features, layer.in_features))
+        (Ambient() if blocks is None else Frame(blocks)).attach(layer, constraint)
     else:
         parametrize.register_parametrization(layer, "weight", _Map(constraint, layer.weight.detach()))
     return layer

@@ -1,0 +1,159 @@
+"""What a training step costs beside an unconstrained one: tightlip, the paper's iterations, torch's own, and peers.
+
+    make bench ARGS="--widths 1024"      or      python benchmarks/step_time.py [--widths 256 1024] [--batches 256 1024] [--rounds 9] [--threads 2]
+
+An MLP 784-n-n-n-10 with MaxMin and Adam, each scheme on the same batches, interleaved round by round; the ratio is
+taken within each round, and its quartiles are printed. Peers are measured if they can be imported (`make bench` installs
+them), and left out visibly if not. ``floor`` is the least number of operations of any
+exact dense update, relative to the unconstrained step: 1 + n/(3·batch). Writes results/step-time.json.
+"""
+
+import argparse
+import importlib
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import tightlip
+from tightlip.linalg.polar import residual
+from tightlip.linalg.schedules import bjorck
+from tightlip.provenance import certificate_of_birth, write_json
+
+
+class Trained(tightlip.Orthonormal):
+    """Orthonormal as it was before weights were turned: the weight itself is trained."""
+
+    def blocks(self, shape: tuple[int, int]) -> int | None:
+        """None."""
+        return None
+
+
+def plain(n: int, wrap: Callable[[nn.Linear], nn.Module] = lambda layer: layer) -> nn.Sequential:
+    """The unconstrained network, each linear layer passed through ``wrap``."""
+    widths, layers = [784, n, n, n, 10], []
+    for a, b in itertools.pairwise(widths):
+        layers += [wrap(nn.Linear(a, b)), tightlip.MaxMin(contiguous=False)]
+    return nn.Sequential(*layers[:-1])
+
+
+def ours(n: int, constraint: tightlip.Constraint, way: str = "step") -> nn.Sequential:
+    """Tightlip's network."""
+    return tightlip.mlp([784, n, n, n, 10], constraint, hold=way)  # type: ignore[arg-type]
+
+
+def peers() -> dict[str, Callable[[int], nn.Module]]:
+    """Those that can be imported."""
+    found: dict[str, Callable[[int], nn.Module]] = {}
+    makers = {
+        "geotorch": ("geotorch", lambda module: lambda n: plain(n, partial(_geotorch, module))),
+        "deel-torchlip": ("deel.torchlip", lambda m: lambda n: plain(n, lambda i: m.SpectralLinear(*_sizes(i)))),
+        "orthogonium": ("orthogonium.layers", lambda m: lambda n: plain(n, lambda i: m.OrthoLinear(*_sizes(i)))),
+    }
+    for name, (package, maker) in makers.items():
+        try:
+            found[name] = maker(importlib.import_module(package))
+        except Exception as error:  # noqa: BLE001  a peer may fail in any way as it is imported
+            print(f"{name} is left out: {type(error).__name__}: {error}")
+    return found
+
+
+def _sizes(layer: nn.Linear) -> tuple[int, int]:
+    return layer.in_features, layer.out_features
+
+
+def _geotorch(module: Any, layer: nn.Linear) -> nn.Linear:
+    module.orthogonal(layer, "weight")
+    return layer
+
+
+SCHEMES: dict[str, Callable[[int], nn.Module]] = {
+    "unconstrained": plain,
+    "tightlip": lambda n: ours(n, tightlip.Orthonormal()),
+    "tightlip, weight trained": lambda n: ours(n, Trained()),
+    "paper, 3 iterations": lambda n: ours(n, tightlip.Orthonormal(bjorck(3)), "forward"),
+    "paper, 15 iterations": lambda n: ours(n, tightlip.Orthonormal(bjorck(15)), "forward"),
+    "torch spectral_norm": lambda n: plain(n, parametrizations.spectral_norm),
+    **{
+        f"torch {name}": lambda n, name=name: plain(n, partial(parametrizations.orthogonal, orthogonal_map=name))
+        for name in ("cayley", "matrix_exp", "householder")
+    },
+}
+
+
+class Contender:
+    """A network with its optimizer, stepping through the same batches as all others."""
+
+    def __init__(self, make: Callable[[int], nn.Module], n: int) -> None:
+        torch.manual_seed(0)
+        self.network = make(n)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = tightlip.hold(self.network, torch.optim.Adam(trained, lr=1e-3, fused=True))
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        """Seconds of one step."""
+        began = time.perf_counter()
+        self.optimizer.zero_grad()
+        nn.functional.cross_entropy(self.network(x), y).backward()
+        self.optimizer.step()
+        return time.perf_counter() - began
+
+    def off(self) -> float:
+        """max|σ² − 1| of the weights that the next forward uses."""
+        weights = [layer.weight.detach().double() for layer in self.network.modules() if isinstance(layer, nn.Linear)]
+        return max(float(torch.linalg.eigvalsh(residual(weight)).abs().max()) for weight in weights)
+
+
+def compare(n: int, batch: int, rounds: int, warm_up: int) -> dict[str, Any]:
+    """Ratios of every scheme to the unconstrained step, as quartiles over rounds."""
+    generator = torch.Generator().manual_seed(0)
+    data = [
+        (torch.randn(batch, 784, generator=generator), torch.randint(0, 10, (batch,), generator=generator))
+        for _ in range(warm_up + rounds)
+    ]
+    contenders = {name: Contender(make, n) for name, make in {**SCHEMES, **peers()}.items()}
+    for x, y in data[:warm_up]:
+        for contender in contenders.values():
+            contender.step(x, y)
+    times = [{name: contender.step(x, y) for name, contender in contenders.items()} for x, y in data[warm_up:]]
+    rows = {"floor": 1 + n / (3 * batch)}
+    for name, contender in contenders.items():
+        ratios = [round_[name] / round_["unconstrained"] for round_ in times]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        rows[name] = {"ratio": middle, "quartiles": [low, high], "max_off": contender.off()}
+        off = f"max|σ² − 1| = {rows[name]['max_off']:.1e}"
+        print(f"n={n:5} batch={batch:5} {name:26} {middle:7.2f}  [{low:.2f}, {high:.2f}]  {off}")
+    rows["unconstrained_seconds"] = statistics.median(round_["unconstrained"] for round_ in times)
+    return rows
+
+
+def main() -> None:
+    """All widths and batches."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--widths", type=int, nargs="+", default=[256, 512, 720, 1024])
+    parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--warm-up", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = {
+        f"n={n} batch={batch}": compare(n, batch, options.rounds, options.warm_up)
+        for n in options.widths
+        for batch in options.batches
+    }
+    row = {"config": vars(options), "seed": 0, **certificate_of_birth("cpu"), "rows": rows}
+    write_json(Path("results/step-time.json"), row)
+    print(json.dumps({key: value["tightlip"]["ratio"] for key, value in rows.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The `Frame` coordinate: an orthonormal weight is turned on its set, for less than one product of its size a step.
+
+A tall or square W (out ≥ in) is turned from the left, W ← R(A)·W, a wide one from the right. What the optimizer trains
+is a skew matrix A, zero between steps. Its gradient comes from activations, at the cost of the ordinary weight
+gradient,
+
+    dL/dA = skew(gyᵀ(y − b)),   skew(M) = (M − Mᵀ)/2      (wide: skew(gxᵀx)),
+
+so the backward pass multiplies no two matrices of the weight's size. After the step the weight is turned by the
+rotation that A stands for (`linalg.rotation`). What its series and rounding leave is summed up; where the sum exceeds
+`DRIFT`, the weight is replaced by its polar factor. So |σ² − 1| stays below 1e-5 at every forward pass.
+
+With q > 1 blocks the rows are cut into q blocks, and each step turns the q/2 disjoint pairs of one round of a
+tournament: 2/q products. The gradient of the other pairs waits and adds up until their round; then the optimizer
+takes one step for all of it, √(q − 1) times as long, so that its learning rate means what it means without blocks.
+Source: Lezcano-Casado 2019 (parametrizations that are rebased at every step).
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from ..audit import TRUSTED_HOOKS
+from ..errors import TightlipError
+from ..linalg.polar import polar
+from ..linalg.rotation import rotation, tournament
+from .constraint import Constraint
+from .coordinate import Coordinate, glance, held
+
+DRIFT = 42.0
+"""The sum of errors in σ² at which the polar factor is taken, in units of rounding: 5e-6 in float32."""
+
+ROUNDING = 0.4
+"""What one turn adds to |σ² − 1| by rounding, in the same units."""
+
+
+class Frame(Coordinate):
+    """A is trained, W is turned; for `Orthonormal` weights that are not far from square.
+
+    Args:
+        blocks: q, 1 or an even divisor of max(out, in).
+    """
+
+    def __init__(self, blocks: int = 1) -> None:
+        self.blocks = blocks
+        self.round = 0
+        self.drift = 0.0
+        self.waiting: Tensor | None = None
+
+    def __copy__(self) -> "Frame":
+        twin = Frame(self.blocks)
+        twin.round, twin.drift = self.round, self.drift
+        twin.waiting = None if self.waiting is None else self.waiting.clone()
+        return twin
+
+    def attach(self, layer: nn.Linear, constraint: Constraint) -> None:
+        """The weight stops being trained; ``weight_turn`` (D, D) gets the gradient, D = max(out, in).
+
+        With blocks, ``weight_turn_r`` (D, 2D/q) holds the pairs of round r, one above the other, for the optimizer.
+        """
+        size, q = max(layer.weight.shape), self.blocks
+        layer.weight.requires_grad_(False)
+        layer.weight_turn = nn.Parameter(layer.weight.new_zeros(size, size))
+        for number in range(q - 1):
+            layer.register_parameter(_pairs(number), nn.Parameter(layer.weight.new_zeros(size, 2 * size // q)))
+        super().attach(layer, constraint)
+        if _is_tall(layer):
+            layer.register_forward_hook(turn_output)
+        else:
+            layer.register_forward_pre_hook(turn_input)
+        layer.register_state_dict_pre_hook(_settle)
+        layer.register_state_dict_post_hook(_without_turns)
+        layer.register_load_state_dict_pre_hook(_with_zero_turns)
+
+    def trained(self, layer: nn.Linear) -> list[Tensor]:
+        """A, and the pairs of each round."""
+        return [p for name, p in layer._parameters.items() if name.startswith("weight_turn")]  # type: ignore[misc]
+
+    def is_folded(self, layer: nn.Linear, constraint: Constraint) -> bool:
+        """Whether every turn is zero and W is a member."""
+        return not any(map(glance, self.trained(layer))) and constraint.contains(layer.weight.detach())
+
+    @torch.no_grad()
+    def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
+        """Hand the optimizer the gradient of this round's pairs; that of the others waits."""
+        turn: Tensor = layer.weight_turn  # type: ignore[assignment]
+        if self.blocks == 1 or turn.grad is None:
+            return
+        self.waiting = turn.grad if self.waiting is None else self.waiting.add_(turn.grad)
+        turn.grad = None
+        blocks, place = self._opened(self.waiting)
+        present = self._present(layer)
+        present.grad = blocks[place].permute(0, 1, 3, 2, 4).reshape(present.shape)
+        blocks[place] = 0.0
+
+    @torch.no_grad()
+    def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
+        """Turn W by A, or by the pairs of this round, and set them to zero."""
+        present = self._present(layer)
+        if self.blocks > 1:
+            if present.grad is None:
+                return
+            present.grad = None
+        angles = present.detach().unflatten(0, (max(1, self.blocks // 2), -1))
+        sign = math.sqrt(max(1, self.blocks - 1)) / 2 * (1 if _is_tall(layer) else -1)
+        change, error = rotation((angles - angles.mT).mul_(sign))  # any optimizer's A, made exactly skew
+        if not error < math.inf:
+            raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
+        with torch.autocast(change.device.type, enabled=False):
+            self._turn_(layer, change)
+        present.zero_()
+        self.round = (self.round + 1) % max(1, self.blocks - 1)
+        self.drift += error / torch.finfo(change.dtype).eps + ROUNDING
+        if self.drift > DRIFT:
+            layer.weight.copy_(polar(layer.weight))
+            self.drift = 0.0
+
+    def settle(self, drift: float) -> None:
+        """Begin a new tournament; what waited is given up."""
+        self.round, self.waiting, self.drift = 0, None, drift
+
+    def _turn_(self, layer: nn.Linear, change: Tensor) -> None:
+        """W ← W + (R − I)·W on the blocks of this round."""
+        frame = layer.weight if _is_tall(layer) else layer.weight.mT
+        if self.blocks == 1:
+            frame.add_(change[0] @ frame)
+            return
+        blocks, index = frame.unflatten(0, (self.blocks, -1)), self._index(frame.device)
+        rows = blocks[index].flatten(1, 2)
+        blocks[index] = torch.baddbmm(rows, change, rows).unflatten(1, (2, -1))
+
+    def _present(self, layer: nn.Linear) -> Tensor:
+        """The parameter that this round trains."""
+        name = "weight_turn" if self.blocks == 1 else _pairs(self.round)
+        return layer._parameters[name]  # type: ignore[return-value]
+
+    def _index(self, device: torch.device) -> Tensor:
+        """(pairs, 2): which blocks meet in this round."""
+        return torch.tensor(tournament(self.blocks)[self.round], device=device)
+
+    def _opened(self, matrix: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """A (D, D) matrix as (q, q, D/q, D/q) blocks, and where among them this round's pairs are."""
+        index = self._index(matrix.device)
+        blocks = matrix.unflatten(1, (self.blocks, -1)).unflatten(0, (self.blocks, -1)).transpose(1, 2)
+        return blocks, (index[:, :, None], index[:, None, :])
+
+
+def _pairs(number: int) -> str:
+    return f"weight_turn_{number}"
+
+
+def _is_tall(layer: nn.Linear) -> bool:
+    return layer.weight.shape[0] >= layer.weight.shape[1]
+
+
+class _Side(torch.autograd.Function):
+    """y ↦ y, with the gradient of y + skew(A)z at A = 0."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, z: Tensor, turn: Tensor) -> Tensor:
+        return y.clone()  # no alias of y: what comes next may work in place
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1], inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        z, turn = ctx.saved_tensors
+        (gradient,) = gradients
+        with torch.autocast(z.device.type, enabled=False):
+            product = (gradient.reshape(-1, gradient.shape[-1]).mT @ z.reshape(-1, z.shape[-1])).to(turn.dtype)
+            if not torch.is_grad_enabled():
+                return gradient, None, product.sub_(product.mT.contiguous()).mul_(0.5)
+            # a second derivative is asked for, and it goes through A, although A is zero
+            return gradient, gradient @ _skew(turn).to(gradient.dtype), _skew(product)
+
+
+def _skew(matrix: Tensor) -> Tensor:
+    return (matrix - matrix.mT) / 2
+
+
+def turn_output(layer: nn.Linear, args: Any, y: Tensor) -> Tensor:
+    """The forward hook of tall and square layers: the output as it is, with the gradient of the turn."""
+    turn: Tensor = layer.weight_turn  # type: ignore[assignment]
+    if not (torch.is_grad_enabled() and turn.requires_grad):
+        return y
+    return _Side.apply(y, y * 1 if layer.bias is None else y - layer.bias.to(y.dtype), turn)  # type: ignore[no-any-return]
+
+
+def turn_input(layer: nn.Linear, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """The forward pre-hook of wide layers: the input as it is, with the gradient of the turn."""
+    turn: Tensor = layer.weight_turn  # type: ignore[assignment]
+    if not (torch.is_grad_enabled() and turn.requires_grad):
+        return None
+    return (_Side.apply(args[0], args[0] * 1, turn), *args[1:])  # torch cannot trace one tensor given twice
+
+
+TRUSTED_HOOKS.update({turn_output, turn_input})
+
+
+def _frame_of(layer: nn.Linear) -> Frame | None:
+    record = held(layer)
+    return record.coordinate if record is not None and isinstance(record.coordinate, Frame) else None
+
+
+def _settle(layer: nn.Linear, *_: Any) -> None:
+    """Before ``state_dict``: torch's own keys are the whole state, for whoever saves and for whoever loads."""
+    frame = _frame_of(layer)
+    if frame is not None:
+        frame.settle(frame.drift)
+
+
+def _without_turns(layer: nn.Linear, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name in layer._parameters:
+        if name.startswith("weight_turn"):
+            state.pop(f"{prefix}{name}", None)
+
+
+def _with_zero_turns(layer: nn.Linear, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    frame = _frame_of(layer)
+    if frame is None:
+        return
+    for name, turn in layer._parameters.items():
+        if name.startswith("weight_turn") and turn is not None:
+            state[f"{prefix}{name}"] = torch.zeros_like(turn)
+    frame.settle(DRIFT)  # nothing is known of the weights that come: measure after the next turn

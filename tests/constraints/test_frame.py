@@ -1,0 +1,280 @@
+"""The coordinate that turns orthonormal weights: the same gradients as an explicit turn, and never off the set."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from tightlip import MaxMin, Orthonormal, TightlipError, constrain, freeze, hold, lipschitz, mlp
+from tightlip.constraints.coordinate import held
+from tightlip.constraints.frame import Frame
+from tightlip.linalg.polar import residual
+
+SHAPES = [(6, 6), (8, 5), (5, 8)]
+
+
+class Blocked(Orthonormal):
+    """Orthonormal, turned by as many blocks as the test says."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def blocks(self, shape):
+        return self.count
+
+
+def off(network):
+    weights = [layer.weight.detach().double() for layer in network.modules() if isinstance(layer, nn.Linear)]
+    return max(float(torch.linalg.eigvalsh(residual(weight)).abs().max()) for weight in weights)
+
+
+def layer_of(shape, bias=True, dtype=torch.float64, count=1):
+    torch.manual_seed(0)
+    return constrain(nn.Linear(shape[1], shape[0], bias, dtype=dtype), Blocked(count))
+
+
+def explicit(layer, A, x):
+    """The layer with its weight turned by A, written out."""
+    turn = torch.eye(len(A), dtype=A.dtype) + (A - A.mT) / 2
+    weight = turn @ layer.weight if layer.weight.shape[0] >= layer.weight.shape[1] else layer.weight @ turn
+    return nn.functional.linear(x, weight, layer.bias)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batch", [(7,), (2, 3), ()])
+def test_first_and_second_derivatives_equal_those_of_an_explicit_turn(shape, bias, batch):
+    layer, size = layer_of(shape, bias), max(shape)
+    x = torch.randn(*batch, shape[1], dtype=torch.float64, requires_grad=True)
+    A = torch.zeros(size, size, dtype=torch.float64, requires_grad=True)
+    results = []
+    for turn, output in ((layer.weight_turn, layer(x)), (A, explicit(layer, A, x))):
+        value = output.sin().sum() + output.square().sum()
+        first = torch.autograd.grad(value, (x, turn), create_graph=True)
+        penalty = first[0].square().sum() + (first[1] * torch.arange(size**2).reshape(size, size)).sum().sin()
+        results.append((*first, *torch.autograd.grad(penalty, (x, turn))))
+    for ours, written_out in zip(*results, strict=True):
+        torch.testing.assert_close(ours, written_out, atol=1e-12, rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_small_step_moves_the_weight_along_the_explicit_turn(shape):
+    layer = layer_of(shape)
+    before = layer.weight.detach().clone()
+    optimizer = hold(layer, torch.optim.SGD([layer.weight_turn], lr=1e-5))
+    layer(torch.randn(9, shape[1], dtype=torch.float64)).square().sum().backward()
+    A = -1e-5 * layer.weight_turn.grad
+    optimizer.step()
+    moved = A @ before if shape[0] >= shape[1] else before @ A
+    difference = float((layer.weight.detach() - before - moved).abs().max())
+    assert difference <= 10 * float(moved.abs().max()) ** 2  # the second order
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+@pytest.mark.parametrize("rate", [1e-3, 3e-2, 1.0])
+def test_at_every_forward_all_singular_values_are_one_to_five_digits(count, rate):
+    torch.manual_seed(0)
+    network = mlp([16, 24, 32, 16], Blocked(count))
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), lr=rate))
+    for _ in range(60):
+        optimizer.zero_grad()
+        (network(torch.randn(20, 16)) - 1).square().mean().backward()
+        optimizer.step()
+        assert off(network) <= 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_training_lowers_the_loss_as_much_with_blocks_as_without(count):
+    torch.manual_seed(0)
+    network = mlp([8, 32, 32, 1], Blocked(count), K=4.0)
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), lr=3e-3))
+    x = torch.randn(256, 8)
+    losses = []
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = (network(x) - x[:, :1].abs()).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_blocks_gather_the_gradient_until_their_round_and_then_use_all_of_it():
+    layer = layer_of((8, 8), count=4)
+    optimizer = hold(layer, torch.optim.SGD(layer.parameters(), lr=0.0))
+    total = torch.zeros(8, 8, dtype=torch.float64)
+    frame, seen = held(layer).coordinate, []
+    for _ in range(9):
+        optimizer.zero_grad()
+        layer(torch.randn(5, 8, dtype=torch.float64)).square().sum().backward()
+        total += layer.weight_turn.grad
+        number = frame.round
+        frame.before_step(layer, Blocked(4))
+        seen.append(layer._parameters[f"weight_turn_{number}"].grad.abs().sum())
+        frame.fold_(layer, Blocked(4))
+    assert all(float(size) > 0 for size in seen)
+    assert frame.round == 0 and off(layer) <= 1e-12
+
+
+def test_the_gradient_of_a_whole_tournament_is_handed_over_without_loss():
+    layer = layer_of((8, 8), count=4)
+    frame, handed = held(layer).coordinate, 0.0
+    gradient = torch.randn(8, 8, dtype=torch.float64)
+    gradient = gradient - gradient.mT
+    layer.weight_turn.grad = gradient.clone()
+    for number in range(3):
+        frame.before_step(layer, Blocked(4))
+        handed += float(layer._parameters[f"weight_turn_{number}"].grad.square().sum())
+        frame.fold_(layer, Blocked(4))
+        layer.weight_turn.grad = torch.zeros(8, 8, dtype=torch.float64)
+    assert handed == pytest.approx(float(gradient.square().sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_saving_in_the_middle_and_loading_goes_on_as_if_nothing_had_happened(count):
+    def advance(network, optimizer, seeds):
+        for seed in seeds:
+            x = torch.randn(12, 8, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            network(x).square().mean().backward()
+            optimizer.step()
+
+    torch.manual_seed(0)
+    network = mlp([8, 8, 8], Blocked(count))
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), lr=0.01))
+    advance(network, optimizer, range(5))
+    state, moments = copy.deepcopy(network.state_dict()), copy.deepcopy(optimizer.state_dict())
+    assert set(state) == set(mlp([8, 8, 8]).state_dict())
+    advance(network, optimizer, range(5, 12))
+    other = mlp([8, 8, 8], Blocked(count))
+    other.load_state_dict(state, strict=True)
+    resumed = hold(other, torch.optim.Adam(other.parameters(), lr=0.01))
+    resumed.load_state_dict(moments)
+    advance(other, resumed, range(5, 12))
+    for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("travel", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))], ids=["copy", "pickle"])
+def test_copies_train_on_their_own(count, travel):
+    network = mlp([8, 8, 8])
+    for layer in (network[0], network[2]):
+        assert isinstance(held(layer).coordinate, Frame)
+    network = nn.Sequential(layer_of((8, 8), dtype=torch.float32, count=count), MaxMin(), nn.Linear(8, 1))
+    if count > 1:  # a local class does not pickle
+        held(network[0]).constraint = Orthonormal()
+    twin = travel(network)
+    before = network[0].weight.detach().clone()
+    optimizer = hold(twin, torch.optim.Adam(twin.parameters(), lr=0.05))
+    for _ in range(4):
+        optimizer.zero_grad()
+        twin(torch.randn(6, 8)).square().sum().backward()
+        optimizer.step()
+    assert torch.equal(network[0].weight, before) and not torch.equal(twin[0].weight, before)
+    assert off(nn.Sequential(twin[0])) <= 1e-5
+
+
+def test_what_comes_next_may_work_in_place():
+    network = nn.Sequential(layer_of((6, 6), dtype=torch.float32), nn.ReLU(inplace=True), nn.Linear(6, 1))
+    network(torch.randn(3, 6)).sum().backward()
+    assert network[0].weight_turn.grad.any()
+
+
+def test_without_gradients_the_output_is_torchs_own():
+    layer = layer_of((6, 6), dtype=torch.float32)
+    x = torch.randn(4, 6)
+    with torch.no_grad():
+        plain = nn.functional.linear(x, layer.weight, layer.bias)
+        assert torch.equal(layer(x), plain)
+    assert torch.equal(layer(x).detach(), plain)
+
+
+COMPILED = """
+import torch, tightlip
+for widths in ([6, 6], [5, 8], [8, 5], [8, 8, 8, 4]):
+    network = tightlip.mlp(widths)
+    x = torch.randn(5, widths[0])
+    gradients = []
+    for run in (torch.compile(network, backend="aot_eager", fullgraph=True), network):
+        run(x).square().sum().backward()
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+        network.zero_grad()
+    for traced, eager in zip(*gradients, strict=True):
+        torch.testing.assert_close(traced, eager, atol=1e-5, rtol=1e-4)
+"""
+
+
+def test_it_compiles_without_a_break():
+    """In a process of its own: the checks of shapes that tests switch on cannot be traced."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, timeout=120)
+
+
+def test_a_step_without_hold_raises_at_the_next_forward():
+    layer = layer_of((6, 6), dtype=torch.float32)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3)
+    layer(torch.randn(3, 6)).sum().backward()
+    optimizer.step()
+    with pytest.raises(TightlipError, match=r"tightlip.hold\(network, optimizer\)"):
+        layer(torch.randn(3, 6))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_that_ends_in_nan_raises(bad):
+    layer = layer_of((6, 6), dtype=torch.float32)
+    optimizer = hold(layer, torch.optim.SGD(layer.parameters(), lr=1.0))
+    layer(torch.randn(3, 6)).sum().backward()
+    layer.weight_turn.grad[0, 1] = bad
+    with pytest.raises(TightlipError, match="lower the learning rate"):
+        optimizer.step()
+
+
+def test_any_optimizer_may_move_the_turn_even_one_that_is_not_elementwise():
+    network = nn.Sequential(layer_of((16, 16), dtype=torch.float32, count=4))
+    matrices = [p for p in network.parameters() if p.dim() == 2 and p.requires_grad]
+    optimizer = hold(network, torch.optim.Muon(matrices, lr=0.02))
+    for _ in range(5):
+        optimizer.zero_grad()
+        network(torch.randn(8, 16)).square().sum().backward()
+        optimizer.step()
+        assert off(network) <= 1e-5
+
+
+def test_halves_of_a_batch_add_up_to_its_gradient():
+    layer = layer_of((6, 6))
+    x = torch.randn(10, 6, dtype=torch.float64)
+    layer(x).square().sum().backward()
+    whole = layer.weight_turn.grad.clone()
+    layer.weight_turn.grad = None
+    for half in x.split(5):
+        layer(half).square().sum().backward()
+    torch.testing.assert_close(layer.weight_turn.grad, whole, atol=1e-12, rtol=0)
+
+
+def test_functional_calls_see_the_turn():
+    layer = layer_of((6, 6))
+    x = torch.randn(3, 6, dtype=torch.float64)
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in layer.named_parameters()}
+    functional_call(layer, parameters, x).square().sum().backward()
+    layer(x).square().sum().backward()
+    torch.testing.assert_close(parameters["weight_turn"].grad, layer.weight_turn.grad)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (512, 300), (300, 512), (264, 260)])
+def test_large_layers_turn_in_blocks_and_far_from_square_ones_train_the_weight(shape):
+    layer = constrain(nn.Linear(shape[1], shape[0]), Orthonormal())
+    assert held(layer).coordinate.blocks == 8
+    thin = constrain(nn.Linear(1024, 10), Orthonormal())
+    assert not isinstance(held(thin).coordinate, Frame) and thin.weight.requires_grad
+
+
+def test_frozen_networks_hold_no_turns():
+    frozen = freeze(mlp([8, 8, 4]))
+    assert not any("turn" in name for name, _ in frozen.named_parameters())
+    assert lipschitz(frozen, 2).constant <= 1

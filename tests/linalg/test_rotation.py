@@ -1,0 +1,55 @@
+import itertools
+
+import pytest
+import torch
+
+from tightlip.linalg.rotation import largest_eigenvalue, rotation, tournament
+
+
+def skew(size, norm, seed=0, pairs=1):
+    matrix = torch.randn(pairs, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    matrix = matrix - matrix.mT
+    return matrix * norm / torch.linalg.matrix_norm(matrix, 2).amax()
+
+
+@pytest.mark.parametrize("norm", [1e-6, 1e-3, 0.02, 0.05, 0.1, 0.2, 0.4, 0.55])
+@pytest.mark.parametrize(("size", "pairs"), [(2, 1), (5, 3), (40, 2)])
+def test_a_rotation_is_orthogonal_up_to_the_error_that_it_states(norm, size, pairs):
+    angles = skew(size, norm, pairs=pairs)
+    change, error = rotation(angles.clone())
+    turned = torch.eye(size, dtype=torch.float64) + change
+    off = float(torch.linalg.matrix_norm(turned.mT @ turned - torch.eye(size, dtype=torch.float64), 2).amax())
+    assert off <= error + 1e-14 and error <= 2e-3
+    assert float((change - angles).abs().max()) <= norm**2  # to first order it is the angle itself
+
+
+@pytest.mark.parametrize("norm", [1.0, 5.0, 1e3])
+def test_angles_too_large_for_the_series_are_left_to_the_polar_factor(norm):
+    angles = skew(6, norm)
+    change, error = rotation(angles.clone())
+    assert torch.equal(change, angles) and error > 0.1
+    singular = torch.linalg.svdvals(torch.eye(6, dtype=torch.float64) + change)
+    assert float(singular.min()) >= 1 - 1e-12  # I + A never loses rank
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_angles_that_are_not_finite_have_an_infinite_error(bad):
+    angles = skew(4, 0.1)
+    angles[0, 1, 2] = bad
+    assert rotation(angles)[1] == float("inf")
+
+
+def test_the_estimate_is_above_the_largest_eigenvalue_of_random_matrices():
+    for seed in range(20):
+        square = skew(60, 0.3, seed)
+        square = square @ square
+        truth = float(torch.linalg.matrix_norm(square, 2))
+        assert truth <= largest_eigenvalue(square) <= 1.5 * truth * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("players", [2, 4, 6, 8, 16])
+def test_in_a_tournament_each_meets_each_once_and_plays_in_every_round(players):
+    rounds = tournament(players)
+    assert all(sorted(player for pair in games for player in pair) == list(range(players)) for games in rounds)
+    met = sorted(tuple(sorted(pair)) for games in rounds for pair in games)
+    assert met == list(itertools.combinations(range(players), 2))
