@@ -1,11 +1,11 @@
 """What a training step costs beside an unconstrained one: tightlip, the paper's iterations, torch's own, and peers.
 
-    make bench ARGS="--widths 1024"      or      python benchmarks/step_time.py [--widths 256 1024] [--batches 256 1024] [--rounds 9] [--threads 2]
+    make bench ARGS="--widths 256 1024 --batches 256"
 
 An MLP 784-n-n-n-10 with MaxMin and Adam, each scheme on the same batches, interleaved round by round; the ratio is
-taken within each round, and its quartiles are printed. Peers are measured if they can be imported (`make bench` installs
-them), and left out visibly if not. ``floor`` is the least number of operations of any
-exact dense update, relative to the unconstrained step: 1 + n/(3·batch). Writes results/step-time.json.
+taken within each round, and its quartiles are printed. Peers are measured if they can be imported (`make bench`
+installs them), and left out visibly if not. ``floor`` is the least number of operations of any exact dense update,
+relative to the unconstrained step: 1 + n/(3·batch). Writes results/step-time.json.
 """
 
 import argparse
