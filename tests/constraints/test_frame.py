@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import socket
 import subprocess
 import sys
 
@@ -278,3 +279,46 @@ def test_frozen_networks_hold_no_turns():
     frozen = freeze(mlp([8, 8, 4]))
     assert not any("turn" in name for name, _ in frozen.named_parameters())
     assert lipschitz(frozen, 2).constant <= 1
+
+
+def test_an_optimizer_of_weights_alone_is_refused_because_nothing_would_move():
+    network = mlp([8, 8, 8])
+    with pytest.raises(TightlipError, match=r"lists 0.weight, which is turned .*make it from network.parameters"):
+        hold(network, torch.optim.Adam([network[0].weight, network[0].bias]))
+
+
+RANKS = """
+import os, sys, torch, tightlip
+import torch.distributed as dist
+import torch.multiprocessing as spawn
+
+def train(rank, port):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    network = tightlip.mlp([8, 16, 16, 4])
+    parallel = torch.nn.parallel.DistributedDataParallel(network)
+    optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters(), lr=0.01))
+    for step in range(5):
+        x = torch.randn(6, 8, generator=torch.Generator().manual_seed(10 * step + rank))
+        optimizer.zero_grad()
+        parallel(x).square().sum().backward()
+        optimizer.step()
+    for value in network.state_dict().values():
+        gathered = [torch.empty_like(value) for _ in range(2)]
+        dist.all_gather(gathered, value)
+        assert torch.equal(*gathered)
+    dist.destroy_process_group()
+
+if __name__ == "__main__":
+    spawn.spawn(train, (int(sys.argv[1]),), nprocs=2)
+"""
+
+
+def test_two_processes_that_share_gradients_hold_the_same_weights(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    subprocess.run([sys.executable, str(script), str(port)], check=True, timeout=120)

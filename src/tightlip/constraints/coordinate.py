@@ -147,11 +147,12 @@ def hold(network: nn.Module, optimizer: Optimizer) -> Optimizer:
 
     Raises:
         TightlipError: for optimizers that step several times per backward (LBFGS, SAM), and at a step that leaves
-            NaN or infinity in a weight.
+            NaN or infinity in a weight; for an optimizer that lists weights without the turns trained in their place.
     """
     if isinstance(optimizer, torch.optim.LBFGS) or hasattr(optimizer, "first_step"):
         name = type(optimizer).__name__
         raise TightlipError(f"{name} evaluates between its own steps, off the set: use Adam or SGD, or hold='forward'")
+    _refuse_weights_that_are_turned(network, optimizer)
     networks = vars(optimizer).setdefault("_held_networks", [])
     if not networks:
         optimizer.register_step_pre_hook(_before_step)
@@ -159,6 +160,20 @@ def hold(network: nn.Module, optimizer: Optimizer) -> Optimizer:
     if not any(network is known for known in networks):
         networks.append(network)
     return optimizer
+
+
+def _refuse_weights_that_are_turned(network: nn.Module, optimizer: Optimizer) -> None:
+    """An optimizer that lists a weight but not what is trained in its place would leave it as it is, without a word."""
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, layer in network.named_modules():
+        record = held(layer)
+        if record is None or id(layer.weight) not in trained:
+            continue
+        if not any(id(p) in trained for p in record.coordinate.trained(layer)):  # type: ignore[arg-type]
+            raise TightlipError(
+                f"the optimizer lists {name or 'the layer'}.weight, which is turned and not trained: make it from "
+                "network.parameters()"
+            )
 
 
 def _layers(optimizer: Optimizer) -> Iterator[tuple[nn.Linear, Held]]:
