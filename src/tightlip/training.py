@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from tqdm import tqdm
 
 from .atomic import replacing
-from .constraints import hold
+from .constraints import hold, settle
 from .errors import TightlipError
 from .robustness.evaluation import wrong_size
 
@@ -173,6 +173,7 @@ def _epoch(
     torch.manual_seed(seed * 1_000_003 + epoch)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     network.train()
+    settle(network)  # whether the epochs before were run or loaded
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
     right = torch.zeros((), dtype=torch.float64, device=inputs.device)
     order = torch.randperm(len(inputs), generator=generator).to(inputs.device)

@@ -2,7 +2,7 @@
 
 from .column_l1 import ColumnL1Ball
 from .constraint import Constraint, Hold
-from .coordinate import hold
+from .coordinate import hold, settle
 from .freezing import freeze
 from .holding import constrain, constraint_of
 from .orthonormal import Orthonormal
@@ -27,4 +27,5 @@ __all__ = [
     "constraint_of",
     "freeze",
     "hold",
+    "settle",
 ]

@@ -36,6 +36,9 @@ class Coordinate(abc.ABC):
         """The parameters that the optimizer trains."""
         return [layer.weight]
 
+    def settle(self) -> None:  # noqa: B027  most keep nothing
+        """Forget what is kept from one step to the next, so that the weights are the whole state; nothing here."""
+
     def is_folded(self, layer: nn.Linear, constraint: Constraint) -> bool:
         """Whether no step is waiting to be folded."""
         return constraint.contains(layer.weight.detach())
@@ -160,6 +163,18 @@ def hold(network: nn.Module, optimizer: Optimizer) -> Optimizer:
     if not any(network is known for known in networks):
         networks.append(network)
     return optimizer
+
+
+def settle(network: nn.Module) -> None:
+    """Make the weights of ``network`` the whole state of its constraints, as loading them would.
+
+    Turns in blocks keep gradients that wait for their round; these are given up. Call it where a checkpoint is
+    written, and a run that is resumed from there goes on exactly as this one does.
+    """
+    for module in network.modules():
+        record = held(module)
+        if record is not None:
+            record.coordinate.settle()
 
 
 def _refuse_weights_that_are_turned(network: nn.Module, optimizer: Optimizer) -> None:

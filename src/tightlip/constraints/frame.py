@@ -71,7 +71,6 @@ class Frame(Coordinate):
             layer.register_forward_hook(turn_output)
         else:
             layer.register_forward_pre_hook(turn_input)
-        layer.register_state_dict_pre_hook(_settle)
         layer.register_state_dict_post_hook(_without_turns)
         layer.register_load_state_dict_pre_hook(_with_zero_turns)
 
@@ -89,7 +88,7 @@ class Frame(Coordinate):
         turn: Tensor = layer.weight_turn  # type: ignore[assignment]
         if self.blocks == 1 or turn.grad is None:
             return
-        self.waiting = turn.grad if self.waiting is None else self.waiting.add_(turn.grad)
+        self.waiting = turn.grad if self.waiting is None else self.waiting.to(turn.grad).add_(turn.grad)
         turn.grad = None
         blocks, place = self._opened(self.waiting)
         present = self._present(layer)
@@ -118,9 +117,9 @@ class Frame(Coordinate):
             layer.weight.copy_(polar(layer.weight))
             self.drift = 0.0
 
-    def settle(self, drift: float) -> None:
-        """Begin a new tournament; what waited is given up."""
-        self.round, self.waiting, self.drift = 0, None, drift
+    def settle(self) -> None:
+        """Begin a new tournament: what waited is given up, and W is measured after the next turn."""
+        self.round, self.waiting, self.drift = 0, None, DRIFT
 
     def _turn_(self, layer: nn.Linear, change: Tensor) -> None:
         """W ← W + (R − I)·W on the blocks of this round."""
@@ -204,18 +203,6 @@ def turn_input(layer: nn.Linear, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 TRUSTED_HOOKS.update({turn_output, turn_input})
 
 
-def _frame_of(layer: nn.Linear) -> Frame | None:
-    record = held(layer)
-    return record.coordinate if record is not None and isinstance(record.coordinate, Frame) else None
-
-
-def _settle(layer: nn.Linear, *_: Any) -> None:
-    """Before ``state_dict``: torch's own keys are the whole state, for whoever saves and for whoever loads."""
-    frame = _frame_of(layer)
-    if frame is not None:
-        frame.settle(frame.drift)
-
-
 def _without_turns(layer: nn.Linear, state: dict[str, Any], prefix: str, *_: Any) -> None:
     for name in layer._parameters:
         if name.startswith("weight_turn"):
@@ -223,10 +210,10 @@ def _without_turns(layer: nn.Linear, state: dict[str, Any], prefix: str, *_: Any
 
 
 def _with_zero_turns(layer: nn.Linear, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    frame = _frame_of(layer)
-    if frame is None:
+    record = held(layer)
+    if record is None:
         return
     for name, turn in layer._parameters.items():
         if name.startswith("weight_turn") and turn is not None:
             state[f"{prefix}{name}"] = torch.zeros_like(turn)
-    frame.settle(DRIFT)  # nothing is known of the weights that come: measure after the next turn
+    record.coordinate.settle()
