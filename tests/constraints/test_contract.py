@@ -7,6 +7,8 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from slopes import largest_slope
 from torch import nn
 from torch.func import functional_call
@@ -154,6 +156,26 @@ def test_the_map_leads_into_the_set_leaves_members_and_knows_outsiders(constrain
     assert not constraint.contains(outside)
     if constraint.projects:
         torch.testing.assert_close(constraint.map(member), member, atol=64 * torch.finfo(dtype).eps, rtol=0)
+
+
+sizes = st.integers(1, 12)
+entries = st.floats(-1e4, 1e4, allow_subnormal=False) | st.sampled_from([0.0, 1.0, -1.0, 1e-12])
+
+
+@each_promising
+@given(shape=st.tuples(sizes, sizes), data=st.data())
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_whatever_the_matrix_its_image_is_a_member_and_proven_after_freeze(constraint, shape, data):
+    """Zero rows, repeated entries, rank one, huge beside tiny: what random Gaussians never are."""
+    rows = data.draw(
+        st.lists(st.lists(entries, min_size=shape[1], max_size=shape[1]), min_size=shape[0], max_size=shape[0])
+    )
+    layer = nn.Linear(shape[1], shape[0], dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(rows, dtype=torch.float64))
+    assert constraint.contains(constraint.map(layer.weight.detach()))
+    held = constrain(layer, constraint, constraint.holds[0])
+    assert lipschitz(freeze(held), *constraint.norms).constant <= 1
 
 
 @each_constraint
