@@ -339,3 +339,28 @@ def test_two_processes_that_share_gradients_hold_the_same_weights(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
     subprocess.run([sys.executable, str(script), str(tmp_path / "meeting")], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_unfreezing_everything_does_not_train_the_weight_itself(count):
+    torch.manual_seed(0)
+    network = mlp([8, 8, 8], Blocked(count))
+    network.requires_grad_(False).requires_grad_(True)
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), lr=0.05))
+    before = network[0].weight.detach().clone()
+    for _ in range(5):
+        optimizer.zero_grad()
+        network(torch.randn(6, 8)).square().sum().backward()
+        optimizer.step()
+        assert off(network) <= 1e-5
+    assert not torch.equal(before, network[0].weight)
+
+
+def test_unfreezing_the_weight_alone_is_refused():
+    network = mlp([8, 8, 8])
+    network.requires_grad_(False)
+    network[0].weight.requires_grad_(True)
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), lr=0.05))
+    network(torch.randn(6, 8)).square().sum().backward()
+    with pytest.raises(TightlipError, match="unfrozen alone: set requires_grad on the layer"):
+        optimizer.step()

@@ -86,6 +86,12 @@ class Frame(Coordinate):
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Hand the optimizer the gradient of this round's pairs; that of the others waits."""
         turn: Tensor = layer.weight_turn  # type: ignore[assignment]
+        if layer.weight.grad is not None:  # after network.requires_grad_(True); a step along it would leave the set
+            if not turn.requires_grad:
+                raise TightlipError(
+                    "a weight that is turned was unfrozen alone: set requires_grad on the layer, weight_turn included"
+                )
+            layer.weight.grad = None
         if self.blocks == 1 or turn.grad is None:
             return
         self.waiting = turn.grad if self.waiting is None else self.waiting.to(turn.grad).add_(turn.grad)
