@@ -315,7 +315,7 @@ import torch.multiprocessing as spawn
 def train(rank, meeting):
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     torch.manual_seed(0)
-    network = tightlip.mlp([8, 16, 16, 4])
+    network = tightlip.mlp([8, 256, 256, 4])
     parallel = torch.nn.parallel.DistributedDataParallel(network)
     optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters(), lr=0.01))
     for step in range(5):
@@ -364,3 +364,82 @@ def test_unfreezing_the_weight_alone_is_refused():
     network(torch.randn(6, 8)).square().sum().backward()
     with pytest.raises(TightlipError, match="unfrozen alone: set requires_grad on the layer"):
         optimizer.step()
+
+
+def test_steps_of_any_size_stay_on_the_set_or_raise():
+    """An eigenvalue that overflowed was taken for zero, and σ² became 1e46 without a word."""
+    for rate in (1e2, 1e6, 3e10, 1e20, 1e30):
+        layer = layer_of((8, 8), dtype=torch.float32)
+        optimizer = hold(layer, torch.optim.Adam(layer.parameters(), lr=rate))
+        layer(torch.randn(4, 8))[:, 0].sum().backward()
+        try:
+            optimizer.step()
+        except TightlipError:
+            continue
+        assert off(layer) <= 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("unfrozen", [False, True])
+def test_a_closure_trains_as_a_step_does(count, unfrozen):
+    results = []
+    for by_closure in (False, True):
+        layer = layer_of((8, 8), dtype=torch.float32, count=count)
+        if unfrozen:
+            layer.requires_grad_(True)
+        optimizer = hold(layer, torch.optim.Adam(layer.parameters(), lr=1e-2))
+
+        def closure(layer=layer, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = layer(torch.ones(3, 8))[:, 0].mean()
+            loss.backward()
+            return loss
+
+        for _ in range(6):
+            if by_closure:
+                assert optimizer.step(closure).requires_grad
+            else:
+                closure()
+                optimizer.step()
+        assert off(layer) <= 1e-5
+        results.append(layer.weight.detach().clone())
+    assert torch.equal(*results)
+
+
+def test_an_optimizer_of_some_turns_is_refused():
+    layer = layer_of((8, 8), count=4)
+    with pytest.raises(TightlipError, match="some of its turns only"):
+        hold(layer, torch.optim.Adam([layer.weight_turn, layer.bias]))
+
+
+def test_a_frozen_layer_stays_frozen_when_constrained():
+    layer = nn.Linear(8, 8).requires_grad_(False)
+    assert not any(p.requires_grad for p in constrain(layer, Orthonormal()).parameters())
+
+
+def test_hooks_that_stand_between_are_refused_rather_than_differentiated_wrongly():
+    tall, wide = nn.Linear(6, 6), nn.Linear(8, 5)
+    tall.register_forward_hook(lambda module, args, y: y.tanh())
+    with pytest.raises(TightlipError, match="register forward hooks after constrain"):
+        constrain(tall, Orthonormal())(torch.ones(1, 6))
+    constrain(wide, Orthonormal()).register_forward_pre_hook(lambda module, args: (args[0].tanh(),))
+    with pytest.raises(TightlipError, match="pre-hooks before it"):
+        wide(torch.ones(1, 8))
+    with pytest.raises(TightlipError, match=r"call it as layer\(x\)"):
+        layer_of((5, 8), dtype=torch.float32)(input=torch.ones(1, 8))
+
+
+def test_strided_weights_work_as_for_any_layer():
+    layer = nn.Linear(4, 4)
+    layer.weight = nn.Parameter(torch.randn(4, 4).T)
+    constrain(layer, Orthonormal())
+    assert layer(torch.randn(3, 4)).shape == (3, 4) and off(layer) <= 1e-5
+
+
+def test_scaled_gradients_that_a_fused_optimizer_hides_are_refused():
+    layer = layer_of((8, 8), dtype=torch.float32, count=4)
+    optimizer = hold(layer, torch.optim.Adam(layer.parameters(), fused=True))
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(layer(torch.ones(2, 8)).sum()).backward()
+    with pytest.raises(TightlipError, match="fused=False"):
+        scaler.step(optimizer)

@@ -36,6 +36,9 @@ class Coordinate(abc.ABC):
         """The parameters that the optimizer trains."""
         return [layer.weight]
 
+    keeps = False
+    """Whether gradients are kept from one step to the next."""
+
     def settle(self) -> None:  # noqa: B027  most keep nothing
         """Forget what is kept from one step to the next, so that the weights are the whole state; nothing here."""
 
@@ -100,7 +103,7 @@ def _sighting(tensor: Tensor) -> tuple[int, int, int, float]:
 
 def glance(tensor: Tensor) -> float:
     """The sum of some thousand entries' sizes, spread over the tensor: an optimizer's step does not leave it alone."""
-    entries = tensor.detach().view(-1)
+    entries = tensor.detach().reshape(-1)
     return float(entries[:: max(1, len(entries) // 4096)].abs().sum())
 
 
@@ -182,12 +185,13 @@ def _refuse_weights_that_are_turned(network: nn.Module, optimizer: Optimizer) ->
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for name, layer in network.named_modules():
         record = held(layer)
-        if record is None or id(layer.weight) not in trained:
+        if record is None:
             continue
-        if not any(id(p) in trained for p in record.coordinate.trained(layer)):  # type: ignore[arg-type]
+        listed = [id(p) in trained for p in record.coordinate.trained(layer)]  # type: ignore[arg-type]
+        if not all(listed) and (any(listed) or id(layer.weight) in trained):
             raise TightlipError(
-                f"the optimizer lists {name or 'the layer'}.weight, which is turned and not trained: make it from "
-                "network.parameters()"
+                f"the optimizer lists {name or 'the layer'}.weight, which is turned and not trained, or some of its "
+                "turns only: make it from network.parameters()"
             )
 
 
@@ -200,8 +204,25 @@ def _layers(optimizer: Optimizer) -> Iterator[tuple[nn.Linear, Held]]:
             yield layer, record
 
 
-def _before_step(optimizer: Optimizer, *_: Any) -> None:
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+    """Prepare the gradients; where the optimizer computes them itself, by a closure, after that."""
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first is the optimizer
+    if closure is None:
+        _prepare(optimizer)
+        return None
+
+    def prepared() -> Any:
+        loss = closure()
+        _prepare(optimizer)
+        return loss
+
+    return args[:1], {**kwargs, "closure": prepared}
+
+
+def _prepare(optimizer: Optimizer) -> None:
     for layer, record in _layers(optimizer):
+        if record.coordinate.keeps and getattr(optimizer, "grad_scale", None) is not None:
+            raise TightlipError("a fused optimizer hides from its gradients that they are scaled: give it fused=False")
         record.coordinate.before_step(layer, record.constraint)
 
 

@@ -17,7 +17,7 @@ Source: Lezcano-Casado 2019 (parametrizations that are rebased at every step).
 """
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class Frame(Coordinate):
     """
 
     def __init__(self, blocks: int = 1) -> None:
-        self.blocks = blocks
+        self.blocks, self.keeps = blocks, blocks > 1
         self.round = 0
         self.drift = 0.0
         self.waiting: Tensor | None = None
@@ -61,11 +61,11 @@ class Frame(Coordinate):
 
         With blocks, ``weight_turn_r`` (D, 2D/q) holds the pairs of round r, one above the other, for the optimizer.
         """
-        size, q = max(layer.weight.shape), self.blocks
+        size, q, trained = max(layer.weight.shape), self.blocks, layer.weight.requires_grad
         layer.weight.requires_grad_(False)
-        layer.weight_turn = nn.Parameter(layer.weight.new_zeros(size, size))
+        layer.weight_turn = nn.Parameter(layer.weight.new_zeros(size, size), trained)
         for number in range(q - 1):
-            layer.register_parameter(_pairs(number), nn.Parameter(layer.weight.new_zeros(size, 2 * size // q)))
+            layer.register_parameter(_pairs(number), nn.Parameter(layer.weight.new_zeros(size, 2 * size // q), trained))
         super().attach(layer, constraint)
         if _is_tall(layer):
             layer.register_forward_hook(turn_output)
@@ -94,7 +94,8 @@ class Frame(Coordinate):
             layer.weight.grad = None
         if self.blocks == 1 or turn.grad is None:
             return
-        self.waiting = turn.grad if self.waiting is None else self.waiting.to(turn.grad).add_(turn.grad)
+        gradient = turn.grad.detach()
+        self.waiting = gradient.clone() if self.waiting is None else self.waiting.to(gradient).add_(gradient)
         turn.grad = None
         blocks, place = self._opened(self.waiting)
         present = self._present(layer)
@@ -195,6 +196,8 @@ def turn_output(layer: nn.Linear, args: Any, y: Tensor) -> Tensor:
     turn: Tensor = layer.weight_turn  # type: ignore[assignment]
     if not (torch.is_grad_enabled() and turn.requires_grad):
         return y
+    if not torch.compiler.is_compiling() and next(iter(layer._forward_hooks.values())) is not turn_output:
+        _refuse_order(layer)
     return _Side.apply(y, y * 1 if layer.bias is None else y - layer.bias.to(y.dtype), turn)  # type: ignore[no-any-return]
 
 
@@ -203,7 +206,18 @@ def turn_input(layer: nn.Linear, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]
     turn: Tensor = layer.weight_turn  # type: ignore[assignment]
     if not (torch.is_grad_enabled() and turn.requires_grad):
         return None
+    if not torch.compiler.is_compiling() and (
+        not args or next(reversed(layer._forward_pre_hooks.values())) is not turn_input
+    ):
+        _refuse_order(layer)
     return (_Side.apply(args[0], args[0] * 1, turn), *args[1:])  # torch cannot trace one tensor given twice
+
+
+def _refuse_order(layer: nn.Linear) -> NoReturn:
+    raise TightlipError(
+        f"the gradient of {layer} is taken at its own input or output, and a hook or a keyword stands between: "
+        "call it as layer(x), register forward hooks after constrain and forward pre-hooks before it"
+    )
 
 
 TRUSTED_HOOKS.update({turn_output, turn_input})

@@ -57,11 +57,15 @@ class Orthonormal(Constraint):
         return weight
 
     def blocks(self, shape: tuple[int, int]) -> int | None:
-        """8 from 256 rows on, 1 below; None where W is far from square, and turning costs more than it saves."""
+        """8 from 256 rows on, 1 below; None where W is far from square, and turning costs more than it saves.
+
+        Also 1 where a process group is running: `DistributedDataParallel` expects a gradient for every parameter.
+        """
         size = max(shape)
         if self.schedule is not None or 2 * min(shape) < size:
             return None
-        return 8 if size >= 256 and size % 8 == 0 else 1
+        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+        return 8 if alone and size >= 256 and size % 8 == 0 else 1
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """‖WᵀW − I‖_F on the small side, a bound on every |σ² − 1|; with a schedule, how much ‖W‖₂ exceeds 1."""

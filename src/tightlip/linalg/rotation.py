@@ -58,6 +58,8 @@ def largest_eigenvalue(symmetric: Float[Tensor, "*batch n n"]) -> float:
     for _ in range(4):
         probe = symmetric @ probe
         found = torch.linalg.vector_norm(probe, dim=-2).amax()
+        if not torch.isfinite(found):
+            return float("inf")
         probe = probe / found.clamp(min=torch.finfo(symmetric.dtype).tiny)
     return 1.5 * float(found)
 
