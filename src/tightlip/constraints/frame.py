@@ -34,7 +34,7 @@ DRIFT = 42.0
 """The sum of errors in σ² at which the polar factor is taken, in units of rounding: 5e-6 in float32."""
 
 ROUNDING = 0.4
-"""What one turn adds to |σ² − 1| by rounding, in the same units."""
+"""What one turn is taken to add to |σ² − 1| by rounding, in the same units: an estimate, which steers the engine."""
 
 
 class Frame(Coordinate):
