@@ -114,14 +114,17 @@ class Contender:
         return max(float((torch.linalg.svdvals(weight) ** 2 - 1).abs().max()) for weight in weights)
 
 
-def compare(n: int, batch: int, rounds: int, warm_up: int) -> dict[str, Any]:
+def compare(n: int, batch: int, rounds: int, warm_up: int, only: list[str]) -> dict[str, Any]:
     """Ratios of every scheme to the unconstrained step, as quartiles over rounds."""
     generator = torch.Generator().manual_seed(0)
     data = [
         (torch.randn(batch, 784, generator=generator), torch.randint(0, 10, (batch,), generator=generator))
         for _ in range(warm_up + rounds)
     ]
-    contenders = {name: Contender(make, n) for name, make in {**SCHEMES, **peers()}.items()}
+    schemes = {
+        name: make for name, make in {**SCHEMES, **peers()}.items() if not only or name in ("unconstrained", *only)
+    }
+    contenders = {name: Contender(make, n) for name, make in schemes.items()}
     for x, y in data[:warm_up]:
         for contender in contenders.values():
             contender.step(x, y)
@@ -145,10 +148,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--warm-up", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=[], metavar="SCHEME", help="these beside the unconstrained step")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = {
-        f"n={n} batch={batch}": compare(n, batch, options.rounds, options.warm_up)
+        f"n={n} batch={batch}": compare(n, batch, options.rounds, options.warm_up, options.only)
         for n in options.widths
         for batch in options.batches
     }

@@ -25,7 +25,7 @@ from torch.nn.utils import parametrize
 
 from .errors import TightlipError
 from .linalg.rounding import SMALLEST_SQUARED, UNIT_ROUNDOFF, gamma, round_up
-from .linalg.spectral import operator_norm_bound
+from .linalg.spectral import operator_norm_bounds
 from .norms import NORMS, PAIRS, as_norm, norm_name
 
 ARITHMETIC = "exact arithmetic on the stored weights; every constant is a float64 upper bound"
@@ -274,7 +274,7 @@ def _linear(module: nn.Linear) -> Gains:
         raise TightlipError(f"weights of this kind ({kind}) have no rule: convert them to a dense real matrix")
     if module.bias is not None and not torch.isfinite(module.bias).all():
         raise TightlipError("a bias contains NaN or infinity, so nothing can be proven: restore a finite checkpoint")
-    table = {(p, q): _representable(operator_norm_bound(weight, p, q)) for p, q in PAIRS}
+    table = {pair: _representable(bound) for pair, bound in operator_norm_bounds(weight).items()}
     size = float(torch.linalg.matrix_norm(weight.detach().double())) + SMALLEST_SQUARED
     # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
     unit = 1.01 * gamma(weight.shape[1] + 2)

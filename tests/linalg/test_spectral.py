@@ -133,6 +133,29 @@ def test_large_orthonormal_matrices_with_and_without_noise(shape, noise):
     assert exact * (1 - 1e-13) <= operator_norm_bound(weight, 2, 2) <= exact * (1 + 1e-8)
 
 
+def nearly_orthonormal(rows, columns, noise):
+    q = torch.linalg.qr(gaussian(max(rows, columns), min(rows, columns))).Q
+    weight = q if rows >= columns else q.mT
+    return weight + noise * gaussian(rows, columns, seed=1) / rows**0.5
+
+
+@pytest.mark.parametrize("shape", [(600, 520), (520, 600), (512, 512)])
+@pytest.mark.parametrize("noise", [0.0, 1e-8, 1e-7, 3e-6])
+def test_large_nearly_orthonormal_matrices_are_bounded_to_half_their_distance(shape, noise):
+    weight = nearly_orthonormal(*shape, noise)
+    exact = float(torch.linalg.matrix_norm(weight, 2))
+    bound = operator_norm_bound(weight, 2, 2)
+    assert exact * (1 - 1e-13) <= bound <= exact * (1 + 1e-10) + 0.5 * abs(exact - 1)
+
+
+@pytest.mark.parametrize("estimate", [0.0, -1e-9, 1e-12])
+def test_the_bound_does_not_rest_on_the_estimate(monkeypatch, estimate):
+    weight = nearly_orthonormal(600, 520, 1e-7)
+    exact = float(torch.linalg.matrix_norm(weight, 2))
+    monkeypatch.setattr("tightlip.linalg.spectral.largest_eigenvalue", lambda _: estimate)
+    assert exact * (1 - 1e-13) <= operator_norm_bound(weight, 2, 2) <= exact * (1 + 2e-6)
+
+
 def test_entries_of_very_different_size_lose_nothing_that_matters():
     weight = torch.tensor([[1e300, 1e-300], [1e-300, 1e-300]], dtype=torch.float64)
     for p, q in PAIRS:

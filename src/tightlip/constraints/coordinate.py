@@ -12,7 +12,7 @@ import abc
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,15 @@ class Coordinate(abc.ABC):
     def settle(self) -> None:  # noqa: B027  most keep nothing
         """Forget what is kept from one step to the next, so that the weights are the whole state; nothing here."""
 
-    def is_folded(self, layer: nn.Linear, constraint: Constraint) -> bool:
-        """Whether no step is waiting to be folded."""
+    def is_folded(self, layer: nn.Linear, constraint: Constraint, seen: "Sighting | None") -> bool:
+        """Whether no step is waiting to be folded; ``seen`` is how the layer looked when none was."""
         return constraint.contains(layer.weight.detach())
 
     def sighting(self, layer: nn.Linear) -> "Sighting":
         """What tells a layer that was checked from one that has been moved since."""
-        return tuple(_sighting(tensor) for tensor in dict.fromkeys((layer.weight, *self.trained(layer))))
+        total = glance(layer.weight) if layer.weight.is_cpu else 0.0
+        marks = tuple((id(tensor), tensor._version) for tensor in self.trained(layer))
+        return Sighting((id(layer.weight), layer.weight._version, total), marks, _ForeignSteps.count)
 
     @abc.abstractmethod
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
@@ -79,8 +81,8 @@ class Ambient(Coordinate):
         layer.weight.copy_(member)
 
 
-class _UnheldSteps:
-    """How many steps optimizers have made that `hold` knows nothing of (fused ones leave no mark on a tensor)."""
+class _ForeignSteps:
+    """How many steps have moved parameters that `hold` knows nothing of (fused ones leave no mark on a tensor)."""
 
     count = 0
 
@@ -90,21 +92,21 @@ class _UnheldSteps:
             cls.count += 1
 
 
-register_optimizer_step_post_hook(_UnheldSteps.after)
-
-Sighting = tuple[tuple[int, int, int, float], ...]
-"""Which tensors, their versions, the steps made elsewhere, and on a CPU a sum, where writes through ``.data`` show."""
+register_optimizer_step_post_hook(_ForeignSteps.after)
 
 
-def _sighting(tensor: Tensor) -> tuple[int, int, int, float]:
-    total = glance(tensor) if tensor.is_cpu else 0.0
-    return id(tensor), tensor._version, _UnheldSteps.count, total
+class Sighting(NamedTuple):
+    """How a layer looked: its weight (on a CPU with a sum, where writes through ``.data`` show) and what is trained."""
+
+    weight: tuple[int, int, float]
+    trained: tuple[tuple[int, int], ...]
+    foreign_steps: int
 
 
 def glance(tensor: Tensor) -> float:
     """The sum of some thousand entries' sizes, spread over the tensor: an optimizer's step does not leave it alone."""
     entries = tensor.detach().reshape(-1)
-    return float(entries[:: max(1, len(entries) // 4096)].abs().sum())
+    return float(torch.linalg.vector_norm(entries[:: max(1, entries.numel() // 4096)], 1))
 
 
 @dataclass
@@ -134,7 +136,7 @@ def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
     record = held(layer)
     if record is None or layer.weight.is_inference() or record.coordinate.sighting(layer) == record.seen:
         return
-    if not record.coordinate.is_folded(layer, record.constraint):
+    if not record.coordinate.is_folded(layer, record.constraint, record.seen):
         raise TightlipError(
             f"a weight has left {record.constraint} without being pulled back: call "
             "tightlip.hold(network, optimizer) once before training, or freeze(network) if these weights were loaded"
@@ -227,6 +229,8 @@ def _prepare(optimizer: Optimizer) -> None:
 
 
 def _after_step(optimizer: Optimizer, *_: Any) -> None:
+    own = {id(p) for network in vars(optimizer)["_held_networks"] for p in network.parameters()}
+    _ForeignSteps.count += any(id(p) not in own for group in optimizer.param_groups for p in group["params"])
     for layer, record in _layers(optimizer):
         record.coordinate.fold_(layer, record.constraint)
         record.seen = record.coordinate.sighting(layer)

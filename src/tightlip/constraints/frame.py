@@ -17,6 +17,7 @@ Source: Lezcano-Casado 2019 (parametrizations that are rebased at every step).
 """
 
 import math
+from functools import cache
 from typing import Any, NoReturn
 
 import torch
@@ -27,8 +28,9 @@ from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
 from ..linalg.polar import polar
 from ..linalg.rotation import rotation, tournament
+from ..linalg.rounding import full_precision
 from .constraint import Constraint
-from .coordinate import Coordinate, glance, held
+from .coordinate import Coordinate, Sighting, glance, held
 
 DRIFT = 42.0
 """The sum of errors in σ² at which the polar factor is taken, in units of rounding: 5e-6 in float32."""
@@ -76,11 +78,15 @@ class Frame(Coordinate):
 
     def trained(self, layer: nn.Linear) -> list[Tensor]:
         """A, and the pairs of each round."""
-        return [p for name, p in layer._parameters.items() if name.startswith("weight_turn")]  # type: ignore[misc]
+        names = ("weight_turn", *map(_pairs, range(self.blocks - 1)))
+        return [layer._parameters[name] for name in names]  # type: ignore[misc]
 
-    def is_folded(self, layer: nn.Linear, constraint: Constraint) -> bool:
-        """Whether every turn is zero and W is a member."""
-        return not any(map(glance, self.trained(layer))) and constraint.contains(layer.weight.detach())
+    def is_folded(self, layer: nn.Linear, constraint: Constraint, seen: Sighting | None) -> bool:
+        """Whether every turn is zero and W is a member, as it is if it has not been written to."""
+        if any(map(glance, self.trained(layer))):
+            return False
+        unmoved = seen is not None and seen.weight == self.sighting(layer).weight
+        return unmoved or super().is_folded(layer, constraint, seen)
 
     @torch.no_grad()
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
@@ -112,10 +118,10 @@ class Frame(Coordinate):
             present.grad = None
         angles = present.detach().unflatten(0, (max(1, self.blocks // 2), -1))
         sign = math.sqrt(max(1, self.blocks - 1)) / 2 * (1 if _is_tall(layer) else -1)
-        change, error = rotation((angles - angles.mT).mul_(sign))  # any optimizer's A, made exactly skew
-        if not error < math.inf:
-            raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
-        with torch.autocast(change.device.type, enabled=False):
+        with full_precision(angles):
+            change, error = rotation((angles - angles.mT).mul_(sign))  # any optimizer's A, made exactly skew
+            if not error < math.inf:
+                raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
             self._turn_(layer, change)
         present.zero_()
         self.round = (self.round + 1) % max(1, self.blocks - 1)
@@ -134,7 +140,7 @@ class Frame(Coordinate):
         if self.blocks == 1:
             frame.add_(change[0] @ frame)
             return
-        blocks, index = frame.unflatten(0, (self.blocks, -1)), self._index(frame.device)
+        blocks, index = frame.unflatten(0, (self.blocks, -1)), _meeting(self.blocks, self.round, frame.device)
         rows = blocks[index].flatten(1, 2)
         blocks[index] = torch.baddbmm(rows, change, rows).unflatten(1, (2, -1))
 
@@ -143,17 +149,20 @@ class Frame(Coordinate):
         name = "weight_turn" if self.blocks == 1 else _pairs(self.round)
         return layer._parameters[name]  # type: ignore[return-value]
 
-    def _index(self, device: torch.device) -> Tensor:
-        """(pairs, 2): which blocks meet in this round."""
-        return torch.tensor(tournament(self.blocks)[self.round], device=device)
-
     def _opened(self, matrix: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """A (D, D) matrix as (q, q, D/q, D/q) blocks, and where among them this round's pairs are."""
-        index = self._index(matrix.device)
+        index = _meeting(self.blocks, self.round, matrix.device)
         blocks = matrix.unflatten(1, (self.blocks, -1)).unflatten(0, (self.blocks, -1)).transpose(1, 2)
         return blocks, (index[:, :, None], index[:, None, :])
 
 
+@cache
+def _meeting(blocks: int, number: int, device: torch.device) -> Tensor:
+    """(pairs, 2): which blocks meet in this round."""
+    return torch.tensor(tournament(blocks)[number], device=device)
+
+
+@cache
 def _pairs(number: int) -> str:
     return f"weight_turn_{number}"
 
@@ -179,7 +188,7 @@ class _Side(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         z, turn = ctx.saved_tensors
         (gradient,) = gradients
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z):
             product = (gradient.reshape(-1, gradient.shape[-1]).mT @ z.reshape(-1, z.shape[-1])).to(turn.dtype)
             if not torch.is_grad_enabled():
                 return gradient, None, product.sub_(product.mT.contiguous()).mul_(0.5)

@@ -57,15 +57,17 @@ class Orthonormal(Constraint):
         return weight
 
     def blocks(self, shape: tuple[int, int]) -> int | None:
-        """8 from 256 rows on, 1 below; None where W is far from square, and turning costs more than it saves.
+        """8 from 256 rows on, 4 where W is not square, 1 below; None far from square, where turning saves nothing.
 
+        Layers that are not square mostly stand first, where more blocks cost accuracy (docs/theory/frame.md).
         Also 1 where a process group is running: `DistributedDataParallel` expects a gradient for every parameter.
         """
         size = max(shape)
         if self.schedule is not None or 2 * min(shape) < size:
             return None
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        return 8 if alone and size >= 256 and size % 8 == 0 else 1
+        blocks = 8 if min(shape) == size else 4
+        return blocks if alone and size >= 256 and size % blocks == 0 else 1
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """‖WᵀW − I‖_F on the small side, a bound on every |σ² − 1|; with a schedule, how much ‖W‖₂ exceeds 1."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ..errors import TightlipError
+from .rounding import full_precision
 from .schedules import Polynomial, Schedule, series
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ MAX_STEPS = 30
 def residual(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch k k"]:
     """I − WᵀW, or I − WWᵀ where W is wide: zero exactly where all singular values are 1; k = min(out, in)."""
     tall = weight if weight.shape[-2] >= weight.shape[-1] else weight.mT
-    with _full_precision(weight):
+    with full_precision(weight):
         error = torch.neg(tall.mT @ tall)
     error.diagonal(dim1=-2, dim2=-1).add_(1.0)
     return error
@@ -41,7 +42,7 @@ def iterate(weight: Float[Tensor, "*batch out in"], schedule: Schedule) -> Float
     """The steps of ``schedule`` on the weight as it is, differentiable by unrolling; ‖W‖₂ ≤ 1 is kept."""
     tall = weight.shape[-2] >= weight.shape[-1]
     matrix = weight if tall else weight.mT
-    with _full_precision(weight):
+    with full_precision(weight):
         for polynomial in schedule.polynomials:
             matrix = _step(matrix, residual(matrix), polynomial)
     return matrix if tall else matrix.mT
@@ -69,7 +70,7 @@ def orthonormalize(
         return polar(weight)
     if not torch.isfinite(weight).all():
         raise TightlipError("a weight is NaN or infinite and cannot be orthonormalized: lower the learning rate")
-    with _full_precision(weight):
+    with full_precision(weight):
         excess = norm_bound(weight) / ((1.0 + schedule.reach) / 2.0)
         return iterate(weight / excess.clamp(min=1.0)[..., None, None], schedule)
 
@@ -88,11 +89,6 @@ def norm_bound(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch"
     return scale * torch.minimum(torch.minimum(torch.linalg.matrix_norm(weight), sums), near)
 
 
-def _full_precision(weight: Tensor) -> torch.autocast:
-    """Autocast never touches the arithmetic of constraints."""
-    return torch.autocast(weight.device.type, enabled=False)
-
-
 def _step(tall: Float[Tensor, "*batch m n"], error: Float[Tensor, "*batch n n"], polynomial: Polynomial) -> Tensor:
     """W Σ c_j E^j by Horner's rule on the small side; c_0 = 1 costs nothing."""
     coefficients = [float(c) for c in polynomial]
@@ -108,7 +104,7 @@ def tangent(weight: Float[Tensor, "*batch out in"], gradient: Float[Tensor, "*ba
     """G − W sym(WᵀG), the gradient along the manifold at an orthonormal W (its wide form: G − sym(GWᵀ) W)."""
     if weight.shape[-2] < weight.shape[-1]:
         return tangent(weight.mT, gradient.mT).mT
-    with _full_precision(weight):
+    with full_precision(weight):
         product = weight.mT @ gradient
         return gradient - weight @ ((product + product.mT) / 2)
 
@@ -126,7 +122,7 @@ def polar(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch out i
     tensor([[ 1.,  0.],
             [ 0., -1.]])
     """
-    with _full_precision(weight):
+    with full_precision(weight):
         wide = weight.shape[-2] < weight.shape[-1]
         matrix = weight.mT if wide else weight
         if matrix.dtype in (torch.float16, torch.bfloat16):
@@ -187,7 +183,7 @@ class _Polar(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         weight, q = ctx.saved_tensors
         (gradient,) = grad_outputs
-        with _full_precision(weight):
+        with full_precision(weight):
             p = q.mT @ weight
             p = (p + p.mT) / 2
             k = q.mT @ gradient
@@ -231,6 +227,6 @@ class _Sylvester(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         p, solution = ctx.saved_tensors
-        with _full_precision(p):
+        with full_precision(p):
             t = _Sylvester.apply(p, grad_outputs[0])
             return -(t @ solution.mT + solution.mT @ t), t

@@ -8,11 +8,14 @@ With S = A²/2 the root is I + S − S²/2 + S³/2 − 5S⁴/8 + …; where it i
 R is the polar factor of I + A + A²/2 + … to third order (Higham 2008, chapter 8); the cuts are derived here.
 """
 
+import math
 from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from .rounding import full_precision
 
 LARGE = 0.7
 """Angles ‖A‖₂ beyond which no series is summed: R = I + A, whose polar factor the caller must take."""
@@ -27,7 +30,7 @@ def rotation(angles: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch
     The error is a bound where `largest_eigenvalue` finds its eigenvalue; it is infinite where an angle is not finite.
     """
     small = SMALL * torch.finfo(angles.dtype).eps
-    with torch.autocast(angles.device.type, enabled=False):
+    with full_precision(angles):
         return _rotation(angles, small)
 
 
@@ -52,16 +55,14 @@ def largest_eigenvalue(symmetric: Float[Tensor, "*batch n n"]) -> float:
 
     Nothing is certified by it. Fixed starting vectors make it the same each time.
     """
-    size = symmetric.shape[-1]
-    probe = _probe(size, symmetric.dtype, symmetric.device).expand(*symmetric.shape[:-2], size, -1)
-    found = symmetric.new_zeros(())
+    probe = _probe(symmetric.shape[-1], symmetric.dtype, symmetric.device)
+    scale = torch.linalg.vector_norm(symmetric, torch.inf).clamp(min=torch.finfo(symmetric.dtype).tiny)
+    scaled = symmetric / scale  # powers of it do not overflow
     for _ in range(4):
-        probe = symmetric @ probe
-        found = torch.linalg.vector_norm(probe, dim=-2).amax()
-        if not torch.isfinite(found):
-            return float("inf")
-        probe = probe / found.clamp(min=torch.finfo(symmetric.dtype).tiny)
-    return 1.5 * float(found)
+        before, probe = probe, scaled @ probe
+    grown = torch.linalg.vector_norm(probe, dim=-2) / torch.linalg.vector_norm(before, dim=-2)
+    found = float(grown.nan_to_num_(nan=0.0, posinf=torch.inf).amax() * scale)
+    return 1.5 * found if math.isfinite(found) else math.inf
 
 
 @cache

@@ -7,6 +7,7 @@ rationals (`fractions.Fraction`) and rounded once, in the safe direction.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 
 import torch
@@ -60,13 +61,22 @@ def normalize_exactly(weight: Float[Tensor, "out in"]) -> tuple[Float[Tensor, "o
     if not torch.full((64,), 5e-324, dtype=torch.float64).mul(1.0).all():
         raise TightlipError("this process treats tiny numbers as zero: call torch.set_flush_denormal(False) first")
     matrix = weight.detach().to("cpu", torch.float64)
-    if not torch.isfinite(matrix).all():
+    if not matrix.numel():
+        return matrix, 0
+    low, high = (float(end) for end in matrix.aminmax())  # NaN if an entry is
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise TightlipError(
             "the weights contain NaN or infinity, so nothing can be proven: restore a finite checkpoint"
         )
-    largest = float(matrix.abs().max()) if matrix.numel() else 0.0
+    largest = max(-low, high)
     if largest == 0.0:
         return matrix, 0
     exponent = math.frexp(largest)[1]
     half = -exponent // 2  # two steps, so that neither factor over- or underflows
-    return matrix * 2.0**half * 2.0 ** (-exponent - half), exponent
+    return (matrix * 2.0**half).mul_(2.0 ** (-exponent - half)), exponent
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Autocast never touches the arithmetic of constraints: a context without it."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -1,0 +1,204 @@
+"""What the speed of turned weights costs in quality: nothing, if this table holds. Every scheme at the same steps.
+
+    python benchmarks/equal_steps.py cone256 cone1024 mnist
+
+Each scheme sees the same batches in the same order. Its learning rate is found on the grid 3e-3·2^k with seed 0, by
+going up or down as long as the quality rises; then seeds 1 and 2 run at that rate. Quality is that of the *exactly*
+projected network: every weight replaced by its polar factor in float64.
+
+    cone256, cone1024    a critic between the center of the unit sphere in R^128 and the sphere; W1 = 1 (paper, Table 1)
+    mnist                certified accuracy at 0.3 on the 10,000 test images, 784-512-512-512-10
+
+Writes results/equal-steps-TASK.json after every run; started again on the same commit, it goes on where it stopped.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import tightlip
+from tightlip.linalg.polar import polar
+from tightlip.linalg.schedules import bjorck
+from tightlip.provenance import certificate_of_birth, write_json
+
+
+class Whole(tightlip.Orthonormal):
+    """Turned as a whole at every step, without blocks."""
+
+    def blocks(self, shape: tuple[int, int]) -> int | None:
+        """1, or None far from square."""
+        return None if super().blocks(shape) is None else 1
+
+
+class Trained(tightlip.Orthonormal):
+    """The weight itself is trained, by its tangent gradient, and replaced by its polar factor after each step."""
+
+    def blocks(self, shape: tuple[int, int]) -> int | None:
+        """None."""
+        return None
+
+
+SCHEMES: dict[str, tuple[Callable[[], tightlip.Constraint], str]] = {
+    "turned in blocks": (tightlip.Orthonormal, "step"),
+    "turned whole": (Whole, "step"),
+    "weight trained": (Trained, "step"),
+    "3 iterations": (lambda: tightlip.Orthonormal(bjorck(3)), "forward"),
+    "Cayley": (tightlip.constraints.Cayley, "forward"),
+}
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Cone:
+    """The quality is f(center) − mean f over fresh points of the sphere."""
+
+    width: int
+    steps: int
+    data: str = "sphere"
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the critic."""
+        return [128, *[self.width] * 3, 1]
+
+    def loss(self, network: nn.Module, stream: torch.Generator) -> Tensor:
+        """Of the next batch."""
+        return tightlip.kantorovich(network(torch.zeros(1, 128)), network(self._sphere(256, stream)))
+
+    def quality(self, network: nn.Module) -> dict[str, float]:
+        """Of the projected network, with the standard error of sampling."""
+        outputs = network(self._sphere(20_000, torch.Generator().manual_seed(999)))
+        error = float(outputs.std()) / len(outputs) ** 0.5
+        return {"quality": float(network(torch.zeros(1, 128)) - outputs.mean()), "standard_error": error}
+
+    @staticmethod
+    def _sphere(count: int, stream: torch.Generator) -> Tensor:
+        points = torch.randn(count, 128, generator=stream)
+        return points / points.norm(dim=1, keepdim=True)
+
+
+class Digits:
+    """The quality is the certified accuracy at 0.3."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self.widths, self.steps = [784, 512, 512, 512, 10], steps
+        dataset = tightlip.data.load(name)
+        self.parts, self.data = tightlip.data.split(dataset, seed=0), dataset.sha256
+
+    def loss(self, network: nn.Module, stream: torch.Generator) -> Tensor:
+        """Of the next batch."""
+        train = self.parts.train
+        index = torch.randint(len(train.labels), (256,), generator=stream)
+        return tightlip.margin_cross_entropy(network(train.images[index].flatten(1)), train.labels[index], 0.8, 0.25)
+
+    def quality(self, network: nn.Module) -> dict[str, float]:
+        """Of the projected network, with its plain accuracy."""
+        certificate = tightlip.certify(network, self.parts.test.images.flatten(1), self.parts.test.labels, p=2)
+        return {"quality": certificate.accuracy(0.3), "clean": certificate.accuracy(0)}
+
+
+TASKS: dict[str, Callable[[], Any]] = {
+    "cone256": lambda: Cone(256, 1000),
+    "cone1024": lambda: Cone(1024, 200),
+    "mnist": lambda: Digits("mnist", 700),
+    "mnist5k": lambda: Digits("mnist5k", 100),
+}
+
+
+def projected(network: nn.Module) -> nn.Module:
+    """The frozen network with every weight replaced by its polar factor."""
+    result = copy.deepcopy(tightlip.freeze(network))
+    with torch.no_grad():
+        for layer in result.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.copy_(polar(layer.weight.double()))
+    return result
+
+
+def train(task: Any, scheme: str, rate: float, seed: int) -> dict[str, Any]:
+    """One run; a step that cannot be taken ends it with quality −1."""
+    began = time.perf_counter()
+    torch.manual_seed(seed)
+    make, way = SCHEMES[scheme]
+    network = tightlip.mlp(task.widths, make(), hold=way)  # type: ignore[arg-type]
+    optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters(), rate, fused=True))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, task.steps)
+    stream = torch.Generator().manual_seed(1000 + seed)
+    try:
+        for _ in range(task.steps):
+            optimizer.zero_grad()
+            task.loss(network, stream).backward()
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            measured = task.quality(projected(network))
+    except tightlip.TightlipError as error:
+        measured = {"quality": -1.0, "sentence": str(error)}
+    return {"learning_rate": rate, "seed": seed, **measured, "seconds": time.perf_counter() - began}
+
+
+def study(name: str) -> None:
+    """All schemes of one task; every finished run is kept."""
+    task, path = TASKS[name](), Path(f"results/equal-steps-{name}.json")
+    config = {"task": name, "widths": task.widths, "steps": task.steps, "batch_size": 256, "data": task.data}
+    row = {"config": config, "seeds": SEEDS, **certificate_of_birth("cpu"), "runs": {scheme: [] for scheme in SCHEMES}}
+    if path.exists():
+        known = json.loads(path.read_text())
+        if (known["config"], known["commit"], known["dirty"]) == (config, row["commit"], False):
+            row["runs"] |= known["runs"]
+
+    def run(scheme: str, k: int, seed: int) -> float:
+        rate, runs = 3e-3 * 2.0**k, row["runs"][scheme]
+        found = next((r for r in runs if (r["learning_rate"], r["seed"]) == (rate, seed)), None)
+        if found is None:
+            found = train(task, scheme, rate, seed)
+            runs.append(found)
+            write_json(path, row)
+            print(f"{name} {scheme:18} rate {rate:.2g} seed {seed}: {found['quality']:.4f}  {found['seconds']:.0f} s")
+        return float(found["quality"])
+
+    row["table"] = {}
+    for scheme in SCHEMES:
+        best = tuned(lambda k, scheme=scheme: run(scheme, k, 0))
+        values = [run(scheme, best, seed) for seed in range(SEEDS)]
+        row["table"][scheme] = {
+            "rate": 3e-3 * 2.0**best,
+            "mean": statistics.mean(values),
+            "spread": max(values) - min(values),
+        }
+        print(f"{name} {scheme:18} {row['table'][scheme]}")
+        write_json(path, row)
+
+
+def tuned(quality: Callable[[int], float]) -> int:
+    """The k where quality is highest, found by going up or down from 0."""
+    best, direction = 0, 1
+    if quality(1) <= quality(0):
+        direction = -1
+    while quality(best + direction) > quality(best):
+        best += direction
+    return best
+
+
+def main() -> None:
+    """The tasks that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="+", choices=TASKS)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for name in options.tasks:
+        study(name)
+
+
+if __name__ == "__main__":
+    main()
