@@ -6,36 +6,14 @@ features n/k apart (0, n/k, …), a fixed permutation of the other and the fast 
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF
-
-
-class _SortPair(torch.autograd.Function):
-    """(a, b) ↦ (min, max), whose Jacobian is a permutation also at ties."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.minimum(a, b), torch.maximum(a, b), a > b
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(output[2])
-        ctx.save_for_backward(output[2])
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        (swapped,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        low, high = gradients[0], gradients[1]
-        return torch.where(swapped, high, low), torch.where(swapped, low, high)
+from .linalg.sorting import sort_members
 
 
 def grouped(x: Tensor, group_size: int | None, dim: int, contiguous: bool = True) -> Tensor:
@@ -68,12 +46,7 @@ def group_sort(x: Tensor, group_size: int | None, dim: int = -1, contiguous: boo
     tensor([1., 3., 2., 5.])
     """
     groups = grouped(x, group_size, dim, contiguous)
-    axis = dim % x.dim() + (1 if contiguous else 0)
-    if groups.shape[axis] == 2:
-        low, high, _ = _SortPair.apply(groups.select(axis, 0), groups.select(axis, 1))
-        ordered = torch.stack((low, high), axis)
-    else:
-        ordered = groups.sort(dim=axis).values
+    ordered = sort_members(groups, dim % x.dim() + (1 if contiguous else 0))
     return ordered.flatten(dim % x.dim(), dim % x.dim() + 1)
 
 

@@ -1,0 +1,64 @@
+import itertools
+
+import pytest
+import torch
+
+from tightlip.linalg.sorting import LARGEST_NETWORK, sort_members, sorting_network
+
+SIZES = range(1, LARGEST_NETWORK + 4)
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("size", range(1, 11))
+def test_a_network_sorts_every_sequence_of_zeros_and_ones_and_so_every_sequence(size):
+    values = torch.tensor(list(itertools.product([0, 1], repeat=size)))  # Knuth's 0-1 principle
+    parts = list(values.unbind(1))
+    for i, j in sorting_network(size):
+        assert i < j
+        parts[i], parts[j] = torch.minimum(parts[i], parts[j]), torch.maximum(parts[i], parts[j])
+    assert torch.equal(torch.stack(parts, 1), values.sort(1).values)
+
+
+@pytest.mark.parametrize(("size", "comparators"), [(1, 0), (2, 1), (3, 3), (4, 5), (8, 19), (16, 63)])
+def test_networks_are_as_small_as_batchers(size, comparators):
+    assert len(sorting_network(size)) == comparators
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dim", [0, 1, 2, -1])
+def test_values_are_those_of_torchs_sort_with_and_without_a_gradient(size, dim):
+    x = torch.randint(0, 5, (size, size, size), generator=torch.Generator().manual_seed(size)).double()
+    assert torch.equal(sort_members(x, dim), x.sort(dim).values)
+    assert torch.equal(sort_members(x.clone().requires_grad_(), dim).detach(), x.sort(dim).values)
+
+
+@pytest.mark.parametrize("size", range(1, LARGEST_NETWORK + 1))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_gradients_travel_back_bit_for_bit_also_what_arithmetic_would_lose(size, dtype):
+    x = gaussian(7, size).argsort(1).to(dtype).requires_grad_()  # no ties
+    gradient = gaussian(7, size, seed=1).to(dtype)
+    gradient[0, 0], gradient[1, 0], gradient[2, 0] = float("nan"), float("-inf"), -0.0
+    sort_members(x, 1).backward(gradient)
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[gradient.element_size()]
+    expected = gradient.view(bits).gather(1, x.detach().argsort(1).argsort(1))
+    assert torch.equal(x.grad.view(bits), expected)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("dim", [1, 2])
+def test_first_and_second_derivatives(size, dim):
+    x = gaussian(2, size, size).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: sort_members(x, dim).pow(3), x)
+    if size < 8:
+        assert torch.autograd.gradgradcheck(lambda x: sort_members(x, dim).pow(3), x)
+
+
+@pytest.mark.parametrize("size", [2, 4, 16])
+def test_what_is_kept_for_the_backward_pass_is_one_byte_a_comparator(size):
+    x, kept = torch.randn(8, size, 32).requires_grad_(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        sort_members(x, 1)
+    assert sum(t.numel() * t.element_size() for t in kept) == len(sorting_network(size)) * 8 * 32
