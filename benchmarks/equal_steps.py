@@ -30,27 +30,10 @@ from tightlip.linalg.polar import polar
 from tightlip.linalg.schedules import bjorck
 from tightlip.provenance import certificate_of_birth, write_json
 
-
-class Whole(tightlip.Orthonormal):
-    """Turned as a whole at every step, without blocks."""
-
-    def blocks(self, shape: tuple[int, int]) -> int | None:
-        """1, or None far from square."""
-        return None if super().blocks(shape) is None else 1
-
-
-class Trained(tightlip.Orthonormal):
-    """The weight itself is trained, by its tangent gradient, and replaced by its polar factor after each step."""
-
-    def blocks(self, shape: tuple[int, int]) -> int | None:
-        """None."""
-        return None
-
-
 SCHEMES: dict[str, tuple[Callable[[], tightlip.Constraint], str]] = {
     "turned in blocks": (tightlip.Orthonormal, "step"),
-    "turned whole": (Whole, "step"),
-    "weight trained": (Trained, "step"),
+    "turned whole": (lambda: tightlip.Orthonormal(blocks=1), "step"),
+    "weight trained": (lambda: tightlip.Orthonormal(blocks=0), "step"),
     "3 iterations": (lambda: tightlip.Orthonormal(bjorck(3)), "forward"),
     "Cayley": (tightlip.constraints.Cayley, "forward"),
 }

@@ -31,9 +31,9 @@ from tightlip.provenance import certificate_of_birth, write_json
 class InBlocks(tightlip.Orthonormal):
     """Turned in eight blocks however small it is, so that nothing but the overhead is left."""
 
-    def blocks(self, shape: tuple[int, int]) -> int | None:
+    def block_count(self, shape: tuple[int, int]) -> int | None:
         """8 for square weights."""
-        return 8 if shape[0] == shape[1] else super().blocks(shape)
+        return 8 if shape[0] == shape[1] else super().block_count(shape)
 
 
 class PlainMaxMin(nn.Module):

@@ -65,7 +65,7 @@ def test_hold_returns_the_optimizer_and_keeps_every_weight_on_its_set(constraint
 class Trained(Orthonormal):
     """Orthonormal, but never turned: the weight itself is trained."""
 
-    def blocks(self, shape):
+    def block_count(self, shape):
         return None
 
 

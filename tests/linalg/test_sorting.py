@@ -47,6 +47,35 @@ def test_gradients_travel_back_bit_for_bit_also_what_arithmetic_would_lose(size,
     assert torch.equal(x.grad.view(bits), expected)
 
 
+@pytest.mark.parametrize("shape", [(5, 17), (300, 400), (2, 40, 3), (40,), (0, 20)])
+def test_long_rows_of_float32_are_sorted_in_one_or_many_threads(shape):
+    x = torch.randint(-9, 9, shape, generator=torch.Generator().manual_seed(0)) / 4.0
+    x[..., :1] = -0.0
+    x[..., 1:2] = float("inf")
+    dim = 1 if len(shape) > 1 else 0
+    assert torch.equal(sort_members(x, dim), x.sort(dim).values)
+    leaf, before = x.clone().requires_grad_(), x.clone()
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    sort_members(leaf, dim).backward(gradient)
+    assert torch.equal(leaf.grad, torch.zeros_like(x).scatter(dim, x.sort(stable=True, dim=dim).indices, gradient))
+    assert torch.equal(x, before)
+
+
+def test_second_derivatives_of_long_rows_are_those_of_torchs_sort():
+    x = torch.randn(3, 20).requires_grad_()
+    found = []
+    for way in (lambda x: sort_members(x, 1), lambda x: x.sort(1).values):
+        (first,) = torch.autograd.grad((way(x) * torch.arange(20)).pow(3).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), x)[0])
+    torch.testing.assert_close(*found)
+
+
+def test_nan_in_a_long_row_is_passed_on():
+    x = torch.randn(2, 20)
+    x[0, 3], x[1, 5] = float("nan"), -float("nan")
+    assert sort_members(x, 1).isnan().sum() == sort_members(x.requires_grad_(), 1).isnan().sum() == 2
+
+
 @pytest.mark.parametrize("size", [2, 3, 4, 8, 16])
 @pytest.mark.parametrize("dim", [1, 2])
 def test_first_and_second_derivatives(size, dim):

@@ -57,7 +57,7 @@ class Constraint(abc.ABC):
         """For ``hold="forward"``: a module V ↦ W with a ``right_inverse``, starting at ``weight``; None means `map`."""
         return None
 
-    def blocks(self, shape: tuple[int, int]) -> int | None:
+    def block_count(self, shape: tuple[int, int]) -> int | None:
         """For ``hold="step"``: the number of blocks by which weights of this shape are turned; None trains W itself."""
         return None
 

@@ -68,7 +68,7 @@ def constrain(layer: nn.Linear, constraint: Constraint, hold: Hold = "step") -> 
     with torch.no_grad():
         layer.weight.copy_(constraint.map(layer.weight.double()))
     if hold == "step":
-        blocks = constraint.blocks((layer.out_features, layer.in_features))
+        blocks = constraint.block_count((layer.out_features, layer.in_features))
         (Ambient() if blocks is None else Frame(blocks)).attach(layer, constraint)
     else:
         parametrize.register_parametrization(layer, "weight", _Map(constraint, layer.weight.detach()))

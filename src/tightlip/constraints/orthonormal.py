@@ -24,11 +24,13 @@ class Orthonormal(Constraint):
             that many steps only; then W is near the set, ‖W‖₂ ≤ 1 is all that is promised, and `freeze` keeps W.
         finish: The steps that `freeze` runs on weights trained with a ``schedule``, e.g. ``bjorck(15)``. It changes the
             network, and a warning says by how much.
+        blocks: For ``hold="step"``: an even number q turns a weight in q blocks, 2/q of it in each step, if q divides
+            its larger side; 1 turns it whole; 0 trains the weight itself. None chooses (`block_count`).
 
     Source: paper §4.2.1, Eq. 2, Theorem 2 and §7 (3 iterations in training, 15 or more at the end).
 
     Raises:
-        TightlipError: if ``schedule`` or ``finish`` is anything else, such as a number of steps.
+        TightlipError: if ``schedule`` or ``finish`` is anything else, such as a number of steps; if ``blocks`` is odd.
 
     >>> from tightlip.linalg.schedules import bjorck
     >>> Orthonormal(bjorck(3), finish=bjorck(15))
@@ -37,13 +39,17 @@ class Orthonormal(Constraint):
 
     norms: tuple[float, float] = (2.0, 2.0)
 
-    def __init__(self, schedule: Schedule | None = None, finish: Schedule | None = None) -> None:
+    def __init__(
+        self, schedule: Schedule | None = None, finish: Schedule | None = None, blocks: int | None = None
+    ) -> None:
         for name, given in (("schedule", schedule), ("finish", finish)):
             if not isinstance(given, Schedule | None):
                 raise TightlipError(
                     f"{name}={given!r} is no schedule: give one of tightlip.linalg.schedules, such as bjorck(3)"
                 )
-        self.schedule, self.finish_schedule = schedule, finish
+        if blocks is not None and (type(blocks) is not int or blocks < 0 or (blocks != 1 and blocks % 2)):
+            raise TightlipError(f"blocks={blocks!r} makes no tournament: give an even number, 1, 0 or None")
+        self.schedule, self.finish_schedule, self.blocks = schedule, finish, blocks
         self.projects = schedule is None
 
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
@@ -56,18 +62,18 @@ class Orthonormal(Constraint):
             return orthonormalize(weight, self.finish_schedule)
         return weight
 
-    def blocks(self, shape: tuple[int, int]) -> int | None:
+    def block_count(self, shape: tuple[int, int]) -> int | None:
         """8 from 256 rows on, 4 where W is not square, 1 below; None far from square, where turning saves nothing.
 
-        Layers that are not square mostly stand first, where more blocks cost accuracy (docs/theory/frame.md).
-        Also 1 where a process group is running: `DistributedDataParallel` expects a gradient for every parameter.
+        Layers that are not square mostly stand first, where more blocks cost accuracy (docs/theory/frame.md). Always 1
+        where a process group is running: `DistributedDataParallel` expects a gradient for every parameter.
         """
-        size = max(shape)
-        if self.schedule is not None or 2 * min(shape) < size:
+        size, square = max(shape), shape[0] == shape[1]
+        if self.schedule is not None or self.blocks == 0 or 2 * min(shape) < size:
             return None
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        blocks = 8 if min(shape) == size else 4
-        return blocks if alone and size >= 256 and size % blocks == 0 else 1
+        blocks = self.blocks or ((8 if square else 4) if size >= 256 else 1)
+        return blocks if alone and size % blocks == 0 else 1
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """‖WᵀW − I‖_F on the small side, a bound on every |σ² − 1|; with a schedule, how much ‖W‖₂ exceeds 1."""
@@ -80,5 +86,5 @@ class Orthonormal(Constraint):
         return tangent(weight, gradient) if self.schedule is None else gradient
 
     def __repr__(self) -> str:
-        options = {"schedule": self.schedule, "finish": self.finish_schedule}
+        options = {"schedule": self.schedule, "finish": self.finish_schedule, "blocks": self.blocks}
         return f"Orthonormal({', '.join(f'{key}={value!r}' for key, value in options.items() if value is not None)})"

@@ -1,4 +1,6 @@
-"""Sorting small groups by comparator networks, with a Jacobian that is a permutation also at ties.
+"""Sorting groups of features, with a Jacobian that is a permutation also at ties.
+
+Small groups are sorted by comparator networks, large ones by numpy's vectorized sort.
 
 A network is a fixed list of comparators (i, j): (a_i, a_j) ← (min, max). The forward pass remembers one bit per
 comparator and group, whether it swapped; the backward pass undoes the swaps on the gradient's bits,
@@ -6,13 +8,18 @@ comparator and group, whether it swapped; the backward pass undoes the swaps on 
     d = (g_i xor g_j) and mask,     g_i ← g_i xor d,     g_j ← g_j xor d,
 
 which is exact, moves no index, and costs a fraction of a sort.
+
+A large group of float32 on a processor is sorted together with its indices: a float's bits, read as an integer and
+with all but the sign flipped where it is negative, have its order; index and bits share an integer of 64 bits.
 Source: Batcher's merge exchange (Knuth, The Art of Computer Programming 3, §5.2.2, Algorithm M).
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,14 +53,19 @@ def _merge_exchange(size: int) -> Iterator[tuple[int, int]]:
 
 
 def sort_members(members: Tensor, dim: int) -> Tensor:
-    """``members`` sorted ascending along ``dim``, by a network where it is short, by torch's sort where it is long."""
+    """``members`` sorted ascending along ``dim``, as fast as their number, type and place allow."""
     size, dim = members.shape[dim], dim % members.dim()
-    if size > LARGEST_NETWORK:
-        return members.sort(dim=dim).values
+    transformed = torch._C._are_functorch_transforms_active()
+    differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
     if size == 1:
         return members
-    differentiated = torch.is_grad_enabled() and members.requires_grad
-    if differentiated or torch._C._are_functorch_transforms_active():
+    if size > LARGEST_NETWORK:
+        if transformed or torch.compiler.is_compiling() or members.dtype != torch.float32 or not members.is_cpu:
+            return members.sort(dim=dim).values
+        rows = members.movedim(dim, -1).contiguous()
+        ordered = _SortedRows.apply(rows)[0] if differentiated else _by_threads(rows.detach().clone())
+        return ordered.movedim(-1, dim)
+    if differentiated:
         return _Network.apply(members, dim)[0]  # type: ignore[no-any-return]
     return _stack(_compared(_unbind(members, dim)), dim)
 
@@ -117,3 +129,36 @@ def _unbind(members: Tensor, dim: int) -> list[Tensor]:
 def _stack(parts: list[Tensor], dim: int) -> Tensor:
     """``torch.stack``, which is slow along a last axis; there the copy is left to whoever needs it contiguous."""
     return torch.stack(parts).movedim(0, dim) if dim == parts[0].dim() else torch.stack(parts, dim)
+
+
+class _SortedRows(torch.autograd.Function):
+    """Rows of float32 ↦ sorted rows, and where each entry came from."""
+
+    @staticmethod
+    def forward(rows: Tensor) -> tuple[Tensor, Tensor]:
+        bits = rows.view(torch.int32)
+        key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64).bitwise_left_shift_(32)
+        index = _by_threads(key.bitwise_or_(torch.arange(rows.shape[-1]))).bitwise_and_(0xFFFFFFFF)
+        return rows.gather(-1, index), index
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (index,) = ctx.saved_tensors
+        return torch.empty_like(gradients[0]).scatter(-1, index, gradients[0])
+
+
+def _by_threads(rows: Tensor) -> Tensor:
+    """Sort the last axis of a contiguous tensor in place, by numpy and in as many threads as torch has."""
+    array = rows.view(-1, rows.shape[-1]).numpy()
+    threads = torch.get_num_threads() if array.size > 1 << 16 else 1
+    if threads == 1:
+        array.sort(axis=-1)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: part.sort(axis=-1), np.array_split(array, threads)))
+    return rows
