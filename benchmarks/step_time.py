@@ -4,9 +4,10 @@
 
 An MLP 784-n-n-n-10 with MaxMin and Adam, each scheme on the same batches, interleaved round by round; the ratio is
 taken within each round, and its quartiles are printed. Schemes that cost more than 40 unconstrained steps run in every
-third round. Peers are measured if they can be imported (`make bench` installs them), and left out visibly if not.
-``floor`` is the least number of operations of any exact dense update, relative to the unconstrained step:
-1 + n/(3·batch). Writes results/step-time.json, from which scripts/step_time_chart.py draws README's chart.
+third round. Rows in the L1 ball are another set, whose σ mean nothing. Peers are measured if they can be imported
+(`make bench` installs them), and left out visibly if not. ``floor`` is the least number of operations of any exact
+dense update, relative to the unconstrained step: 1 + n/(3·batch). Writes results/step-time.json, from which
+scripts/step_time_chart.py draws README's chart.
 """
 
 import argparse
@@ -74,6 +75,7 @@ SCHEMES: dict[str, Callable[[int], nn.Module]] = {
     "tightlip, 8 blocks": lambda n: ours(n, tightlip.Orthonormal(blocks=8)),
     "tightlip, turned whole": lambda n: ours(n, tightlip.Orthonormal(blocks=1)),
     "tightlip, weight trained": lambda n: ours(n, tightlip.Orthonormal(blocks=0)),
+    "tightlip, rows in the L1 ball": lambda n: ours(n, tightlip.RowL1Ball()),
     "paper, 3 iterations": lambda n: ours(n, tightlip.Orthonormal(bjorck(3)), "forward"),
     "paper, 15 iterations": lambda n: ours(n, tightlip.Orthonormal(bjorck(15)), "forward"),
     "torch spectral_norm": lambda n: plain(n, parametrizations.spectral_norm),

@@ -112,6 +112,22 @@ def test_any_row_of_multiples(row, unit):
     torch.testing.assert_close(project_l1_ball(weight), exact, atol=1e-12, rtol=0)
 
 
+def test_large_matrices_are_projected_block_by_block_and_to_float32s_precision():
+    weight = torch.randn(700, 900, generator=torch.Generator().manual_seed(0)) * torch.logspace(-4, 1, 700)[:, None]
+    result, before = project_l1_ball(weight), weight.clone()
+    torch.testing.assert_close(result.double(), project_l1_ball(weight.double()), atol=3e-7, rtol=0)
+    assert float(result.double().abs().sum(-1).max()) <= 1 + 1e-5
+    inside = weight.abs().sum(-1) <= 1
+    assert inside.any() and torch.equal(result[inside], weight[inside])
+    assert torch.equal(weight, before)
+    assert torch.equal(project_l1_ball(weight.mT.contiguous().mT), result)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (2, 0, 4)])
+def test_nothing_is_projected_to_nothing(shape):
+    assert project_l1_ball(torch.zeros(shape)).shape == shape
+
+
 def test_leading_dimensions_are_batches():
     weight = gaussian(2, 3, 4, 5)
     each = torch.stack([torch.stack([project_l1_ball(w) for w in row]) for row in weight])

@@ -21,6 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
+from ..linalg.rounding import all_finite
 from .constraint import Constraint
 
 
@@ -67,16 +68,17 @@ class Ambient(Coordinate):
     @torch.no_grad()
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
         """G ← tangent(W, G)."""
-        if layer.weight.grad is not None:
-            layer.weight.grad.copy_(constraint.tangent(layer.weight, layer.weight.grad))
+        gradient = layer.weight.grad
+        if gradient is not None and (tangent := constraint.tangent(layer.weight, gradient)) is not gradient:
+            gradient.copy_(tangent)
 
     @torch.no_grad()
     def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
         """W ← map(W)."""
-        if not torch.isfinite(layer.weight).all():
+        if not all_finite(layer.weight):
             raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
         member = constraint.map(layer.weight)
-        if not torch.isfinite(member).all():
+        if not all_finite(member):
             raise TightlipError("a step left a weight too large to be pulled back: lower the learning rate")
         layer.weight.copy_(member)
 

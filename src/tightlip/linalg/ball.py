@@ -1,21 +1,29 @@
 """Euclidean projection of every row onto the L1 ball, by Newton's method on the height of what survives.
 
 With m = max|y_i| and depths d_i = m − |y_i|, the projection of y is sign(y)·max(t − d, 0), where t > 0 solves
-Σ max(t − d_i, 0) = radius. Starting with every entry,
+Σ max(t − d_i, 0) = radius. Starting from t = radius,
 
-    t ← (radius + Σ_{d_i < t} d_i) / #{d_i < t}
+    t ← t − (Σ max(t − d_i, 0) − radius) / #{d_i < t}
 
 falls to the solution in finitely many steps. (The usual threshold is m − t; depths do not cancel when m is large.)
-The active set only ever shrinks and never loses the largest entry, so the iteration ends also in floating point, at
-ties too. Rows that are already inside are left alone, bit for bit (the *sphere* would push them outwards).
+t only ever falls and the largest entry, d = 0, stays below it, so the set of survivors shrinks until it stays as it is,
+also in floating point and at ties. Rows that are already inside are left alone, bit for bit (the *sphere* would push
+them outwards). With s the signs of the survivors, the derivative of a row that was outside is
+g ↦ |s|·g − s·⟨s, g⟩ / ⟨s, s⟩.
 Sources: paper §4.2.2; Condat 2016, Algorithm 1 and Michelot 1986 for the iteration.
 """
 
+from typing import Any
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import TightlipError
+from .rounding import all_finite
+
+BLOCK = 1 << 18
+"""Entries that are worked on at a time: what fits in a cache close to the processor."""
 
 
 def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0) -> Float[Tensor, "*batch out in"]:
@@ -30,23 +38,53 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
     """
     if not radius > 0:
         raise TightlipError(f"radius = {radius} makes no ball: give a number > 0")
-    if not torch.isfinite(weight).all():
+    if not all_finite(weight):
         raise TightlipError("a weight is NaN or infinite and has no projection: lower the learning rate")
-    magnitude = weight.abs()
-    outside = magnitude.sum(-1, keepdim=True) > radius
-    depth = magnitude.detach().amax(-1, keepdim=True) - magnitude
-    active = _active_set(depth.detach(), radius)  # entries as deep as the radius never survive, nor can they overflow
-    height = (radius + torch.where(active, depth, 0.0).sum(-1, keepdim=True)) / active.sum(-1, keepdim=True)
-    projected = weight.sign() * (height - depth).clamp(min=0.0)
-    return torch.where(outside, projected, weight)
+    return _Projection.apply(weight, radius)[0]  # type: ignore[no-any-return]
 
 
-def _active_set(depth: Float[Tensor, "*batch out in"], radius: float) -> Bool[Tensor, "*batch out in"]:
-    """Where an entry survives the projection: the same set before and after a step, reached from above."""
-    active = depth < radius
+class _Projection(torch.autograd.Function):
+    """Rows ↦ projected rows, and which of them were outside."""
+
+    @staticmethod
+    def forward(weight: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+        projected = weight.clone(memory_format=torch.contiguous_format)
+        rows = projected.view(-1, weight.shape[-1]) if weight.numel() else projected.new_empty(0, 1)
+        count = max(1, BLOCK // rows.shape[-1])
+        outside = [_project_(block, radius) for block in rows.split(count)] if len(rows) else []
+        return projected, torch.cat(outside).view(*weight.shape[:-1], 1) if outside else projected[..., :1] > 0
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        projected, outside = ctx.saved_tensors
+        (gradient, _), signs = gradients, projected.detach().sign()
+        count = signs.abs().sum(-1, keepdim=True).clamp(min=1.0)
+        inward = signs.abs() * gradient - signs * ((signs * gradient).sum(-1, keepdim=True) / count)
+        return torch.where(outside, inward, gradient), None
+
+
+def _project_(rows: Float[Tensor, "rows in"], radius: float) -> Tensor:
+    """Project in place; which rows were outside."""
+    depth = rows.abs()
+    norm = depth.sum(-1, keepdim=True)
+    outside = norm > radius
+    if not outside.any():
+        return outside
+    torch.sub(depth.amax(-1, keepdim=True), depth, out=depth)
+    height, above = torch.full_like(norm, radius), torch.empty_like(depth)
+    survivors = torch.zeros_like(norm)
     while True:
-        height = (radius + torch.where(active, depth, 0.0).sum(-1, keepdim=True)) / active.sum(-1, keepdim=True)
-        smaller = active & ((depth < height) | (depth == 0))
-        if torch.equal(smaller, active):
-            return active
-        active = smaller
+        torch.sub(height, depth, out=above).clamp_(min=0.0)
+        excess, before = above.sum(-1, keepdim=True) - radius, survivors
+        survivors = above.sign_().sum(-1, keepdim=True)
+        height = torch.minimum(height, height - excess / survivors)
+        if torch.equal(survivors, before):
+            break
+    torch.copysign(torch.sub(height, depth, out=above).clamp_(min=0.0), rows, out=above)
+    rows.copy_(torch.where(outside, above, rows))
+    return outside

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ..errors import TightlipError
-from .rounding import full_precision
+from .rounding import all_finite, full_precision
 from .schedules import Polynomial, Schedule, series
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def orthonormalize(
     """
     if schedule is None:
         return polar(weight)
-    if not torch.isfinite(weight).all():
+    if not all_finite(weight):
         raise TightlipError("a weight is NaN or infinite and cannot be orthonormalized: lower the learning rate")
     with full_precision(weight):
         excess = norm_bound(weight) / ((1.0 + schedule.reach) / 2.0)
@@ -132,7 +132,7 @@ def polar(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch out i
 
 
 def _polar_value(tall: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
-    if not torch.isfinite(tall).all():
+    if not all_finite(tall):
         raise TightlipError("a weight is NaN or infinite and has no polar factor: lower the learning rate")
     matrix, error = tall, residual(tall)
     size = float(torch.linalg.matrix_norm(error).max())

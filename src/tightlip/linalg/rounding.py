@@ -76,6 +76,11 @@ def normalize_exactly(weight: Float[Tensor, "out in"]) -> tuple[Float[Tensor, "o
     return (matrix * 2.0**half).mul_(2.0 ** (-exponent - half)), exponent
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no entry is NaN or infinite. Mostly one sum tells; where it overflows, each entry is looked at."""
+    return bool(torch.isfinite(tensor.detach().sum())) or bool(torch.isfinite(tensor).all())
+
+
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Autocast never touches the arithmetic of constraints: a context without it."""
     kind = tensor.device.type
