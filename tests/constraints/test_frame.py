@@ -1,6 +1,7 @@
 """The coordinate that turns orthonormal weights: the same gradients as an explicit turn, and never off the set."""
 
 import copy
+import math
 import pickle
 import subprocess
 import sys
@@ -111,18 +112,42 @@ def test_training_lowers_the_loss_as_much_with_blocks_as_without(count):
 def test_blocks_gather_the_gradient_until_their_round_and_then_use_all_of_it():
     layer = layer_of((8, 8), count=4)
     optimizer = hold(layer, torch.optim.SGD(layer.parameters(), lr=0.0))
-    total = torch.zeros(8, 8, dtype=torch.float64)
     frame, seen = held(layer).coordinate, []
     for _ in range(9):
         optimizer.zero_grad()
         layer(torch.randn(5, 8, dtype=torch.float64)).square().sum().backward()
-        total += layer.weight_turn.grad
         number = frame.round
         frame.before_step(layer, Blocked(4))
         seen.append(layer._parameters[f"weight_turn_{number}"].grad.abs().sum())
         frame.fold_(layer, Blocked(4))
     assert all(float(size) > 0 for size in seen)
     assert frame.round == 0 and off(layer) <= 1e-12
+
+
+def test_a_turn_in_blocks_is_as_long_as_a_sum_of_noisy_turns():
+    layer, pairs = layer_of((8, 8), count=4), torch.zeros(8, 4, dtype=torch.float64)
+    pairs[0, 1], pairs[1, 0] = 1e-3, -1e-3  # the first two rows of the first pair of blocks
+    before = layer.weight.detach().clone()
+    present = layer.weight_turn_0
+    present.grad = torch.zeros_like(present)
+    present.data.copy_(pairs)
+    held(layer).coordinate.fold_(layer, Blocked(4))
+    angle = math.asin(float((layer.weight.detach() @ before.mT)[0, 1]))
+    assert angle == pytest.approx(math.sqrt(3) * 1e-3, rel=1e-5)
+
+
+def test_what_a_round_has_taken_does_not_wait_any_longer():
+    layer = layer_of((8, 8), count=4)
+    frame = held(layer).coordinate
+    layer.weight_turn.grad = torch.ones(8, 8, dtype=torch.float64)
+    for number in range(3):
+        frame.before_step(layer, Blocked(4))
+        frame.fold_(layer, Blocked(4))
+        layer.weight_turn.grad = torch.zeros(8, 8, dtype=torch.float64)
+        met = torch.block_diag(*[torch.ones(2, 2)] * 4) if number == 2 else torch.ones(8, 8)
+        assert (frame.waiting != 0).sum() < met.numel() * (3 - number) / 3
+    frame.before_step(layer, Blocked(4))
+    assert not layer.weight_turn_0.grad.any()  # every pair, and each block with itself, was taken once
 
 
 def test_the_gradient_of_a_whole_tournament_is_handed_over_without_loss():
@@ -317,7 +342,7 @@ def test_numbers_that_make_no_tournament_are_refused(blocks):
     assert isinstance(caught.value, TightlipError) or not isinstance(blocks, int)  # annotations refuse them under test
 
 
-def test_steps_of_a_generator_do_not_make_a_critic_be_measured_again():
+def test_steps_of_a_generator_do_not_make_turned_weights_be_measured_again():
     class Measured(Orthonormal):
         def contains(self, weight):
             raise AssertionError("measured")
@@ -327,6 +352,59 @@ def test_steps_of_a_generator_do_not_make_a_critic_be_measured_again():
     critic(generator(torch.randn(3, 8))).sum().backward()
     optimizer.step()
     critic(torch.randn(3, 8))
+
+
+def write_and_step(layer, optimizer):
+    with torch.no_grad():
+        layer.weight.mul_(1.01)
+    optimizer.step()
+
+
+def write_through_data_and_step(layer, optimizer):
+    layer.weight.data[:, 1] = 0
+    optimizer.step()
+
+
+def unfreeze_and_step_elsewhere(layer, optimizer):
+    layer.weight.requires_grad_(True)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    torch.optim.Adam([layer.weight], 0.01, fused=True).step()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("write", [write_and_step, write_through_data_and_step, unfreeze_and_step_elsewhere])
+def test_a_weight_that_was_written_to_is_back_on_its_set_after_the_next_step(count, write):
+    layer = layer_of((128, 128), dtype=torch.float32, count=count)
+    optimizer = hold(layer, torch.optim.Adam(layer.parameters(), 1e-3))
+    layer(torch.randn(3, 128)).sum().backward()
+    optimizer.step()
+    write(layer, optimizer)
+    layer(torch.randn(3, 128))
+    assert off(layer) <= 1e-5
+
+
+def test_a_step_by_hand_through_data_is_not_lost_without_a_word():
+    layer = layer_of((64, 64), dtype=torch.float32)
+    layer(torch.randn(4, 64)).sum().backward()
+    for p in layer.parameters():
+        if p.grad is not None:
+            p.data.add_(p.grad, alpha=-0.1)
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        layer(torch.randn(4, 64))
+
+
+@pytest.mark.parametrize("constraint", [Orthonormal(), Orthonormal(blocks=0)])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_fused_step_without_hold_is_noticed_also_where_entries_cannot_be_looked_at(monkeypatch, constraint, sampled):
+    if not sampled:  # as on a GPU
+        monkeypatch.setattr("tightlip.constraints.coordinate._mark", lambda tensor: (id(tensor), tensor._version, 0.0))
+    layer = constrain(nn.Linear(8, 8), constraint)
+    optimizer = torch.optim.Adam([p for p in layer.parameters() if p.requires_grad], 0.1, fused=True)
+    layer(torch.randn(3, 8)).square().sum().backward()
+    optimizer.step()
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        layer(torch.randn(3, 8))
 
 
 def test_an_optimizer_that_holds_another_network_does_not_move_this_one_unnoticed():

@@ -47,6 +47,15 @@ def test_gradients_travel_back_bit_for_bit_also_what_arithmetic_would_lose(size,
     assert torch.equal(x.grad.view(bits), expected)
 
 
+@pytest.fixture(params=[1, 3])
+def _threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("shape", [(5, 17), (300, 400), (2, 40, 3), (40,), (0, 20)])
 def test_long_rows_of_float32_are_sorted_in_one_or_many_threads(shape):
     x = torch.randint(-9, 9, shape, generator=torch.Generator().manual_seed(0)) / 4.0
@@ -70,10 +79,49 @@ def test_second_derivatives_of_long_rows_are_those_of_torchs_sort():
     torch.testing.assert_close(*found)
 
 
-def test_nan_in_a_long_row_is_passed_on():
+def test_nan_in_a_long_row_is_passed_on_and_stays_alone():
     x = torch.randn(2, 20)
     x[0, 3], x[1, 5] = float("nan"), -float("nan")
-    assert sort_members(x, 1).isnan().sum() == sort_members(x.requires_grad_(), 1).isnan().sum() == 2
+    for result in (sort_members(x, 1), sort_members(x.clone().requires_grad_(), 1)):
+        for before, after in zip(x, result.detach(), strict=True):
+            assert torch.equal(after[~after.isnan()], before[~before.isnan()].sort().values)
+            assert after.isnan().sum() == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own
+@pytest.mark.parametrize("size", [2, 4, 20])
+def test_derivatives_forward_in_batches_and_of_negative_views(size):
+    x = torch.randn(size)
+
+    def f(x):
+        return sort_members(x, 0)
+
+    expected = torch.nn.functional.one_hot(x.argsort(), size).float()
+    for vectorize, strategy in ((False, "reverse-mode"), (True, "reverse-mode"), (True, "forward-mode")):
+        jacobian = torch.autograd.functional.jacobian(f, x, vectorize=vectorize, strategy=strategy)
+        assert torch.equal(jacobian, expected)
+    assert torch.equal(torch.func.jacfwd(f)(x), expected)
+    assert torch.equal(torch.func.hessian(lambda x: f(x)[0] ** 2)(x), 2 * torch.outer(expected[0], expected[0]))
+    leaf = x.clone().requires_grad_()
+    f(leaf).backward(torch._neg_view(torch.arange(1.0, size + 1)))
+    assert torch.equal(leaf.grad, -(expected.mT @ torch.arange(1.0, size + 1)))
+
+
+@pytest.mark.filterwarnings("ignore")  # tracing is old, and still used
+@pytest.mark.parametrize("size", [4, 20])
+def test_recorded_operations_are_those_of_any_input(size):
+    x, z = torch.randn(3, size), torch.randn(3, size)
+    traced = torch.jit.trace(lambda x: sort_members(x, 1), x, check_trace=False)
+    recorded = torch.fx.experimental.proxy_tensor.make_fx(lambda x: sort_members(x, 1))(x)
+    for graph in (traced, recorded):
+        assert torch.equal(graph(z), z.sort(1).values)
+
+
+def test_another_default_device_does_not_matter():
+    x = torch.randn(2, 20).requires_grad_()
+    with torch.device("meta"):
+        result = sort_members(x, 1)
+    assert torch.equal(result, x.sort(1).values)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 8, 16])

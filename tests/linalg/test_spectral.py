@@ -168,6 +168,20 @@ def test_a_sum_that_rounds_down_is_rounded_up():
     assert Fraction(operator_norm_bound(weight.mT, 1, 1)) >= 1 + 64 * Fraction(2) ** -53
 
 
+def test_squares_that_are_lost_to_rounding_one_by_one_are_counted():
+    column = torch.cat((torch.ones(256), torch.full((20_000,), 2.0**-27))).double()[:, None]  # 1 + 2^-54 rounds to 1
+    for weight in (column, column.mT, torch.block_diag(column, column, column)):
+        assert Fraction(operator_norm_bound(weight, 2, 2)) ** 2 >= 256 + 20_000 * Fraction(2) ** -54
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 7, 9, 15, 17])
+def test_panels_may_be_empty_or_uneven_and_the_weight_is_left_alone(columns):
+    weight = gaussian(20, columns)
+    before = weight.clone()
+    assert_tight(weight, 2, 2)
+    assert torch.equal(weight, before)
+
+
 def test_the_audit_ignores_gradients_and_autocast():
     weight = gaussian(6, 6).float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):

@@ -10,6 +10,7 @@ optimizer; a forward pass on a weight that left its set without being folded rai
 
 import abc
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,9 +50,12 @@ class Coordinate(abc.ABC):
 
     def sighting(self, layer: nn.Linear) -> "Sighting":
         """What tells a layer that was checked from one that has been moved since."""
-        total = glance(layer.weight) if layer.weight.is_cpu else 0.0
-        marks = tuple((id(tensor), tensor._version) for tensor in self.trained(layer))
-        return Sighting((id(layer.weight), layer.weight._version, total), marks, _ForeignSteps.count)
+        first, *others = self.trained(layer)
+        versions = tuple((id(tensor), tensor._version) for tensor in others)
+        return Sighting(_mark(layer.weight), _mark(first), versions, _ForeignSteps.count)
+
+    def moved(self) -> None:  # noqa: B027  most pull back whatever they find
+        """Hear that the weight was written to since it was last known to be a member; nothing here."""
 
     @abc.abstractmethod
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
@@ -98,17 +102,25 @@ register_optimizer_step_post_hook(_ForeignSteps.after)
 
 
 class Sighting(NamedTuple):
-    """How a layer looked: its weight (on a CPU with a sum, where writes through ``.data`` show) and what is trained."""
+    """How a layer looked: tensors by identity, version and, on a CPU, a sample where writes through ``.data`` show."""
 
     weight: tuple[int, int, float]
-    trained: tuple[tuple[int, int], ...]
+    trained: tuple[int, int, float]
+    others: tuple[tuple[int, int], ...]
     foreign_steps: int
+
+
+def _mark(tensor: Tensor) -> tuple[int, int, float]:
+    return id(tensor), tensor._version, glance(tensor) if tensor.is_cpu else 0.0
 
 
 def glance(tensor: Tensor) -> float:
     """The sum of some thousand entries' sizes, spread over the tensor: an optimizer's step does not leave it alone."""
-    entries = tensor.detach().reshape(-1)
-    return float(torch.linalg.vector_norm(entries[:: max(1, entries.numel() // 4096)], 1))
+    entries, width = tensor.detach().reshape(-1), tensor.shape[-1]
+    stride = max(1, entries.numel() // 4096)
+    while math.gcd(stride, width) > 1:  # or the same columns would be looked at in every row
+        stride += 1
+    return float(torch.linalg.vector_norm(entries[::stride], 1))
 
 
 @dataclass
@@ -234,5 +246,7 @@ def _after_step(optimizer: Optimizer, *_: Any) -> None:
     own = {id(p) for network in vars(optimizer)["_held_networks"] for p in network.parameters()}
     _ForeignSteps.count += any(id(p) not in own for group in optimizer.param_groups for p in group["params"])
     for layer, record in _layers(optimizer):
+        if record.seen is None or record.coordinate.sighting(layer).weight != record.seen.weight:
+            record.coordinate.moved()
         record.coordinate.fold_(layer, record.constraint)
         record.seen = record.coordinate.sighting(layer)

@@ -112,9 +112,23 @@ class Frame(Coordinate):
     def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
         """Turn W by A, or by the pairs of this round, and set them to zero."""
         present = self._present(layer)
+        if self.blocks == 1 or present.grad is not None:
+            self._turn_by_(layer, present)
+        if self.drift > DRIFT:
+            layer.weight.copy_(polar(layer.weight))
+            self.drift = 0.0
+
+    def moved(self) -> None:
+        """A turn keeps W as far from its set as it was: take the polar factor."""
+        self.drift = math.inf
+
+    def settle(self) -> None:
+        """Begin a new tournament: what waited is given up, and W is measured after the next turn."""
+        self.round, self.waiting, self.drift = 0, None, math.inf
+
+    def _turn_by_(self, layer: nn.Linear, present: Tensor) -> None:
+        """Turn W by what the optimizer made of ``present``, and set that to zero."""
         if self.blocks > 1:
-            if present.grad is None:
-                return
             present.grad = None
         angles = present.detach().unflatten(0, (max(1, self.blocks // 2), -1))
         sign = math.sqrt(max(1, self.blocks - 1)) / 2 * (1 if _is_tall(layer) else -1)
@@ -126,13 +140,6 @@ class Frame(Coordinate):
         present.zero_()
         self.round = (self.round + 1) % max(1, self.blocks - 1)
         self.drift += error / torch.finfo(change.dtype).eps + ROUNDING
-        if self.drift > DRIFT:
-            layer.weight.copy_(polar(layer.weight))
-            self.drift = 0.0
-
-    def settle(self) -> None:
-        """Begin a new tournament: what waited is given up, and W is measured after the next turn."""
-        self.round, self.waiting, self.drift = 0, None, DRIFT
 
     def _turn_(self, layer: nn.Linear, change: Tensor) -> None:
         """W ← W + (R − I)·W on the blocks of this round."""
@@ -159,7 +166,7 @@ class Frame(Coordinate):
 @cache
 def _meeting(blocks: int, number: int, device: torch.device) -> Tensor:
     """(pairs, 2): which blocks meet in this round."""
-    return torch.tensor(tournament(blocks)[number], device=device)
+    return torch.tensor(tournament(blocks)[number], device="cpu").to(device)
 
 
 @cache

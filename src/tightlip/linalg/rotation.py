@@ -67,7 +67,8 @@ def largest_eigenvalue(symmetric: Float[Tensor, "*batch n n"]) -> float:
 
 @cache
 def _probe(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    probe = torch.randn(size, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    source = torch.Generator("cpu").manual_seed(0)
+    probe = torch.randn(size, 8, generator=source, dtype=torch.float64, device="cpu")
     return (probe / torch.linalg.vector_norm(probe, dim=0)).to(device, dtype)
 
 

@@ -58,7 +58,7 @@ def normalize_exactly(weight: Float[Tensor, "out in"]) -> tuple[Float[Tensor, "o
     Raises:
         TightlipError: if an entry is NaN or infinite, or denormal numbers are flushed to zero.
     """
-    if not torch.full((64,), 5e-324, dtype=torch.float64).mul(1.0).all():
+    if not torch.full((64,), 5e-324, dtype=torch.float64, device="cpu").mul(1.0).all():
         raise TightlipError("this process treats tiny numbers as zero: call torch.set_flush_denormal(False) first")
     matrix = weight.detach().to("cpu", torch.float64)
     if not matrix.numel():

@@ -16,12 +16,13 @@ Source: Batcher's merge exchange (Knuth, The Art of Computer Programming 3, §5.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 LARGEST_NETWORK = 16
 """Members of a group up to which a network is used; beyond, its n·log²(n) comparators cost more than a sort."""
@@ -29,14 +30,13 @@ LARGEST_NETWORK = 16
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@cache
 def sorting_network(size: int) -> tuple[tuple[int, int], ...]:
     """The comparators (i, j), i < j, that sort any ``size`` numbers: 1, 5, 19 and 63 of them for 2, 4, 8 and 16.
 
     >>> sorting_network(3)
     ((0, 2), (0, 1), (1, 2))
     """
-    return tuple(_merge_exchange(size))
+    return _NETWORKS[size] if size <= LARGEST_NETWORK else tuple(_merge_exchange(size))
 
 
 def _merge_exchange(size: int) -> Iterator[tuple[int, int]]:
@@ -52,15 +52,23 @@ def _merge_exchange(size: int) -> Iterator[tuple[int, int]]:
         p //= 2
 
 
+_NETWORKS = tuple(tuple(_merge_exchange(size)) for size in range(LARGEST_NETWORK + 1))
+
+
 def sort_members(members: Tensor, dim: int) -> Tensor:
-    """``members`` sorted ascending along ``dim``, as fast as their number, type and place allow."""
+    """``members`` sorted ascending along ``dim``, as fast as their number, type and place allow.
+
+    NaN stays in its group, and within a group of up to 16 it spreads.
+    """
     size, dim = members.shape[dim], dim % members.dim()
-    transformed = torch._C._are_functorch_transforms_active()
-    differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
     if size == 1:
         return members
+    if forward_ad._current_level >= 0:  # the functions below have no forward derivative
+        return members.sort(dim=dim).values
+    transformed = torch._C._are_functorch_transforms_active()
+    differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
     if size > LARGEST_NETWORK:
-        if transformed or torch.compiler.is_compiling() or members.dtype != torch.float32 or not members.is_cpu:
+        if transformed or not _is_numpys(members):
             return members.sort(dim=dim).values
         rows = members.movedim(dim, -1).contiguous()
         ordered = _SortedRows.apply(rows)[0] if differentiated else _by_threads(rows.detach().clone())
@@ -68,6 +76,17 @@ def sort_members(members: Tensor, dim: int) -> Tensor:
     if differentiated:
         return _Network.apply(members, dim)[0]  # type: ignore[no-any-return]
     return _stack(_compared(_unbind(members, dim)), dim)
+
+
+def _is_numpys(members: Tensor) -> bool:
+    """Whether numpy may sort: float32 on a processor, and nobody records torch's operations."""
+    recorded = (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or _get_current_dispatch_mode() is not None
+    )
+    ordinary = type(members) in (Tensor, torch.nn.Parameter) and members.is_cpu
+    return ordinary and members.dtype == torch.float32 and not recorded
 
 
 def _compared(parts: list[Tensor]) -> list[Tensor]:
@@ -100,9 +119,14 @@ class _Network(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (swaps,) = ctx.saved_tensors
         gradient = gradients[0]
-        # where a second derivative is asked for, in operations that have one
-        undo = _undo_by_choice if torch.is_grad_enabled() else _undo_by_bits
-        return undo(gradient, swaps, ctx.dim), None
+        # in operations that have derivatives and batches where these are asked for
+        if torch.is_grad_enabled() or (not torch.compiler.is_compiling() and _is_batched(gradient)):
+            return _undo_by_choice(gradient, swaps, ctx.dim), None
+        return _undo_by_bits(gradient.resolve_neg(), swaps, ctx.dim), None
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    return torch._C._functorch.is_batchedtensor(tensor) or torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
 def _undo_by_choice(gradient: Tensor, swaps: Tensor, dim: int) -> Tensor:
@@ -138,7 +162,7 @@ class _SortedRows(torch.autograd.Function):
     def forward(rows: Tensor) -> tuple[Tensor, Tensor]:
         bits = rows.view(torch.int32)
         key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64).bitwise_left_shift_(32)
-        index = _by_threads(key.bitwise_or_(torch.arange(rows.shape[-1]))).bitwise_and_(0xFFFFFFFF)
+        index = _by_threads(key.bitwise_or_(torch.arange(rows.shape[-1], device=rows.device))).bitwise_and_(0xFFFFFFFF)
         return rows.gather(-1, index), index
 
     @staticmethod
