@@ -38,7 +38,7 @@ def draw(row: dict[str, Any]) -> Figure:
                 continue
             times = [1e3 * r[name]["ratio"] * r["unconstrained_seconds"] for r in rows]
             ours = name in ("tightlip", "unconstrained")
-            style = {"color": "black" if name == "unconstrained" else "#c0392b"} if ours else {"color": color}
+            style = {"color": "black" if name == "unconstrained" else "#d6006e"} if ours else {"color": color}
             panel.plot(widths, times, "o-", label=label, linewidth=2.4 if ours else 1.1, markersize=4, **style)
         panel.set(xscale="log", yscale="log", xlabel="width n of 784-n-n-n-10", title=f"batch {batch}")
         panel.set_xticks(widths, map(str, widths))
