@@ -65,9 +65,9 @@ def constrained(widths: list[int], constraint: tightlip.Constraint) -> nn.Sequen
 
 
 def stepper(network: nn.Module, batch: int, width: int) -> Callable[[], object]:
-    """A training step on fixed inputs."""
+    """A training step on fixed inputs, at a rate that is not too high for the widest."""
     trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = tightlip.hold(network, torch.optim.Adam(trained, 1e-3, fused=True))
+    optimizer = tightlip.hold(network, torch.optim.Adam(trained, 1e-4, fused=True))
     x = torch.randn(batch, width, generator=torch.Generator().manual_seed(0))
 
     def step() -> None:
