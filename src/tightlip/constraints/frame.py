@@ -123,7 +123,7 @@ class Frame(Coordinate):
         self.drift = math.inf
 
     def settle(self) -> None:
-        """Begin a new tournament: what waited is given up, and W is measured after the next turn."""
+        """Begin a new tournament: what waited is given up, and the next step takes the polar factor."""
         self.round, self.waiting, self.drift = 0, None, math.inf
 
     def _turn_by_(self, layer: nn.Linear, present: Tensor) -> None:

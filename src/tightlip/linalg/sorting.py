@@ -89,9 +89,11 @@ def _is_numpys(members: Tensor) -> bool:
     return ordinary and members.dtype == torch.float32 and not recorded
 
 
-def _compared(parts: list[Tensor]) -> list[Tensor]:
-    """The values alone."""
+def _compared(parts: list[Tensor], swaps: list[Tensor] | None = None) -> list[Tensor]:
+    """The members in order; to ``swaps``, if given, is added whether each comparator swapped."""
     for i, j in sorting_network(len(parts)):
+        if swaps is not None:
+            swaps.append(parts[i] > parts[j])
         parts[i], parts[j] = torch.minimum(parts[i], parts[j]), torch.maximum(parts[i], parts[j])
     return parts
 
@@ -103,11 +105,9 @@ class _Network(torch.autograd.Function):
 
     @staticmethod
     def forward(members: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        parts, swaps = _unbind(members, dim), []
-        for i, j in sorting_network(len(parts)):
-            swaps.append(parts[i] > parts[j])
-            parts[i], parts[j] = torch.minimum(parts[i], parts[j]), torch.maximum(parts[i], parts[j])
-        return _stack(parts, dim), swaps[0][None] if len(swaps) == 1 else torch.stack(swaps)
+        swaps: list[Tensor] = []
+        ordered = _compared(_unbind(members, dim), swaps)
+        return _stack(ordered, dim), swaps[0][None] if len(swaps) == 1 else torch.stack(swaps)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
