@@ -10,6 +10,7 @@ projected network: every weight replaced by its polar factor in float64.
     mnist                certified accuracy at 0.3 on the 10,000 test images, 784-512-512-512-10
 
 Writes results/equal-steps-TASK.json after every run; started again on the same commit, it goes on where it stopped.
+With --only, the other schemes' runs are kept, whatever commit they are of; every run names its own.
 """
 
 import argparse
@@ -129,21 +130,23 @@ def train(task: Any, scheme: str, rate: float, seed: int) -> dict[str, Any]:
     return {"learning_rate": rate, "seed": seed, **measured, "seconds": time.perf_counter() - began}
 
 
-def study(name: str) -> None:
-    """All schemes of one task; every finished run is kept."""
+def study(name: str, only: list[str]) -> None:
+    """The schemes of one task, ``only`` these anew; every finished run is kept."""
     task, path = TASKS[name](), Path(f"results/equal-steps-{name}.json")
     config = {"task": name, "widths": task.widths, "steps": task.steps, "batch_size": 256, "data": task.data}
     row = {"config": config, "seeds": SEEDS, **certificate_of_birth("cpu"), "runs": {scheme: [] for scheme in SCHEMES}}
     if path.exists():
         known = json.loads(path.read_text())
-        if (known["config"], known["commit"], known["dirty"]) == (config, row["commit"], False):
-            row["runs"] |= known["runs"]
+        if known["config"] == config and not known["dirty"]:
+            for scheme, runs in known["runs"].items():
+                dated = [{"commit": known["commit"], **run} for run in runs]
+                row["runs"][scheme] = [r for r in dated if scheme not in only or r["commit"] == row["commit"]]
 
     def run(scheme: str, k: int, seed: int) -> float:
         rate, runs = 3e-3 * 2.0**k, row["runs"][scheme]
         found = next((r for r in runs if (r["learning_rate"], r["seed"]) == (rate, seed)), None)
         if found is None:
-            found = train(task, scheme, rate, seed)
+            found = {"commit": row["commit"], **train(task, scheme, rate, seed)}
             runs.append(found)
             write_json(path, row)
             print(f"{name} {scheme:18} rate {rate:.2g} seed {seed}: {found['quality']:.4f}  {found['seconds']:.0f} s")
@@ -177,10 +180,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="+", choices=TASKS)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=SCHEMES, default=list(SCHEMES), help="run these schemes anew")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.tasks:
-        study(name)
+        study(name, options.only)
 
 
 if __name__ == "__main__":

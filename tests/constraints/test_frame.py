@@ -315,13 +315,18 @@ def test_functional_calls_see_the_turn():
 
 
 @pytest.mark.parametrize(
-    ("shape", "count"), [((256, 256), 8), ((512, 300), 4), ((300, 512), 4), ((260, 260), 1), ((255, 255), 1)]
+    ("shape", "count"),
+    [((256, 256), 8), ((512, 300), 4), ((384, 512), 4), ((260, 260), 1), ((255, 255), 1), ((3, 4), 1)],
 )
-def test_large_layers_turn_in_blocks_and_far_from_square_ones_train_the_weight(shape, count):
+def test_large_layers_turn_in_blocks(shape, count):
     layer = constrain(nn.Linear(shape[1], shape[0]), Orthonormal())
     assert held(layer).coordinate.blocks == count
-    thin = constrain(nn.Linear(1024, 10), Orthonormal())
-    assert not isinstance(held(thin).coordinate, Frame) and thin.weight.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(10, 1024), (11, 5), (383, 512), (5, 7)])
+def test_far_from_square_and_wide_layers_train_the_weight(shape):
+    layer = constrain(nn.Linear(shape[1], shape[0]), Orthonormal())
+    assert not isinstance(held(layer).coordinate, Frame) and layer.weight.requires_grad
 
 
 def test_the_number_of_blocks_can_be_asked_for_and_holds_where_it_divides():
@@ -541,7 +546,7 @@ def test_a_frozen_layer_stays_frozen_when_constrained():
 
 
 def test_hooks_that_stand_between_are_refused_rather_than_differentiated_wrongly():
-    tall, wide = nn.Linear(6, 6), nn.Linear(8, 5)
+    tall, wide = nn.Linear(6, 6), nn.Linear(8, 7)
     tall.register_forward_hook(lambda module, args, y: y.tanh())
     with pytest.raises(TightlipError, match="register forward hooks after constrain"):
         constrain(tall, Orthonormal())(torch.ones(1, 6))

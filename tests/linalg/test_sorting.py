@@ -35,6 +35,14 @@ def test_values_are_those_of_torchs_sort_with_and_without_a_gradient(size, dim):
     assert torch.equal(sort_members(x.clone().requires_grad_(), dim).detach(), x.sort(dim).values)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_rows_that_share_their_memory_and_columns_with_gaps_are_sorted_as_any(size):
+    row = torch.arange(size, 0, -1.0)
+    assert torch.equal(sort_members(row.expand(4, size), 1), row.flip(0).expand(4, size))
+    gaps = gaussian(6, 3 * size)[::2, ::3]
+    assert torch.equal(sort_members(gaps, 1), gaps.sort(1).values)
+
+
 @pytest.mark.parametrize("size", range(1, LARGEST_NETWORK + 1))
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_gradients_travel_back_bit_for_bit_also_what_arithmetic_would_lose(size, dtype):

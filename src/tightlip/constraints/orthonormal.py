@@ -63,13 +63,15 @@ class Orthonormal(Constraint):
         return weight
 
     def block_count(self, shape: tuple[int, int]) -> int | None:
-        """8 from 256 rows on, 4 where W is not square, 1 below; None far from square, where turning saves nothing.
+        """8 from 256 rows on, 4 where W is not square, 1 below; None where W itself is trained.
 
-        Layers that are not square mostly stand first, where more blocks cost accuracy (docs/theory/frame.md). Always 1
-        where a process group is running: `DistributedDataParallel` expects a gradient for every parameter.
+        That is so far from square, where turning saves little, and of wide layers already from 4·out < 3·in on: they
+        mostly stand first, where it costs accuracy, as more blocks do (docs/theory/frame.md). Always 1 where a process
+        group is running: `DistributedDataParallel` expects a gradient for every parameter.
         """
         size, square = max(shape), shape[0] == shape[1]
-        if self.schedule is not None or self.blocks == 0 or 2 * min(shape) < size:
+        wide = 4 * shape[0] < 3 * shape[1] and self.blocks is None
+        if self.schedule is not None or self.blocks == 0 or wide or 2 * min(shape) < size:
             return None
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         blocks = self.blocks or ((8 if square else 4) if size >= 256 else 1)

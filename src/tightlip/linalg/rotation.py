@@ -17,8 +17,8 @@ from torch import Tensor
 
 from .rounding import full_precision
 
-LARGE = 0.7
-"""Angles ‖A‖₂ beyond which no series is summed: R = I + A, whose polar factor the caller must take."""
+LONGEST = 0.3
+"""The angle in radians that no plane is turned by at once; a longer turn is shortened, all of it by one factor."""
 
 SMALL = 1.0
 """An error of RᵀR that is not worth another product, in units of rounding."""
@@ -26,6 +26,8 @@ SMALL = 1.0
 
 def rotation(angles: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch n n"], float]:
     """R − I for skew ``angles`` (overwritten), and about how far RᵀR is from I in the 2-norm, rounding aside.
+
+    Angles beyond about `LONGEST` are scaled down to it.
 
     The error is a bound where `largest_eigenvalue` finds its eigenvalue; it is infinite where an angle is not finite.
     """
@@ -37,8 +39,12 @@ def rotation(angles: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch
 def _rotation(angles: Tensor, small: float) -> tuple[Tensor, float]:
     square = torch.matmul(angles, angles).mul_(0.5)
     size = largest_eigenvalue(square)
-    if not size <= LARGE**2 / 2:
-        return angles, 2.0 * size if size < float("inf") else float("inf")
+    if not size < math.inf:
+        return angles, math.inf
+    if size > LONGEST**2 / 2:
+        shorter, size = LONGEST**2 / 2 / size, LONGEST**2 / 2
+        angles.mul_(math.sqrt(shorter))
+        square.mul_(shorter)
     total = angles.add_(square)
     if size**2 < small:
         return total, size**2

@@ -67,26 +67,37 @@ def sort_members(members: Tensor, dim: int) -> Tensor:
         return members.sort(dim=dim).values
     transformed = torch._C._are_functorch_transforms_active()
     differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
+    plain = not transformed and _is_plain(members)
     if size > LARGEST_NETWORK:
-        if transformed or not _is_numpys(members):
+        if not plain or not members.is_cpu or members.dtype != torch.float32:
             return members.sort(dim=dim).values
         rows = members.movedim(dim, -1).contiguous()
         ordered = _SortedRows.apply(rows)[0] if differentiated else _by_threads(rows.detach().clone())
         return ordered.movedim(-1, dim)
     if differentiated:
         return _Network.apply(members, dim)[0]  # type: ignore[no-any-return]
+    if plain and size == 2:
+        return _ordered_pairs(members, dim)
     return _stack(_compared(_unbind(members, dim)), dim)
 
 
-def _is_numpys(members: Tensor) -> bool:
-    """Whether numpy may sort: float32 on a processor, and nobody records torch's operations."""
+def _ordered_pairs(members: Tensor, dim: int) -> Tensor:
+    """(min, max), written where they belong."""
+    ordered = torch.empty_like(members)
+    (a, b), (low, high) = members.unbind(dim), ordered.unbind(dim)
+    torch.minimum(a, b, out=low)
+    torch.maximum(a, b, out=high)
+    return ordered
+
+
+def _is_plain(members: Tensor) -> bool:
+    """Whether this is a tensor as any other, and nobody records torch's operations."""
     recorded = (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or _get_current_dispatch_mode() is not None
     )
-    ordinary = type(members) in (Tensor, torch.nn.Parameter) and members.is_cpu
-    return ordinary and members.dtype == torch.float32 and not recorded
+    return type(members) in (Tensor, torch.nn.Parameter) and not recorded
 
 
 def _compared(parts: list[Tensor], swaps: list[Tensor] | None = None) -> list[Tensor]:
