@@ -26,6 +26,7 @@ from torch import nn
 
 import tightlip
 from tightlip.provenance import certificate_of_birth, write_json
+from tightlip.timing import interleaved
 
 
 class InBlocks(tightlip.Orthonormal):
@@ -80,14 +81,8 @@ def stepper(network: nn.Module, batch: int, width: int) -> Callable[[], object]:
 
 def medians(ways: dict[str, Callable[[], object]], rounds: int, warm_up: int) -> dict[str, float]:
     """Median seconds of each, interleaved."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(warm_up + rounds):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if number >= warm_up:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
+    times = list(interleaved(ways, rounds, warm_up))
+    return {name: statistics.median(row[name] for row in times) for name in ways}
 
 
 def exponent(pairs: list[tuple[int, float]]) -> float:

@@ -16,7 +16,6 @@ import itertools
 import json
 import math
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch.nn.utils import parametrizations
 import tightlip
 from tightlip.linalg.schedules import bjorck
 from tightlip.provenance import certificate_of_birth, write_json
+from tightlip.timing import interleaved
 
 
 def plain(n: int, wrap: Callable[[nn.Linear], nn.Module] = lambda layer: layer) -> nn.Sequential:
@@ -96,19 +96,21 @@ SLOW = 40.0
 class Contender:
     """A network with its optimizer, stepping through the same batches as all others."""
 
-    def __init__(self, make: Callable[[int], nn.Module], n: int, rate: float) -> None:
+    def __init__(
+        self, make: Callable[[int], nn.Module], n: int, rate: float, data: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> None:
         torch.manual_seed(0)
+        self.data = iter(data)
         self.network = make(n)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = tightlip.hold(self.network, torch.optim.Adam(trained, rate, fused=True))
 
-    def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        """Seconds of one step."""
-        began = time.perf_counter()
+    def step(self) -> None:
+        """One training step, on the next batch."""
+        x, y = next(self.data)
         self.optimizer.zero_grad()
         nn.functional.cross_entropy(self.network(x), y).backward()
         self.optimizer.step()
-        return time.perf_counter() - began
 
     def off(self) -> float:
         """max|σ² − 1| of the weights that the next forward uses."""
@@ -128,15 +130,9 @@ def compare(n: int, batch: int, rounds: int, warm_up: int, only: list[str]) -> d
     schemes = {
         name: make for name, make in {**SCHEMES, **peers()}.items() if not only or name in ("unconstrained", *only)
     }
-    contenders = {name: Contender(make, n, RATES.get(name, 1e-3)) for name, make in schemes.items()}
-    times: list[dict[str, float]] = []
-    slow: set[str] = set()
-    for number, (x, y) in enumerate(data):
-        if number == 2:
-            slow = {name for name, seconds in times[1].items() if seconds > SLOW * times[1]["unconstrained"]}
-        runs = [name for name in contenders if name not in slow or number % 3 == 0]
-        times.append({name: contenders[name].step(x, y) for name in runs})
-    times = times[warm_up:]
+    contenders = {name: Contender(make, n, RATES.get(name, 1e-3), data) for name, make in schemes.items()}
+    steps = {name: contender.step for name, contender in contenders.items()}
+    times = list(interleaved(steps, rounds, warm_up, SLOW))
     rows = {"floor": 1 + n / (3 * batch)}
     for name, contender in contenders.items():
         ratios = [round_[name] / round_["unconstrained"] for round_ in times if name in round_]

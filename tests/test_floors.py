@@ -15,7 +15,7 @@ ROOMS = [
     ["constraints", "activations", "layers", "pooling"],
     ["networks", "serialization", "constructions", "losses", "penalties"],
     ["robustness", "transport", "data", "diagnostics"],
-    ["training", "provenance"],
+    ["training", "provenance", "timing"],
     ["experiments"],
     ["report", "cli"],
     ["__init__"],

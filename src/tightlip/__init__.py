@@ -1,10 +1,11 @@
 """tightlip: PyTorch functions whose Lipschitz constant is proven.
 
 Six verbs: `constrain` a layer (or build an `mlp`), `fit` a network, `freeze` it, audit it with `lipschitz`, `certify`
-inputs, and `save` or `load` what came out. `tightlip.data` holds the data sets, `tightlip.experiments` the studies.
+inputs, and `save` or `load` what came out. `tightlip.data` holds the data sets, `tightlip.constructions` the theorems
+as code, `tightlip.experiments` the studies.
 """
 
-from . import data
+from . import constructions, data
 from . import pooling as pooling  # registers its rules
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
@@ -78,6 +79,7 @@ __all__ = [
     "activation_statistics",
     "certify",
     "constrain",
+    "constructions",
     "data",
     "fit",
     "freeze",

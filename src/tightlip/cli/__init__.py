@@ -1,4 +1,4 @@
-"""The command line: `tightlip train`, `certify`, `report`, `list`, `run`."""
+"""The command line: `tightlip train`, `certify`, `report`, `list`, `run`, `bench`."""
 
 from .main import main
 

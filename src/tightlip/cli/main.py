@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import TightlipError
+from .bench import Bench
 from .certify import Certify
 from .experiment import List, Run
 from .report import Report
@@ -25,8 +26,9 @@ _Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
-_NAMES = ("train", "certify", "report", "list", "run")
+_NAMES = ("train", "certify", "report", "list", "run", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,13 @@
-"""What several commands share: machine options, and the folder that a run writes to."""
+"""What several commands share: machine options, and the places that they write to."""
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ..atomic import replacing
 from ..errors import TightlipError
 
 
@@ -51,3 +53,18 @@ def writable(folder: Path) -> Path:
     except OSError as error:
         raise TightlipError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
     return folder
+
+
+class _Proven(Exception):  # noqa: N818  nothing went wrong
+    """The file could be written."""
+
+
+def replaceable(path: Path) -> Path:
+    """``path``, proven to be a file that can be written, and left as it is.
+
+    Raises:
+        TightlipError: as `replacing`, before any time is spent on what to write.
+    """
+    with contextlib.suppress(_Proven), replacing(path):
+        raise _Proven
+    return path

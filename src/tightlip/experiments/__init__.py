@@ -3,10 +3,37 @@
 A new one is a file and its name in `EXPERIMENTS`; `tightlip list`, `tightlip run` and the tests find it there.
 """
 
-from . import bjorck_convergence, bjorck_vs_parseval
+from . import (
+    absolute_value,
+    bjorck_convergence,
+    bjorck_vs_parseval,
+    circular_cones,
+    folding,
+    group_sort_shapes,
+    high_dim_cones,
+    lattice,
+    spectral_vs_orthonormal,
+    theorem_1,
+    two_norm_universality,
+)
 from .grid import Experiment, name_of
 
-EXPERIMENTS: dict[str, Experiment] = {name_of(module): module for module in (bjorck_convergence, bjorck_vs_parseval)}
-"""Every experiment by its name."""
+EXPERIMENTS: dict[str, Experiment] = {
+    name_of(module): module
+    for module in (
+        group_sort_shapes,
+        theorem_1,
+        folding,
+        lattice,
+        absolute_value,
+        circular_cones,
+        high_dim_cones,
+        spectral_vs_orthonormal,
+        bjorck_convergence,
+        bjorck_vs_parseval,
+        two_norm_universality,
+    )
+}
+"""Every experiment by its name, in the order of the paper."""
 
 __all__ = ["EXPERIMENTS", "Experiment"]

@@ -1,0 +1,77 @@
+"""Critics of known distances (paper §7.1.1): built by the name of their activation, trained, frozen and measured."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..activations import Abs, FullSort, GroupSort, MaxMin, Maxout
+from ..audit import lipschitz
+from ..constraints import freeze
+from ..errors import TightlipError
+from ..networks import mlp
+from ..transport import Spheres, train_critic
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "maxout": partial(Maxout, 2),
+    "abs": Abs,
+    "maxmin": partial(MaxMin, contiguous=False),
+    "groupsort4": partial(GroupSort, 4, contiguous=False),
+    "fullsort": FullSort,
+}
+"""By name, in the order of what they can express."""
+
+WORDS = {
+    "objective": "mean f(centers) − mean f(spheres) of the frozen network on fresh points; the true distance is 1.",
+    "standard_error": "Of the objective, from sampling the points; 0 where it is exact.",
+    "constant": "The audited Lipschitz constant of the frozen network.",
+}
+"""What `measured` returns."""
+
+
+def critic(widths: list[int], activation: str, bias: str = "zero", **options: Any) -> nn.Sequential:
+    """An `mlp` with orthonormal weights, unless ``options`` say otherwise.
+
+    Args:
+        widths: As of `mlp`; hidden ones before the activation.
+        activation: A name of `ACTIVATIONS`.
+        bias: zero (trained, from zero), random (trained, from where torch puts it) or none.
+        options: Of `mlp`.
+    """
+    if activation not in ACTIVATIONS:
+        raise TightlipError(f"no activation is called {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+    if bias not in ("zero", "random", "none"):
+        raise TightlipError(f"bias={bias!r} is no way to begin: choose zero, random or none")
+    network = mlp(widths, activation=ACTIVATIONS[activation], bias=bias != "none", **options)
+    if bias == "zero":
+        for layer in linear_layers(network):
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def linear_layers(network: nn.Module) -> list[nn.Linear]:
+    """First to last."""
+    return [module for module in network.modules() if isinstance(module, nn.Linear)]
+
+
+def measured(pair: Spheres, frozen: nn.Module, points: int) -> dict[str, float]:
+    """Objective, standard error and audited constant of a frozen critic, on points that no training saw."""
+    objective, error = pair.objective(frozen, points, torch.Generator().manual_seed(2**31))
+    return {"objective": objective, "standard_error": error, "constant": lipschitz(frozen, 2, 2).constant}
+
+
+def trained(pair: Spheres, network: nn.Module, seed: int, **options: Any) -> nn.Module:
+    """The critic, trained on the pair (see `train_critic`) and frozen."""
+    generator = torch.Generator().manual_seed(seed)
+    return freeze(train_critic(network, partial(pair.sample, generator=generator), **options))
+
+
+def distance_to_potential(pair: Spheres, frozen: nn.Module, grid: Tensor) -> float:
+    """Sup |f + c − f*| over the grid, with the best constant c."""
+    with torch.no_grad():
+        gap = (frozen(grid).squeeze(-1) - pair.potential(grid)).double()
+    return float(gap.max() - gap.min()) / 2

@@ -1,0 +1,78 @@
+"""How well activations and depths separate the center of a sphere from the sphere in R^d (paper Table 1).
+
+W1 = 1, attained by f(x) = −‖x‖ alone, whose gradient has norm 1 everywhere. All activations are trained alike. Depth
+counts linear layers; hidden layers are max(256, d) wide before the activation. The potential is homogeneous, and layers
+have no biases: trained ones only add noise here (docs/theory/depth.md).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..transport import high_dimensional_cone
+from .critics import WORDS, critic, measured, trained
+from .grid import Preset
+
+
+@dataclass(frozen=True)
+class Config:
+    """One cell of the table."""
+
+    activation: str = "maxmin"
+    """relu, maxout (the larger of two), maxmin (sorts pairs) or fullsort (sorts all)."""
+    dimension: int = 128
+    """d, of the space that the sphere lies in."""
+    depth: int = 3
+    """Linear layers."""
+    learning_rate: float = 4.5e-3
+    """Of Adam; it falls to zero along a cosine."""
+    steps: int = 3000
+    """Of the optimizer."""
+    batch_size: int = 128
+    """Points of the sphere per step."""
+    bias: str = "none"
+    """none, or trained biases that begin at zero or random."""
+    points: int = 100_000
+    """Fresh points that the objective is measured on."""
+
+
+GRID = {"activation": ("relu", "maxout", "maxmin", "fullsort"), "dimension": (128, 256, 512), "depth": (3, 7)}
+SMOKE = Preset({"steps": 20, "points": 2000}, grid={"dimension": (128,), "depth": (3,)})
+PAPER = Preset(seeds=3)
+METRICS = {**WORDS, "published": "The objective in the paper's Table 1."}
+CURVES = {"step": "step of the optimizer", "objective": "objective of the batch"}
+TRUTH = {"objective": 1.0}
+PUBLISHED = {
+    "relu": (0.51, 0.60, 0.50, 0.53, 0.46, 0.49),
+    "maxout": (0.66, 0.71, 0.60, 0.66, 0.52, 0.56),
+    "maxmin": (0.87, 0.95, 0.83, 0.93, 0.72, 0.88),
+    "fullsort": (1.00, 1.00, 1.00, 1.00, 1.00, 1.00),
+}
+"""By dimension, and within each by depth, as in `GRID`."""
+
+
+def run(config: Config, seed: int) -> dict[str, Any]:
+    """The objective of the frozen critic."""
+    torch.manual_seed(seed)
+    pair, width = high_dimensional_cone(config.dimension), max(256, config.dimension)
+    network = critic([config.dimension, *[width] * (config.depth - 1), 1], config.activation, config.bias)
+    curve: dict[str, list[float]] = {"step": [], "objective": []}
+
+    def watch(step: int) -> None:
+        if step % max(1, config.steps // 40) == 0:
+            curve["step"].append(step)
+            curve["objective"].append(
+                pair.objective(network, config.batch_size, torch.Generator().manual_seed(step))[0]
+            )
+
+    options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
+    frozen = trained(pair, network, seed, watch=watch, **options)
+    return {**measured(pair, frozen, config.points), "published": published(config), "curve": curve}
+
+
+def published(config: Config) -> float | None:
+    """The paper's value for a cell of the table, None for any other."""
+    cells = [(dimension, depth) for dimension in GRID["dimension"] for depth in GRID["depth"]]
+    cell = (config.dimension, config.depth)
+    return PUBLISHED[config.activation][cells.index(cell)] if cell in cells else None

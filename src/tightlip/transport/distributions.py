@@ -1,0 +1,125 @@
+"""Pairs of distributions whose Wasserstein-1 distance is exactly 1, with the potential that attains it.
+
+The first distribution sits in centers c_1 … c_m, the second is uniform on the unit spheres around them, each center and
+its sphere with weight 1/m. Moving every center to its own sphere costs 1; and the 1-Lipschitz potential
+
+    f(x) = −min_i ‖x − c_i‖₂
+
+is 0 in the centers and −1 on the spheres, as long as no center is closer than 2 to another. So W1 = 1, and no
+1-Lipschitz function separates the pair by more (Kantorovich duality). Source: paper §7.1.1 and H.1.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import TightlipError
+
+
+class Spheres:
+    """Centers against the unit spheres around them; W1 = 1 in the Euclidean norm.
+
+    Args:
+        centers: Shape (m, d), at least 2 apart.
+
+    Raises:
+        TightlipError: for centers of another shape, not finite, or closer than 2, naming the two.
+
+    >>> pair = Spheres(torch.tensor([[0.0, 0.0]]))
+    >>> pair.potential(torch.tensor([[3.0, 4.0]]))
+    tensor([-5.])
+    """
+
+    wasserstein1 = 1.0
+    """The true distance."""
+
+    def __init__(self, centers: Float[Tensor, "m d"]) -> None:
+        if centers.dim() != 2 or not centers.numel() or not bool(torch.isfinite(centers).all()):
+            raise TightlipError(f"centers of shape {tuple(centers.shape)} are no points: give finite numbers, (m, d)")
+        exact = centers.double()
+        near = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+        if float(near.min()) < 2:
+            i, j = divmod(int(near.argmin()), len(centers))
+            raise TightlipError(
+                f"centers {i} and {j} are {float(near.min()):.6g} apart, so their spheres overlap and W1 < 1 may be: "
+                "keep centers 2 apart"
+            )
+        self.centers = centers
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.centers.shape[1]
+
+    def sample(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "count d"], Float[Tensor, "count d"]]:
+        """``count`` samples of each distribution, row by row from the same center.
+
+        No batch is unbalanced: each center is as frequent as any other, ± 2, and directions come in opposite pairs.
+        """
+        if count < 1:
+            raise TightlipError(f"{count} samples are none: ask for at least one")
+        half, many = -(-count // 2), len(self.centers)
+        turn = torch.randperm(many, generator=generator)[torch.arange(half) % many].repeat(2)[:count]
+        directions = self._directions(half, generator)
+        first = self.centers[turn]
+        return first, first + torch.cat([directions, -directions])[:count]
+
+    def potential(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """f(x) = −min_i ‖x − c_i‖₂, unique up to a constant on the straight lines from centers to spheres."""
+        return -torch.linalg.vector_norm(x.unsqueeze(-2) - self.centers.to(x), dim=-1).amin(-1)
+
+    @torch.no_grad()
+    def objective(
+        self, critic: nn.Module, count: int = 100_000, generator: torch.Generator | None = None
+    ) -> tuple[float, float]:
+        """Mean f(centers) − mean f(spheres), and the standard error of sampling: at most 1 for 1-Lipschitz f.
+
+        In one dimension the sphere has two points, and the objective is exact. Otherwise directions come in opposite
+        pairs, which keeps the mean and lowers its variance; the error is that of the means over pairs and centers.
+
+        Args:
+            critic: (batch, d) → (batch, 1) or (batch,).
+            count: Points of each sphere; an even number.
+            generator: Of the directions.
+        """
+        if self.dimension == 1:
+            directions = self.centers.new_ones(1, 1)
+        else:
+            directions = self._directions(max(2, count // 2), generator)
+        at_centers = critic(self.centers).double().mean()
+        means = torch.cat([self._means(critic, part) for part in directions.split(4096)])
+        error = float(means.std() / len(means) ** 0.5) if len(means) > 1 else 0.0
+        return float(at_centers - means.mean()), error
+
+    def _directions(self, count: int, generator: torch.Generator | None) -> Tensor:
+        """Uniform on the unit sphere."""
+        steps = torch.randn(count, self.dimension, generator=generator, dtype=self.centers.dtype)
+        return steps / torch.linalg.vector_norm(steps, dim=1, keepdim=True)
+
+    def _means(self, critic: nn.Module, directions: Tensor) -> Tensor:
+        """For each direction, the mean over centers and both ends."""
+        ends = torch.stack([directions, -directions])[:, :, None] + self.centers
+        return critic(ends.flatten(0, 2)).double().reshape(2, len(directions), -1).mean((0, 2))
+
+
+def absolute_value() -> Spheres:
+    """0 against ±1 on the line; the potential is −|x|. Source: paper Figure 4.
+
+    >>> absolute_value().objective(lambda x: -x.abs())
+    (1.0, 0.0)
+    """
+    return Spheres(torch.zeros(1, 1))
+
+
+def circular_cones() -> Spheres:
+    """Three points of the plane against the circles around them, which touch; three cones. Source: paper Figure 5."""
+    return Spheres(torch.tensor([[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]))
+
+
+def high_dimensional_cone(dimension: int) -> Spheres:
+    """The origin of R^d against the unit sphere; the potential is −‖x‖. Source: paper Table 1."""
+    if dimension < 1:
+        raise TightlipError(f"a space of dimension {dimension} holds no cone: give an integer ≥ 1")
+    return Spheres(torch.zeros(1, dimension))
