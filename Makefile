@@ -3,11 +3,13 @@
 #   PYTHON=python3.12               another interpreter (at least 3.11)
 #   ARGS="…"                        more arguments for `tightlip train` (demo) or for pytest (test)
 #   TORCH_INDEX_URL=…               an index for torch alone, such as one of CPU-only builds
+#   RESULTS=runs                    where `make paper` looks for the rows (default: results)
 #   PIP_INDEX_URL=, PIP_FIND_LINKS= pip's own settings, from the environment or given to make (make exports them)
 
 PYTHON ?= python3
 VENV   := .venv
 ARGS   ?=
+RESULTS ?= results
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -22,7 +24,7 @@ DEV  := $(VENV)/.dev-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench paper lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -36,6 +38,17 @@ test: $(TEST)  ## every test, doctest and example, on two processes
 bench: $(RUN)  ## step times beside peers, as ratios within one run; writes results/step-time.json
 	@$(PIP) install --quiet --no-deps geotorch==0.4.0 deel-torchlip==1.0.5 orthogonium==0.0.4 einops
 	@$(BIN)/python benchmarks/step_time.py $(ARGS)
+
+# The paper's experiments in its order; those without rows are named and left out.
+PAPER := group_sort_shapes folding lattice absolute_value circular_cones high_dim_cones theorem_1 \
+         spectral_vs_orthonormal bjorck_convergence bjorck_vs_parseval two_norm_universality
+THERE  = $(strip $(foreach name,$(PAPER),$(if $(wildcard $(RESULTS)/$(name)/*seed*.json),$(name))))
+ABSENT = $(filter-out $(THERE),$(PAPER))
+
+paper: $(RUN)  ## every table and figure of the paper that has rows in results/, on one page: paper.html
+	@$(if $(ABSENT),echo "Left out for want of rows in $(RESULTS)/: $(ABSENT)")
+	@$(if $(THERE),,echo "None has rows: make them with '$(BIN)/tightlip run NAME --preset paper --output $(RESULTS)'" >&2; exit 1)
+	@$(BIN)/tightlip report $(addprefix $(RESULTS)/,$(THERE)) --output paper.html
 
 lint: $(DEV)  ## ruff and mypy, changing nothing
 	@$(BIN)/ruff check .

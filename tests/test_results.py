@@ -12,6 +12,9 @@ from tightlip.experiments.grid import cells
 
 ROOT = Path(__file__).parents[1]
 ROWS = sorted((ROOT / "results").glob("*/metrics.json"))
+BEGUN = {"circular_cones", "high_dim_cones", "maxmin_depth", "two_norm_universality"}
+"""Experiments whose rows are not all there yet; `tightlip run` goes on where they stop."""
+
 CELLS = sorted((ROOT / "results").glob("*/*seed*.json"))
 
 
@@ -47,12 +50,14 @@ def test_the_table_in_the_readme_is_made_from_the_rows():
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in CELLS}), ids=lambda folder: folder.name)
-def test_the_rows_of_an_experiment_are_complete_and_born_from_clean_commits(folder):
+def test_the_rows_of_an_experiment_are_of_its_grid_complete_and_born_from_clean_commits(folder):
     rows = [json.loads(path.read_text()) for path in CELLS if path.parent == folder]
     assert {row["experiment"] for row in rows} == {folder.name} <= set(EXPERIMENTS)
     experiment = EXPERIMENTS[folder.name]
     wanted = {(json.dumps(cell.config), cell.seed) for cell in cells(experiment, experiment.PAPER)}
-    assert {(json.dumps(row["config"]), row["seed"]) for row in rows} == wanted
+    there = {(json.dumps(row["config"]), row["seed"]) for row in rows}
+    assert there <= wanted
+    assert (there == wanted) is (folder.name not in BEGUN)
     for row in rows:
         assert re.fullmatch("[0-9a-f]{40}", row["commit"]) and row["dirty"] is False
         assert row["machine"] and row["threads"] >= 1 and row["seconds"]["total"] > 0 and row["metrics"]

@@ -2,10 +2,10 @@
 
 Six verbs: `constrain` a layer (or build an `mlp`), `fit` a network, `freeze` it, audit it with `lipschitz`, `certify`
 inputs, and `save` or `load` what came out. `tightlip.data` holds the data sets, `tightlip.constructions` the theorems
-as code, `tightlip.experiments` the studies.
+as code, `tightlip.transport` distributions of known distance, `tightlip.experiments` the studies.
 """
 
-from . import constructions, data
+from . import constructions, data, transport
 from . import pooling as pooling  # registers its rules
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
@@ -102,4 +102,5 @@ __all__ = [
     "rule",
     "save",
     "summary",
+    "transport",
 ]

@@ -109,12 +109,33 @@ def test_a_folder_that_is_not_there_is_called_so(capsys, tmp_path):
     assert "there is no folder" in capsys.readouterr().err
 
 
-def test_two_experiments_do_not_share_a_page(capsys, tiny, tmp_path):
+def test_a_folder_of_two_experiments_is_refused(capsys, tiny, tmp_path):
     assert main(["run", "tiny_study", "--output", str(tmp_path)]) == 0
     folder = tmp_path / "tiny_study-smoke"
-    assert main(["report", str(folder), str(folder)]) == 2
     row = next(folder.glob("*.json"))
     other = json.loads(row.read_text()) | {"experiment": "another"}
     (folder / "another_seed0.json").write_text(json.dumps(other))
     assert main(["report", str(folder)]) == 2
     assert "mixes rows" in capsys.readouterr().err
+
+
+def test_report_of_several_experiments_is_one_page(capsys, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for output in ("first", "second"):
+        assert main(["run", "tiny_study", "--output", output]) == 0
+    folders = [f"{output}/tiny_study-smoke" for output in ("first", "second")]
+    assert main(["report", *folders]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "page  report.html"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("<h2>tiny study</h2>") == 2
+
+
+def test_report_of_runs_and_experiments_together_is_refused(capsys, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "tiny_study", "--output", "runs"]) == 0
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    for others, says in (("run", "name folders of one kind"), ("nowhere", "there is no folder nowhere")):
+        assert main(["report", "runs/tiny_study-smoke", others]) == 2
+        error = capsys.readouterr().err
+        assert says in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "report.html").exists()

@@ -11,6 +11,7 @@ from tightlip.experiments import (
     circular_cones,
     group_sort_shapes,
     high_dim_cones,
+    maxmin_depth,
     spectral_vs_orthonormal,
     theorem_1,
     two_norm_universality,
@@ -135,3 +136,18 @@ def test_the_infinity_class_starts_on_its_boundary():
     assert torch.allclose(first.weight.norm(dim=1), torch.ones(8))
     for layer in others:
         assert torch.allclose(layer.weight.abs().sum(1), torch.ones(len(layer.weight)))
+
+
+@pytest.mark.parametrize("name", maxmin_depth.KEPT)
+def test_what_a_layer_collects_is_the_squared_mean_of_what_it_sorts(name):
+    z = torch.randn(400_000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    means = ACTIVATIONS[name]()(z).mean(0)
+    assert float(means.square().mean()) == pytest.approx(maxmin_depth.KEPT[name], abs=4e-3)
+
+
+def test_every_change_of_the_base_changes_what_comes_out():
+    config = maxmin_depth.Config(dimension=8, width=16, depth=3, steps=4, points=100)
+    found = {
+        change: maxmin_depth.run(replace(config, change=change), 0)["objective"] for change in maxmin_depth.CHANGES
+    }
+    assert len(set(found.values())) == len(found)

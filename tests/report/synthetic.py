@@ -125,3 +125,30 @@ def write_run(folder, metrics_changes=(), certificate_changes=(), seed=0):
             document = change(document, path, value)
         (folder / name).write_text(json.dumps(document), encoding="utf-8")
     return folder
+
+
+def write_cell(folder, config, axes=("activation",), seed=0, metrics=None, place=0, experiment="of_cones", **changes):
+    """A row of an experiment, shaped as `tightlip run` writes it."""
+    row = {
+        "format": 1,
+        "command": "run",
+        "experiment": experiment,
+        "summary": "Cones, compared.",
+        "axes": list(axes),
+        "config": config,
+        "seed": seed,
+        "metrics": {"objective": 0.5} if metrics is None else metrics,
+        "seconds": {"total": 1.0},
+        **{"commit": "0" * 40, "dirty": False, "device": "cpu", "machine": "Z80", "place": place},
+        **changes,
+    }
+    folder.mkdir(exist_ok=True)
+    words = "_".join(f"{axis}={config[axis]}" for axis in axes).replace("/", "-")
+    (folder / f"{words}_seed{seed}_0.json").write_text(json.dumps(row))
+    return folder
+
+
+def surface(height=1.0, columns=5, rows=3):
+    """A roof: x from -2 to 2, y from 0 to 1, z highest in the middle."""
+    x, y = np.linspace(-2, 2, columns), np.linspace(0, 1, rows)
+    return {"x": x.tolist(), "y": y.tolist(), "z": (-height * np.abs(x)[:, None] + 0 * y).tolist()}

@@ -1,5 +1,6 @@
 """The page in a real browser: it has size and ink, complains of nothing and asks the network for nothing."""
 
+import html
 import http.server
 import json
 import re
@@ -10,7 +11,7 @@ import threading
 import matplotlib.image
 import pytest
 
-from tightlip.report import render
+from tightlip.report import render, render_experiments
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
@@ -31,6 +32,37 @@ document.body.dataset.sizes = JSON.stringify({
   values: [...document.querySelectorAll(".card .value")].map(lines),
   page: [document.documentElement.scrollWidth, innerWidth],
 });
+</script>"""
+TURN = """<script>
+const canvases = [...document.querySelectorAll("canvas")];
+const ink = () => canvases.map(canvas => canvas.toDataURL());
+const drawn = () => new Promise(done => setTimeout(done, 50));
+const press = key => canvases[0].dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
+const point = (type, x) => {
+  const where = { clientX: x, clientY: 9, pointerId: 1, button: 0 };
+  canvases[1].dispatchEvent(new PointerEvent(type, where));
+};
+const told = {
+  titles: canvases.map(canvas => [canvas.tabIndex, canvas.getAttribute("aria-label")]),
+  stills: [...document.querySelectorAll(".plot")].map(plot => getComputedStyle(plot).display),
+};
+(async () => {
+  await drawn();
+  const first = ink();
+  told.ratios = canvases.map(canvas => canvas.width / canvas.clientWidth);
+  canvases[1].setPointerCapture = () => {};
+  for (const [name, act] of Object.entries({
+    keys: () => press("ArrowRight"),
+    home: () => press("Home"),
+    drag: () => { point("pointerdown", 0); point("pointermove", 40); },
+    let_go: () => { press("Home"); point("lostpointercapture", 40); point("pointermove", 90); },
+  })) {
+    act();
+    await drawn();
+    told[name] = ink().map((picture, place) => picture !== first[place]);
+  }
+  document.body.dataset.told = JSON.stringify(told);
+})();
 </script>"""
 
 
@@ -142,3 +174,37 @@ def test_screenshots_have_ink_in_light_and_dark(page, tmp_path, browse, scheme, 
     assert pixels.shape == (1400, 1280, 3)
     assert (pixels[5, 5].mean() > 0.5) == bright
     assert pixels.std() > 0.05
+
+
+@pytest.fixture
+def cones(synthetic, tmp_path):
+    """A page of two surfaces."""
+    for place, name in enumerate(("relu", "maxmin")):
+        metrics = {"objective": 0.5, "surface": synthetic.surface(1.0 + place, 21, 11)}
+        synthetic.write_cell(tmp_path / "cones", {"activation": name}, place=place, metrics=metrics)
+    return render_experiments([tmp_path / "cones"])
+
+
+def test_surfaces_are_drawn_by_the_one_script_that_the_policy_allows(cones, tmp_path, browse, proxy):
+    target = tmp_path / "report.html"
+    target.write_text(cones, encoding="utf-8")
+    dom, console = browse(target, "--dump-dom")
+    assert (
+        len(re.findall('aria-label="[^"]* The arrow keys turn it."', dom)) == dom.count('class="surface turning"') == 2
+    )
+    assert console == [] and proxy.asked == []
+    target.write_text(cones.replace("use strict", "use  strict"), encoding="utf-8")
+    dom, console = browse(target, "--dump-dom")
+    assert 'class="surface turning"' not in dom and dom.count('class="surface"') == 2
+    assert any("Content Security Policy" in line for line in console)
+
+
+def test_all_surfaces_turn_together_and_home_turns_them_back(cones, tmp_path, browse):
+    copy = tmp_path / "turned.html"
+    text = cones.replace("requestAnimationFrame", "setTimeout")  # a page whose text is dumped has no frames
+    copy.write_text(text.replace(POLICY, "script-src 'unsafe-inline'").replace("</body>", f"{TURN}</body>"), "utf-8")
+    dom, _ = browse(copy, "--dump-dom", "--virtual-time-budget=5000", "--force-device-scale-factor=2")
+    told = json.loads(html.unescape(re.search(r'data-told="([^"]*)"', dom).group(1)))
+    assert told["ratios"] == [pytest.approx(2, abs=0.01)] * 2 and told["stills"] == ["none"] * 2
+    assert all(title[0] == 0 and title[1].startswith("Surface, activation ") for title in told["titles"])
+    assert told["keys"] == told["drag"] == [True, True] and told["home"] == told["let_go"] == [False, False]

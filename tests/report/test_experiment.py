@@ -6,8 +6,7 @@ import re
 import pytest
 
 from tightlip import TightlipError
-from tightlip.report import write_experiment
-from tightlip.report.experiment import render_experiment
+from tightlip.report import render_experiments, write_experiments
 from tightlip.report.rows import read_groups, shared, text_key, text_table
 
 WORDS = {
@@ -40,6 +39,10 @@ def write_row(folder, scheme="few", seed=0, place=None, rate=0.01, curve=None, *
 
 def schemes(folder):
     return [dict(group.key)["scheme"] for group in read_groups(folder)]
+
+
+def render_experiment(folder):
+    return render_experiments([folder])
 
 
 def page(folder):
@@ -169,7 +172,7 @@ def test_what_a_row_says_is_escaped(tmp_path):
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     write_row(tmp_path / "rows", place=0)
-    write_experiment(tmp_path / "rows", tmp_path / "page.html")
+    write_experiments([tmp_path / "rows"], tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == render_experiment(tmp_path / "rows")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tightlip.report.pictures import diverging, gradient_norm, picture
-from tightlip.report.wording import duration, percent, round_down, round_up, scalar
+from tightlip.report.wording import decimals, duration, fixed, percent, round_down, round_nearest, round_up, scalar
 
 
 def bare(text):
@@ -55,3 +55,19 @@ def test_wording():
     assert [round_up(x) for x in (1.0, 1000.0, math.inf, math.nan)] == ["1", "1000", "∞", "–"]
     scalars = [scalar(x) for x in (None, True, [1, "a"], [], 0.1, {"a": [1]})]
     assert scalars == ["none", "yes", "1, a", "(empty)", "0.1", "a 1"]
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(0.87, 2), (1.0, 0), (120, 0), (1e-9, 6), (0.1 + 0.2, 6), (0, 0)])
+def test_decimals_that_a_number_needs(value, wanted):
+    assert decimals(value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"), [(0.5, "0.50"), (-0.125, "-0.12"), (3, "3.00"), (float("nan"), "–"), (1e12, "1e+12")]
+)
+def test_fixed_decimals(value, wanted):
+    assert fixed(value, 2) == wanted
+
+
+def test_zero_has_no_sign():
+    assert round_nearest(-0.0) == "0"

@@ -9,7 +9,7 @@ import tyro
 from ..errors import TightlipError
 from ..experiments import EXPERIMENTS
 from ..experiments.grid import cells, run_cells, summary_of
-from ..report import write_experiment
+from ..report import write_experiments
 from ..report.rows import read_groups, text_key, text_table
 from .options import Machine, writable
 
@@ -51,7 +51,7 @@ class Run:
         folder = writable(self.output / (name if self.preset == "paper" else f"{name}-{self.preset}"))
         run_cells(experiment, preset, folder, self.jobs)
         page = folder / "report.html"
-        write_experiment(folder, page)
+        write_experiments([folder], page)
         groups = read_groups(folder)
         parts = (text_table(groups), text_key(groups), f"page  {page.resolve()}")
         return "\n\n".join(filter(None, parts))

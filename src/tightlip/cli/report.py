@@ -1,4 +1,4 @@
-"""`tightlip report RUN…`: the page of one run, or several side by side, or of an experiment's rows."""
+"""`tightlip report FOLDER…`: the page of one run, or several side by side, or of the rows of experiments."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from ..errors import TightlipError
-from ..report import write, write_experiment
+from ..report import write, write_experiments
 from ..report.rows import is_experiment
 
 FILES = ("metrics.json", "certificate.json")
@@ -14,24 +14,23 @@ FILES = ("metrics.json", "certificate.json")
 
 @dataclass(frozen=True)
 class Report:
-    """Make one self-contained page from the JSON of one or more run folders, or of one experiment's folder."""
+    """Make one self-contained page from the JSON of one or more run folders, or of experiments' folders."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, e.g. runs/first runs/second."""
+    """Run folders, e.g. runs/first runs/second, or folders of experiments."""
     output: Path | None = None
-    """The page to write (default: report.html in the only run's folder, else ./report.html)."""
+    """The page to write (default: report.html in the only folder, else ./report.html)."""
 
     def __call__(self) -> str:
         """Run; where the page is."""
         page = self.output or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
-        if any(map(is_experiment, self.runs)):
-            if len(self.runs) > 1:
-                raise TightlipError("an experiment has a page of its own: name its folder alone")
-            write_experiment(self.runs[0], page)
-        else:
-            for folder in self.runs:
-                _check(folder)
-            write(self.runs, page)
+        runs = [folder for folder in self.runs if not is_experiment(folder)]
+        for folder in runs:
+            _check(folder)
+        if 0 < len(runs) < len(self.runs):
+            raise TightlipError("runs and experiments have pages of their own: name folders of one kind")
+        make = write if runs else write_experiments
+        make(self.runs, page)
         return f"page  {page}"
 
 

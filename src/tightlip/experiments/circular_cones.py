@@ -21,13 +21,13 @@ class Config:
 
     activation: str = "maxmin"
     """relu, maxout (the larger of two), abs, maxmin (sorts pairs), groupsort4 (sorts groups of four) or fullsort."""
-    width: int = 128
+    width: int = 256
     """Of the hidden layers, before the activation."""
-    depth: int = 10
+    depth: int = 7
     """Linear layers."""
     bias: str = "zero"
     """How the trained biases begin: zero or random."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.5e-3
     """Of Adam; it falls to zero along a cosine."""
     steps: int = 2000
     """Of the optimizer."""

@@ -25,7 +25,8 @@ class Config:
 
 
 GRID = {"distance": (2.0, 3.0)}
-SMOKE = PAPER = Preset()
+SMOKE = Preset(grid={"distance": (2.0,)})
+PAPER = Preset()
 METRICS = {
     "farthest": "The largest |network − closed form| on [−3, 3]².",
     "constant": "The audited Lipschitz constant, from the 2-norm to the 2-norm.",
@@ -37,7 +38,8 @@ TRUTH = {"farthest": 0.0, "constant": 1.0, "smallest_gradient_norm": 1.0}
 def run(config: Config, seed: int) -> dict[str, Any]:
     """How far the network is from the pyramids, and its surface."""
     apexes = torch.tensor([[-config.distance / 2, 0.0], [config.distance / 2, 0.0]], dtype=torch.float64)
-    network = square_pyramids(*apexes.tolist(), config.height)
+    first, second = apexes.tolist()
+    network = square_pyramids(first, second, config.height)
     x = torch.linspace(-3, 3, 49, dtype=torch.float64)
     points = torch.cartesian_prod(x, x)
     truth = config.height - (points[:, None] - apexes).abs().amax(2).amin(1)

@@ -6,7 +6,8 @@ An experiment is a module of this folder with five names:
     GRID      the fields that span the table, each with its values
     SMOKE     a `Preset` that takes seconds
     PAPER     a `Preset` with the full sizes
-    run       (config, seed) -> metrics: numbers, and optionally "curve", columns of equal length to be drawn
+    run       (config, seed) -> metrics: numbers, and optionally "curve", columns of equal length to be drawn, and
+              "surface", an object of "x", "y" and "z" (a list for each x of a number for each y)
 
 and up to three that tell a stranger what is seen (so do the strings below the fields of Config):
 

@@ -25,7 +25,8 @@ class Config:
 
 
 GRID = {"group_size": (1, 2, 5, 30)}
-SMOKE = PAPER = Preset()
+SMOKE = Preset({"units": 10}, grid={"group_size": (1, 2, 5, 10)})
+PAPER = Preset()
 METRICS = {
     "norm_ratio": "‖after‖₂ / ‖before‖₂.",
     "gradient_norm": "‖∂(u·GroupSort(z))/∂z‖₂ at z = before, for a random direction u of norm 1.",

@@ -14,6 +14,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+RUN_COLORS = 6
+LEVELS = 8
+"""Of a surface's height."""
+
 VARIABLES = {
     "#010101": "--ink",
     "#020202": "--muted",
@@ -28,9 +32,9 @@ VARIABLES = {
     "#110404": "--run-4",
     "#110505": "--run-5",
     "#110606": "--run-6",
+    **{f"#12{level:02}{level:02}": f"--level-{level}" for level in range(1, LEVELS + 1)},
 }
 COLORS = {variable.removeprefix("--"): color for color, variable in VARIABLES.items()}
-RUN_COLORS = 6
 
 STYLE: dict[Any, Any] = {  # keyed by matplotlib's literal names in some versions, by str in others
     "svg.fonttype": "none",
@@ -82,10 +86,10 @@ def run_color(place: int) -> str:
     return COLORS[f"run-{place % RUN_COLORS + 1}"]
 
 
-def plot(name: str, alt: str, draw: Callable[[Axes], None]) -> Plot:
+def plot(name: str, alt: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 3.0)) -> Plot:
     """Draw one figure; `name` (letters, digits and '-') must be unique on the page, as it prefixes the SVG's ids."""
     with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(4.4, 3.0))
+        figure = Figure(figsize=size)
         draw(figure.subplots(gridspec_kw={"left": 0.165, "right": 0.975, "bottom": 0.16, "top": 0.965}))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True)
@@ -99,7 +103,7 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\sxmlns(:\w+)?=\"[^\"]*\"", "", svg).replace("xlink:href", "href")
     svg = re.sub(r"\b(id=\"|href=\"#|url\(#)", rf"\g<1>{name}-", svg)
-    svg = re.sub(r"#(?:0[1-7]|11)\d{4}\b", lambda match: _variable(match.group()), svg)
+    svg = re.sub(r"#(?:0[1-7]|1[12])\d{4}\b", lambda match: _variable(match.group()), svg)
     box = re.search(r"viewBox=\"[^\"]*\"", svg)
     opening = f'<svg {box.group() if box else ""} aria-hidden="true" focusable="false">'
     return opening + svg[svg.index(">") + 1 :].strip()

@@ -1,142 +1,140 @@
-"""The page of an experiment: one table over its cells, and their curves."""
+"""The page of one experiment or of several: for each a table over its cells, their curves and their surfaces."""
 
-import math
-from collections.abc import Mapping, Sequence
+import base64
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from markupsafe import Markup
 
 from tightlip.atomic import replacing
-from tightlip.report.drawing import RUN_COLORS, Plot, plot, run_color
+from tightlip.errors import TightlipError
+from tightlip.report.curves import Panel, panels
 from tightlip.report.page import environment
-from tightlip.report.rows import Group, columns, explanations, presets, read_groups, shared, truth
-
-DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
-"""The names of CSS, and matplotlib's."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """How one value of the first axis is drawn."""
-
-    label: str
-    place: int
-
-    @property
-    def color(self) -> int:
-        """The number of its color."""
-        return self.place % RUN_COLORS + 1
-
-    @property
-    def dash(self) -> str:
-        """What tells it from the lines of the same color."""
-        return list(DASHES)[self.place // RUN_COLORS % len(DASHES)]
+from tightlip.report.pivot import Pivot, pivot
+from tightlip.report.rows import Explanations, Group, Row, columns, explanations, presets, read_groups, shared, truth
+from tightlip.report.surfaces import Relief, reliefs
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A figure, its heading, and the key to its lines, which stands below so that it covers none of them."""
+class Script:
+    """The page's one script; its text holds nothing of the rows, and the page's policy allows nothing else."""
 
-    title: str
-    plot: Plot
-    lines: Sequence[Line]
+    text: Markup
+
+    @property
+    def source(self) -> str:
+        """What the policy calls it."""
+        digest = hashlib.sha256(self.text.encode("utf-8")).digest()
+        return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def render_experiment(folder: Path) -> str:
-    """One self-contained HTML page of the rows in ``folder``; the same rows give the same text.
+@dataclass(frozen=True)
+class Section:
+    """An experiment and what is drawn of it; ``id`` begins the ids of all that it shows."""
+
+    id: str
+    groups: Sequence[Group]
+    panels: Sequence[Panel]
+    reliefs: Sequence[Relief]
+    pivot: Pivot | None
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows of all cells."""
+        return [row for group in self.groups for row in group.rows]
+
+    @property
+    def first(self) -> Row:
+        """The row that says what all of them are."""
+        return self.groups[0].rows[0]
+
+    @property
+    def axes(self) -> list[str]:
+        """What tells the cells apart."""
+        return columns(self.groups)[0]
+
+    @property
+    def metrics(self) -> list[str]:
+        """What is measured."""
+        return columns(self.groups)[1]
+
+    @property
+    def words(self) -> Explanations:
+        """What names mean."""
+        return explanations(self.groups)
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """The options that are the same in all rows."""
+        return shared(self.groups)
+
+    @property
+    def truth(self) -> dict[str, str]:
+        """Metrics whose true value is known."""
+        return truth(self.groups)
+
+    @property
+    def presets(self) -> list[str]:
+        """The presets that the rows were made with."""
+        return presets(self.groups)
+
+    @property
+    def seconds(self) -> float:
+        """How long all rows took."""
+        return sum(row.seconds for row in self.rows)
+
+    @property
+    def commits(self) -> list[str]:
+        """The commits that the rows were made at."""
+        return sorted({row.commit for row in self.rows})
+
+    @property
+    def machines(self) -> list[str]:
+        """The machines that the rows were made on."""
+        return sorted({f"{row.machine} ({row.device})" for row in self.rows})
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a row was made with uncommitted changes."""
+        return any(row.dirty for row in self.rows)
+
+
+def render_experiments(folders: Sequence[Path]) -> str:
+    """One self-contained HTML page of the rows in each folder, in this order; the same rows give the same text.
 
     Raises:
-        TightlipError: see `read_groups`.
+        TightlipError: if no folder is given; see also `read_groups`.
     """
-    groups = read_groups(folder)
-    axes, metrics = columns(groups)
-    words = explanations(groups)
-    first = groups[0].rows[0]
-    rows = [row for group in groups for row in group.rows]
+    if not folders:
+        raise TightlipError("a report of no experiment was asked for; name at least one folder of rows")
+    sections = [_section(Path(folder), f"experiment-{place}") for place, folder in enumerate(folders, 1)]
+    turning = any(section.reliefs for section in sections)
     return (
-        environment()
-        .get_template("experiment.html")
-        .render(
-            title=first.experiment,
-            summary=first.summary,
-            about=first.about,
-            axes=axes,
-            metrics=metrics,
-            groups=groups,
-            words=words,
-            shared=shared(groups),
-            truth=truth(groups),
-            presets=presets(groups),
-            panels=_panels(groups, words["curves"]),
-            count=len(rows),
-            seconds=sum(row.seconds for row in rows),
-            commits=sorted({row.commit for row in rows}),
-            machines=sorted({f"{row.machine} ({row.device})" for row in rows}),
-            dirty=any(row.dirty for row in rows),
-        )
+        environment().get_template("experiments.html").render(sections=sections, script=_script() if turning else None)
     )
 
 
-def write_experiment(folder: Path, page: Path) -> None:
+def write_experiments(folders: Sequence[Path], page: Path) -> None:
     """Render the page and put it at ``page``, whole or not at all."""
-    text = render_experiment(folder)
+    text = render_experiments(folders)
     with replacing(Path(page)) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _panels(groups: Sequence[Group], words: Mapping[str, str]) -> list[Panel]:
-    """A panel for each y column and each value of the axes after the first; a line for each value of the first."""
-    panels: dict[tuple[tuple[str, str], ...], list[Group]] = {}
-    for group in groups:
-        if any(group.rows[0].curve.values()):
-            panels.setdefault(group.key[1:], []).append(group)
-    values = dict.fromkeys(group.key[0][1] for group in groups if group.key)
-    lines = {value: Line(value, place) for place, value in enumerate(values)}
-    made = []
-    for place, (rest, members) in enumerate(panels.items()):
-        x, *ys = members[0].rows[0].curve
-        for column in ys:
-            having = [group for group in members if {x, column} <= group.rows[0].curve.keys()]  # versions may differ
-            drawn = [lines[group.key[0][1]] if group.key else Line("the only cell", 0) for group in having]
-            y_words = words.get(column, _spoken(column))
-            title = ", ".join([y_words, *(f"{_spoken(axis)} {value}" for axis, value in rest)])
-            curves = [(group.rows[0].curve[x], group.rows[0].curve[column]) for group in having]
-            name = f"curve-{place}-{column}".replace("_", "-")
-            made.append(Panel(title, _plot(name, title, curves, drawn, words.get(x, _spoken(x)), y_words), drawn))
-    return made
+def _section(folder: Path, name: str) -> Section:
+    groups = read_groups(folder)
+    surfaces = [(group.title, group.rows[0].surface) for group in groups]
+    having = [(title, surface) for title, surface in surfaces if surface is not None]
+    return Section(
+        id=name,
+        groups=groups,
+        panels=panels(groups, explanations(groups)["curves"], name),
+        reliefs=reliefs(having, name),
+        pivot=pivot(groups),
+    )
 
 
-def _plot(
-    name: str, title: str, curves: Sequence[tuple[list[float], list[float]]], lines: Sequence[Line], x: str, y: str
-) -> Plot:
-    def draw(axes: Axes) -> None:
-        for (across, up), line in zip(curves, lines, strict=True):
-            axes.plot(across, up, color=run_color(line.place), linestyle=DASHES[line.dash])
-        _scale(axes, curves)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-
-    ends = [up[-1] for _, up in curves if math.isfinite(up[-1])]
-    reach = f"; the lines end between {min(ends):.3g} and {max(ends):.3g}" if ends else ""
-    return plot(name, f"{title}, against {x}, {len(curves)} lines{reach}.", draw)
-
-
-def _scale(axes: Axes, curves: Sequence[tuple[list[float], list[float]]]) -> None:
-    """Logarithmic where values span decades, backwards where x falls, whole numbers where x holds nothing else."""
-    values = [value for _, up in curves for value in up if value > 0]
-    if values and max(values) > 1e3 * min(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(bottom=max(min(values) / 2, 1e-17), top=min(max(values) * 2, 1e3))
-    if any(a > b for across, _ in curves for a, b in pairwise(across)):
-        axes.invert_xaxis()
-    if all(value.is_integer() for across, _ in curves for value in across):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
+def _script() -> Script:
+    return Script(Markup(Path(__file__).with_name("surface.js").read_text(encoding="utf-8")))  # our own: no rows in it

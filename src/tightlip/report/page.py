@@ -134,9 +134,10 @@ def environment() -> Environment:
         wording.scalar,
         wording.norm_name,
         wording.symbol,
+        wording.spoken,
     )
     environment.filters.update({word.__name__: word for word in words})
-    environment.globals.update(dual=wording.DUALS, nan=float("nan"))
+    environment.globals.update(dual=wording.DUALS, nan=float("nan"), script=None)
     return environment
 
 

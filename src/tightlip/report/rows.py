@@ -10,7 +10,8 @@ from textwrap import fill
 
 from tightlip.errors import TightlipError
 from tightlip.report.fields import Fields, read_fields
-from tightlip.report.wording import round_down, round_nearest, round_up, scalar
+from tightlip.report.surfaces import Surface, read_surface
+from tightlip.report.wording import round_down, round_nearest, round_up, scalar, spoken
 
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
@@ -26,7 +27,7 @@ Explanations = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of an experiment: its options, which of them are axes, its seed, numbers, curve, birth certificate.
+    """One cell of an experiment: its options, which of them are axes, its seed, numbers, drawings, birth certificate.
 
     Rows of earlier versions lack the fields from ``about`` on.
     """
@@ -38,6 +39,7 @@ class Row:
     seed: int
     metrics: dict[str, float]
     curve: Curve
+    surface: Surface | None
     commit: str
     dirty: bool
     device: str
@@ -57,9 +59,18 @@ class Group:
     key: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
 
+    @property
+    def title(self) -> str:
+        """What a person would call the cell: 'activation relu, depth 3'."""
+        return ", ".join(f"{spoken(name)} {value}" for name, value in self.key) or "the only cell"
+
+    def values(self, name: str) -> list[float]:
+        """The finite values of a metric, seed by seed."""
+        return [row.metrics[name] for row in self.rows if math.isfinite(row.metrics.get(name, math.nan))]
+
     def metric(self, name: str) -> str:
         """The mean over seeds and, of several, the range: '0.935 (0.934–0.937)'; a dash where no row has it."""
-        values = [row.metrics[name] for row in self.rows if math.isfinite(row.metrics.get(name, math.nan))]
+        values = self.values(name)
         if not values:
             return "–"
         rounded = PROVEN.get(name, round_nearest)
@@ -100,10 +111,13 @@ def read_groups(folder: Path) -> list[Group]:
 
 
 def columns(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
-    """The names of the axes and of the metrics, in the order in which they occur."""
+    """The names of the axes and of the metrics as they occur, save that what was published follows the objective."""
     axes = dict.fromkeys(name for group in groups for name, _ in group.key)
-    metrics = dict.fromkeys(name for group in groups for row in group.rows for name in row.metrics)
-    return list(axes), list(metrics)
+    metrics = list(dict.fromkeys(name for group in groups for row in group.rows for name in row.metrics))
+    if {"objective", "published"} <= set(metrics):
+        metrics.remove("published")
+        metrics.insert(metrics.index("objective") + 1, "published")
+    return list(axes), metrics
 
 
 def shared(groups: Sequence[Group]) -> dict[str, str]:
@@ -168,7 +182,7 @@ def _row(fields: Fields) -> Row:
     numbers = {
         name: metrics.number(name) if not isinstance(value, bool) else float(value)
         for name, value in metrics.values.items()
-        if name != "curve"
+        if name not in ("curve", "surface")
     }
     curve: Curve = {}
     if "curve" in metrics.values:
@@ -184,6 +198,7 @@ def _row(fields: Fields) -> Row:
         seed=fields.integer("seed"),
         metrics=numbers,
         curve=curve,
+        surface=read_surface(metrics.inside("surface")) if "surface" in metrics.values else None,
         commit=str(fields.raw("commit") or "unknown"),
         dirty=bool(fields.raw("dirty")),
         device=fields.text("device"),

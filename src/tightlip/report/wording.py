@@ -85,6 +85,24 @@ def scalar(value: object) -> str:
     return str(value)
 
 
+def spoken(name: str) -> str:
+    """The name of an option, a metric or an experiment in words: 'bjorck convergence'."""
+    return name.replace("_", " ")
+
+
+def decimals(value: float) -> int:
+    """How many decimals it takes to write a number, six at most: 2 for 0.87, 0 for 3."""
+    exponent = Decimal(str(value)).normalize().as_tuple().exponent
+    return min(6, max(0, -exponent)) if isinstance(exponent, int) else 0
+
+
+def fixed(value: float, places: int, rounding: str = ROUND_HALF_EVEN) -> str:
+    """A number with so many decimals, and a dash for what is not finite; one too large for them as `round_nearest`."""
+    if not math.isfinite(value) or abs(value) >= 1e9:
+        return round_nearest(value)
+    return str(Decimal(str(value)).quantize(Decimal(1).scaleb(-places), rounding=rounding))
+
+
 def _rounded(value: float, context: Context) -> str:
     if math.isinf(value) and value > 0:
         return "∞"
@@ -93,5 +111,5 @@ def _rounded(value: float, context: Context) -> str:
     rounded = context.create_decimal(Decimal(str(value)))  # str: the shortest decimal that reads back as it
     if rounded != 0 and not -5 < rounded.adjusted() < 9:
         return f"{rounded.normalize(context):e}"
-    text = f"{rounded:f}"
+    text = f"{rounded if rounded else abs(rounded):f}"  # 0, not -0
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,9 +1,11 @@
 """Training a critic: the 1-Lipschitz network that separates two distributions as far as it can (paper Eq. 1)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from ..constraints import hold
@@ -20,11 +22,13 @@ def train_critic(
     steps: int = 1000,
     batch_size: int = 256,
     learning_rate: float = 3e-3,
+    optimizer: Callable[..., Optimizer] = partial(torch.optim.Adam, fused=True),
+    decay: bool = True,
     watch: Callable[[int], None] | None = None,
 ) -> nn.Module:
     """Maximize mean f(x) − mean f(x') over the critic's weights, in place; returns the critic, not yet frozen.
 
-    Adam, whose rate falls to zero along a cosine. The frozen critic's objective on *other* samples, divided by its
+    The frozen critic's objective on *other* samples, divided by its
     audited constant, bounds W1 from below.
 
     Args:
@@ -33,6 +37,8 @@ def train_critic(
         steps: Of the optimizer.
         batch_size: Samples of each distribution per step.
         learning_rate: At the first step.
+        optimizer: Made of the parameters and the rate, e.g. ``torch.optim.SGD``; see `hold` for those that will do.
+        decay: Whether the rate falls to zero along a cosine.
         watch: Called with the number of each step before it is taken, and once at the end.
 
     Raises:
@@ -40,16 +46,17 @@ def train_critic(
     """
     if steps < 1 or batch_size < 1:
         raise TightlipError(f"{steps} steps of {batch_size} samples train nothing: give at least one of each")
-    optimizer = hold(critic, torch.optim.Adam(critic.parameters(), learning_rate, fused=True))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    held = hold(critic, optimizer(critic.parameters(), learning_rate))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(held, steps)
     for step in tqdm(range(steps), unit="step", disable=None, leave=False):
         if watch is not None:
             watch(step)
-        optimizer.zero_grad()
+        held.zero_grad()
         first, second = sample(batch_size)
         kantorovich(critic(first), critic(second)).backward()
-        optimizer.step()
-        schedule.step()
+        held.step()
+        if decay:
+            schedule.step()
     if watch is not None:
         watch(steps)
     return critic
