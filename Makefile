@@ -40,7 +40,7 @@ bench: $(RUN)  ## step times beside peers, as ratios within one run; writes resu
 	@$(BIN)/python benchmarks/step_time.py $(ARGS)
 
 # The paper's experiments in its order; those without rows are named and left out.
-PAPER := group_sort_shapes folding lattice absolute_value circular_cones high_dim_cones theorem_1 \
+PAPER := group_sort_shapes folding lattice absolute_value circular_cones high_dim_cones maxmin_depth theorem_1 \
          spectral_vs_orthonormal bjorck_convergence bjorck_vs_parseval two_norm_universality
 THERE  = $(strip $(foreach name,$(PAPER),$(if $(wildcard $(RESULTS)/$(name)/*seed*.json),$(name))))
 ABSENT = $(filter-out $(THERE),$(PAPER))

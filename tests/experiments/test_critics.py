@@ -151,3 +151,8 @@ def test_every_change_of_the_base_changes_what_comes_out():
         change: maxmin_depth.run(replace(config, change=change), 0)["objective"] for change in maxmin_depth.CHANGES
     }
     assert len(set(found.values())) == len(found)
+
+
+def test_the_infinity_class_is_audited_along_its_own_norms():
+    config = two_norm_universality.Config("∞-norm", centers=1, width=32, depth=6, steps=30, points=100)
+    assert two_norm_universality.run(config, 0)["constant"] <= 1 + 1e-6

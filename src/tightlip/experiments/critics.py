@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 WORDS = {
     "objective": "mean f(centers) − mean f(spheres) of the frozen network on fresh points; the true distance is 1.",
     "standard_error": "Of the objective, from sampling the points; 0 where it is exact.",
-    "constant": "The audited Lipschitz constant of the frozen network.",
+    "constant": "The audited Lipschitz constant of the frozen network, in the Euclidean norm of inputs.",
 }
 """What `measured` returns."""
 
@@ -61,7 +61,7 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
 def measured(pair: Spheres, frozen: nn.Module, points: int) -> dict[str, float]:
     """Objective, standard error and audited constant of a frozen critic, on points that no training saw."""
     objective, error = pair.objective(frozen, points, torch.Generator().manual_seed(2**31))
-    return {"objective": objective, "standard_error": error, "constant": lipschitz(frozen, 2, 2).constant}
+    return {"objective": objective, "standard_error": error, "constant": lipschitz(frozen, 2).constant}
 
 
 def trained(pair: Spheres, network: nn.Module, seed: int, **options: Any) -> nn.Module:
