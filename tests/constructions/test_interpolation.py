@@ -215,3 +215,18 @@ def test_impossible_constants_and_norms_are_refused(K):
         build(LINE, [0.0] * 4, K=K)
     with pytest.raises(TightlipError, match="no norm is called 3"):
         build(LINE, [0.0] * 4, p=3)
+
+
+def test_the_constant_that_a_refusal_advises_will_do():
+    refused = 0
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        near = 1e-7 * torch.randn(7, 2, generator=generator, dtype=torch.float64)  # values carry rounding of 1e-9 of it
+        points = torch.randn(1, 2, generator=generator, dtype=torch.float64) + near
+        values = (torch.randn(7, generator=generator, dtype=torch.float64) + torch.cdist(points, points)).amin(1)
+        try:
+            lattice_interpolant(points, values, 2)
+        except TightlipError as refusal:
+            refused += 1
+            lattice_interpolant(points, values, 2, K=float(str(refusal).rpartition("≥ ")[2]))
+    assert refused > 5

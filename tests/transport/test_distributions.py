@@ -90,6 +90,8 @@ def test_in_one_dimension_the_objective_is_exact_and_never_above_the_truth():
         (torch.zeros(0, 2), "no points"),
         (torch.tensor([[float("nan"), 0.0]]), "finite"),
         (torch.tensor([[0.0, 0.0], [9.0, 0.0], [1.5, 0.0]]), "centers 0 and 2 are 1.5 apart"),
+        (torch.tensor([[1e8, 0.0]]), "give them in float64"),
+        (torch.zeros(1, 2, dtype=torch.float16), "float32 or float64"),
     ],
 )
 def test_centers_that_make_no_known_distance_are_refused(centers, words):
@@ -100,5 +102,23 @@ def test_centers_that_make_no_known_distance_are_refused(centers, words):
 def test_senseless_numbers_are_refused():
     with pytest.raises(TightlipError, match="at least one"):
         absolute_value().sample(0)
+    with pytest.raises(TightlipError, match="at least two"):
+        circular_cones().objective(Function(lambda x: x[:, 0]), 1)
+    with pytest.raises(TightlipError, match="one output for each point"):
+        circular_cones().objective(Function(lambda x: x), 100)
     with pytest.raises(TightlipError, match="dimension 0"):
         high_dimensional_cone(0)
+
+
+def test_spheres_that_touch_in_any_direction_are_taken():
+    generator = torch.Generator().manual_seed(0)
+    for dtype in (torch.float32, torch.float64):
+        for _ in range(50):
+            here, step = torch.randn(2, 2, generator=generator, dtype=dtype)
+            pair = Spheres(torch.stack([here, here + 2 * step / step.norm()]))
+            assert pair.objective(Function(pair.potential), 200)[0] == pytest.approx(1, abs=1e-5)
+
+
+def test_far_centers_keep_their_spheres_in_float64():
+    pair = Spheres(torch.tensor([[1e8, 0.0]], dtype=torch.float64))
+    assert pair.objective(Function(pair.potential), 200)[0] == pytest.approx(1, abs=1e-6)

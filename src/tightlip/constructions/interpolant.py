@@ -170,7 +170,8 @@ def checked(points: Tensor, values: Tensor, p: float, K: float = 1.0) -> tuple[T
     if steepest > K * (1.0 + SLACK):
         run = float(torch.linalg.vector_norm(points[i] - points[j], p))
         up = float((values[i] - values[j]).abs().max())
-        advice = f"pass K ≥ {steepest:.9g}" if run else "a function has one value at each point"
+        enough = steepest + 2.0**-50 * float(values.abs().max()) / max(run, NEAREST)  # values / K are rounded
+        advice = f"pass K ≥ {enough:.10g}" if run else "a function has one value at each point"
         raise TightlipError(
             f"samples {i} and {j} are {run:.9g} apart in the {norm_name(p)}-norm, and their values {up:.9g}: "
             f"{up - K * run:.3g} more than K = {K:g} allows; {advice}"

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from ..errors import TightlipError
 
+MOST_ROUNDING = 1e-4
+"""How coarse coordinates may be beside a sphere of radius 1."""
+
 
 class Spheres:
     """Centers against the unit spheres around them; W1 = 1 in the Euclidean norm.
@@ -23,7 +26,8 @@ class Spheres:
         centers: Shape (m, d), at least 2 apart.
 
     Raises:
-        TightlipError: for centers of another shape, not finite, or closer than 2, naming the two.
+        TightlipError: for centers of another shape or kind, not finite, so far out that rounding swallows the spheres,
+            or closer than 2 (up to rounding), naming the two.
 
     >>> pair = Spheres(torch.tensor([[0.0, 0.0]]))
     >>> pair.potential(torch.tensor([[3.0, 4.0]]))
@@ -34,11 +38,21 @@ class Spheres:
     """The true distance."""
 
     def __init__(self, centers: Float[Tensor, "m d"]) -> None:
-        if centers.dim() != 2 or not centers.numel() or not bool(torch.isfinite(centers).all()):
-            raise TightlipError(f"centers of shape {tuple(centers.shape)} are no points: give finite numbers, (m, d)")
+        usable = centers.dtype in (torch.float32, torch.float64) and centers.dim() == 2 and centers.numel() > 0
+        if not usable or not bool(torch.isfinite(centers).all()):
+            raise TightlipError(
+                f"centers of shape {tuple(centers.shape)} and {centers.dtype} are no points: give finite numbers, "
+                "(m, d), in float32 or float64"
+            )
         exact = centers.double()
         near = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
-        if float(near.min()) < 2:
+        rounding = torch.finfo(centers.dtype).eps * float(exact.abs().max())
+        if rounding > MOST_ROUNDING:
+            raise TightlipError(
+                f"centers as far out as {float(exact.abs().max()):.3g} leave no unit sphere in {centers.dtype}: "
+                "move them towards zero, or give them in float64"
+            )
+        if float(near.min()) < 2 * (1 - 1e-6):
             i, j = divmod(int(near.argmin()), len(centers))
             raise TightlipError(
                 f"centers {i} and {j} are {float(near.min()):.6g} apart, so their spheres overlap and W1 < 1 may be: "
@@ -83,11 +97,16 @@ class Spheres:
             critic: (batch, d) → (batch, 1) or (batch,).
             count: Points of each sphere; an even number.
             generator: Of the directions.
+
+        Raises:
+            TightlipError: for fewer than two points in more than one dimension, or a critic with several outputs.
         """
+        if self.dimension > 1 and count < 2:
+            raise TightlipError(f"{count} points measure nothing: ask for at least two")
         if self.dimension == 1:
             directions = self.centers.new_ones(1, 1)
         else:
-            directions = self._directions(max(2, count // 2), generator)
+            directions = self._directions(count // 2, generator)
         at_centers = critic(self.centers).double().mean()
         means = torch.cat([self._means(critic, part) for part in directions.split(4096)])
         error = float(means.std() / len(means) ** 0.5) if len(means) > 1 else 0.0
@@ -101,7 +120,11 @@ class Spheres:
     def _means(self, critic: nn.Module, directions: Tensor) -> Tensor:
         """For each direction, the mean over centers and both ends."""
         ends = torch.stack([directions, -directions])[:, :, None] + self.centers
-        return critic(ends.flatten(0, 2)).double().reshape(2, len(directions), -1).mean((0, 2))
+        points = ends.flatten(0, 2)
+        outputs = critic(points)
+        if outputs.numel() != len(points):
+            raise TightlipError(f"a critic has one output for each point, not {tuple(outputs.shape)} for {len(points)}")
+        return outputs.double().reshape(2, len(directions), -1).mean((0, 2))
 
 
 def absolute_value() -> Spheres:
