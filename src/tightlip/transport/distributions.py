@@ -130,8 +130,8 @@ class Spheres:
 def absolute_value() -> Spheres:
     """0 against ±1 on the line; the potential is −|x|. Source: paper Figure 4.
 
-    >>> absolute_value().objective(lambda x: -x.abs())
-    (1.0, 0.0)
+    >>> absolute_value().potential(torch.tensor([[-3.0]]))
+    tensor([-3.])
     """
     return Spheres(torch.zeros(1, 1))
 
