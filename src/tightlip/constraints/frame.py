@@ -7,9 +7,9 @@ gradient,
     dL/dA = skew(gyᵀ(y − b)),   skew(M) = (M − Mᵀ)/2      (wide: skew(gxᵀx)),
 
 so the backward pass multiplies no two matrices of the weight's size. After the step the weight is turned by the
-rotation that A stands for (`linalg.rotation`), by 0.3 radians at most. What its series and rounding leave is summed up;
-where the sum exceeds `DRIFT`, the weight is replaced by its polar factor. So |σ² − 1| stays below 1e-5 at every
-forward pass.
+rotation that A stands for (`linalg.rotation`), shortened where it is estimated to exceed 0.3 radians. What its series
+and rounding leave is summed up; where the sum exceeds `DRIFT`, the weight is replaced by its polar factor. So |σ² − 1|
+stays below 1e-5 at every forward pass.
 
 With q > 1 blocks the rows are cut into q blocks, and each step turns the q/2 disjoint pairs of one round of a
 tournament: 2/q products. The gradient of the other pairs waits and adds up until their round; then the optimizer

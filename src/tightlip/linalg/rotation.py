@@ -18,7 +18,7 @@ from torch import Tensor
 from .rounding import full_precision
 
 LONGEST = 0.3
-"""The angle in radians that no plane is turned by at once; a longer turn is shortened, all of it by one factor."""
+"""A turn whose largest angle is estimated to be longer, in radians, is shortened, all of it by one factor."""
 
 SMALL = 1.0
 """An error of RᵀR that is not worth another product, in units of rounding."""
@@ -27,9 +27,8 @@ SMALL = 1.0
 def rotation(angles: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch n n"], float]:
     """R − I for skew ``angles`` (overwritten), and about how far RᵀR is from I in the 2-norm, rounding aside.
 
-    Angles beyond about `LONGEST` are scaled down to it.
-
-    The error is a bound where `largest_eigenvalue` finds its eigenvalue; it is infinite where an angle is not finite.
+    Where the largest angle exceeds `LONGEST`, as `largest_eigenvalue` estimates it, all are scaled down by one factor.
+    The error is a bound where the estimate is; it is infinite where an angle is not finite.
     """
     small = SMALL * torch.finfo(angles.dtype).eps
     with full_precision(angles):

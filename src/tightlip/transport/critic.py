@@ -28,8 +28,7 @@ def train_critic(
 ) -> nn.Module:
     """Maximize mean f(x) − mean f(x') over the critic's weights, in place; returns the critic, not yet frozen.
 
-    The frozen critic's objective on *other* samples, divided by its
-    audited constant, bounds W1 from below.
+    The frozen critic's objective on *other* samples, divided by its audited constant, bounds W1 from below.
 
     Args:
         critic: A network whose layers are constrained, e.g. ``mlp([d, 256, 256, 1])``.
