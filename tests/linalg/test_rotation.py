@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from tightlip.linalg.rotation import LONGEST, largest_eigenvalue, rotation, tournament
+from tightlip.linalg.rotation import LONGEST, TILE, largest_eigenvalue, rotation, skew_part_, tournament
 
 
 def skew(size, norm, seed=0, pairs=1):
@@ -47,6 +47,12 @@ def test_the_estimate_is_above_the_largest_eigenvalue_of_random_matrices():
         square = square @ square
         truth = float(torch.linalg.matrix_norm(square, 2))
         assert truth <= largest_eigenvalue(square) <= 1.5 * truth * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3, TILE - 1, TILE, TILE + 1, 2 * TILE + 5])
+def test_the_skew_part_tile_by_tile_is_that_of_the_whole(size):
+    matrix = torch.randn(size, size, dtype=torch.float64)
+    assert torch.equal(skew_part_(matrix.clone()), (matrix - matrix.mT) / 2)
 
 
 @pytest.mark.parametrize("players", [2, 4, 6, 8, 16])

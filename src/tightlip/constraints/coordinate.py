@@ -117,7 +117,7 @@ def _mark(tensor: Tensor) -> tuple[int, int, float]:
 def glance(tensor: Tensor) -> float:
     """The sum of some thousand entries' sizes, spread over the tensor: an optimizer's step does not leave it alone."""
     entries, width = tensor.detach().reshape(-1), tensor.shape[-1]
-    stride = max(1, entries.numel() // 4096)
+    stride = max(1, entries.numel() // 1024)
     while math.gcd(stride, width) > 1:  # or the same columns would be looked at in every row
         stride += 1
     return float(torch.linalg.vector_norm(entries[::stride], 1))
@@ -246,7 +246,7 @@ def _after_step(optimizer: Optimizer, *_: Any) -> None:
     own = {id(p) for network in vars(optimizer)["_held_networks"] for p in network.parameters()}
     _ForeignSteps.count += any(id(p) not in own for group in optimizer.param_groups for p in group["params"])
     for layer, record in _layers(optimizer):
-        if record.seen is None or record.coordinate.sighting(layer).weight != record.seen.weight:
+        if record.seen is None or _mark(layer.weight) != record.seen.weight:
             record.coordinate.moved()
         record.coordinate.fold_(layer, record.constraint)
         record.seen = record.coordinate.sighting(layer)

@@ -28,7 +28,7 @@ from torch.autograd.function import FunctionCtx
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
 from ..linalg.polar import polar
-from ..linalg.rotation import rotation, tournament
+from ..linalg.rotation import rotation, skew_part_, tournament
 from ..linalg.rounding import full_precision
 from .constraint import Constraint
 from .coordinate import Coordinate, Sighting, glance, held
@@ -148,9 +148,11 @@ class Frame(Coordinate):
         if self.blocks == 1:
             frame.add_(change[0] @ frame)
             return
-        blocks, index = frame.unflatten(0, (self.blocks, -1)), _meeting(self.blocks, self.round, frame.device)
-        rows = blocks[index].flatten(1, 2)
-        blocks[index] = torch.baddbmm(rows, change, rows).unflatten(1, (2, -1))
+        blocks = frame.unflatten(0, (self.blocks, -1))
+        for (one, two), turn in zip(tournament(self.blocks)[self.round], change, strict=True):  # pair by pair: in cache
+            moved = turn @ torch.cat((blocks[one], blocks[two]))
+            blocks[one].add_(moved[: len(moved) // 2])
+            blocks[two].add_(moved[len(moved) // 2 :])
 
     def _present(self, layer: nn.Linear) -> Tensor:
         """The parameter that this round trains."""
@@ -199,7 +201,7 @@ class _Side(torch.autograd.Function):
         with full_precision(z):
             product = (gradient.reshape(-1, gradient.shape[-1]).mT @ z.reshape(-1, z.shape[-1])).to(turn.dtype)
             if not torch.is_grad_enabled():
-                return gradient, None, product.sub_(product.mT.contiguous()).mul_(0.5)
+                return gradient, None, skew_part_(product)
             # a second derivative is asked for, and it goes through A, although A is zero
             return gradient, gradient @ _skew(turn).to(gradient.dtype), _skew(product)
 

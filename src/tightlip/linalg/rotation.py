@@ -20,6 +20,9 @@ from .rounding import full_precision
 LONGEST = 0.3
 """A turn whose largest angle is estimated to be longer, in radians, is shortened, all of it by one factor."""
 
+TILE = 256
+"""Rows and columns of a square that fits a core's cache."""
+
 SMALL = 1.0
 """An error of RᵀR that is not worth another product, in units of rounding."""
 
@@ -61,11 +64,11 @@ def largest_eigenvalue(symmetric: Float[Tensor, "*batch n n"]) -> float:
     Nothing is certified by it. Fixed starting vectors make it the same each time.
     """
     probe = _probe(symmetric.shape[-1], symmetric.dtype, symmetric.device)
-    scale = torch.linalg.vector_norm(symmetric, torch.inf).clamp(min=torch.finfo(symmetric.dtype).tiny)
-    scaled = symmetric / scale  # powers of it do not overflow
-    for _ in range(4):
-        before, probe = probe, scaled @ probe
-    grown = torch.linalg.vector_norm(probe, dim=-2) / torch.linalg.vector_norm(before, dim=-2)
+    low, high = torch.aminmax(symmetric)
+    scale = torch.maximum(-low, high).clamp(min=torch.finfo(symmetric.dtype).tiny)
+    for _ in range(4):  # rows from the left: twice as fast as columns from the right
+        before, probe = probe, (probe / scale) @ symmetric  # powers of what is scaled do not overflow
+    grown = torch.linalg.vector_norm(probe, dim=-1) / torch.linalg.vector_norm(before, dim=-1)
     found = float(grown.nan_to_num_(nan=0.0, posinf=torch.inf).amax() * scale)
     return 1.5 * found if math.isfinite(found) else math.inf
 
@@ -73,8 +76,21 @@ def largest_eigenvalue(symmetric: Float[Tensor, "*batch n n"]) -> float:
 @cache
 def _probe(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     source = torch.Generator("cpu").manual_seed(0)
-    probe = torch.randn(size, 8, generator=source, dtype=torch.float64, device="cpu")
-    return (probe / torch.linalg.vector_norm(probe, dim=0)).to(device, dtype)
+    probe = torch.randn(8, size, generator=source, dtype=torch.float64, device="cpu")
+    return (probe / torch.linalg.vector_norm(probe, dim=1, keepdim=True)).to(device, dtype)
+
+
+def skew_part_(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """(M − Mᵀ)/2 in place; on a CPU tile by tile, so that what is read across rows stays in the cache."""
+    tile = TILE if matrix.is_cpu else len(matrix)
+    for i in range(0, len(matrix), tile):
+        for j in range(0, i + 1, tile):
+            low, high = matrix[i : i + tile, j : j + tile], matrix[j : j + tile, i : i + tile]
+            before = low.clone()
+            if i > j:
+                low.sub_(high.clone().mT).mul_(0.5)
+            high.sub_(before.mT).mul_(0.5)
+    return matrix
 
 
 @cache
