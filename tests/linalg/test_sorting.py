@@ -3,7 +3,8 @@ import itertools
 import pytest
 import torch
 
-from tightlip.linalg.sorting import LARGEST_NETWORK, sort_members, sorting_network
+from tightlip.linalg.comparators import LARGEST_NETWORK, sorting_network
+from tightlip.linalg.sorting import sort_members
 
 SIZES = range(1, LARGEST_NETWORK + 4)
 
@@ -147,3 +148,32 @@ def test_what_is_kept_for_the_backward_pass_is_one_byte_a_comparator(size):
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         sort_members(x, 1)
     assert sum(t.numel() * t.element_size() for t in kept) == len(sorting_network(size)) * 8 * 32
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_swaps_are_seen_where_a_difference_overflows_or_is_the_smallest_there_is(dtype):
+    limits = torch.finfo(dtype)
+    least = limits.smallest_normal * limits.eps
+    low = torch.tensor([-limits.max, least, -float("inf"), -float("inf"), 1.0, -least], dtype=dtype)
+    high = torch.tensor([limits.max, 2 * least, limits.max, float("inf"), 1.0 + limits.eps, least], dtype=dtype)
+    assert bool((low < high).all())
+    for first, second, expected in ((low, high, [1.0, 2.0]), (high, low, [2.0, 1.0])):
+        x = torch.stack((first, second), 1).requires_grad_()
+        result = sort_members(x, 1)
+        assert torch.equal(result.detach(), torch.stack((low, high), 1))
+        result.backward(torch.tensor([1.0, 2.0], dtype=dtype).expand(6, 2))
+        assert torch.equal(x.grad, torch.tensor(expected, dtype=dtype).expand(6, 2))
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, 3])
+def test_piece_by_piece_is_as_the_whole(monkeypatch, dim):
+    x, gradient = gaussian(7, 6, 5, 4), gaussian(7, 6, 5, 4, seed=1)
+    found = []
+    for piece in (10**9, 300, 1):
+        monkeypatch.setattr("tightlip.linalg.comparators.PIECE", piece)
+        leaf = x.clone().requires_grad_()
+        result = sort_members(leaf, dim)
+        result.backward(gradient)
+        found.append((result.detach(), leaf.grad, sort_members(x, dim)))
+    assert all(torch.equal(a, b) for way in found[1:] for a, b in zip(way, found[0], strict=True))
+    assert torch.equal(found[0][0], x.sort(dim).values)

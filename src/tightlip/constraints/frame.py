@@ -17,6 +17,7 @@ takes one step for all of it, √(q − 1) times as long, so that its learning r
 Source: Lezcano-Casado 2019 (parametrizations that are rebased at every step).
 """
 
+import inspect
 import math
 from functools import cache
 from typing import Any, NoReturn
@@ -204,6 +205,9 @@ class _Side(torch.autograd.Function):
                 return gradient, None, skew_part_(product)
             # a second derivative is asked for, and it goes through A, although A is zero
             return gradient, gradient @ _skew(turn).to(gradient.dtype), _skew(product)
+
+
+_Side.forward.__signature__ = inspect.signature(_Side.forward)  # type: ignore[attr-defined]  # asked for at every call
 
 
 def _skew(matrix: Tensor) -> Tensor:
