@@ -13,7 +13,7 @@ def skew(size, norm, seed=0, pairs=1):
 
 
 @pytest.mark.parametrize("norm", [1e-6, 1e-3, 0.02, 0.05, 0.1, 0.2, 0.24])
-@pytest.mark.parametrize(("size", "pairs"), [(2, 1), (5, 3), (40, 2)])
+@pytest.mark.parametrize(("size", "pairs"), [(2, 1), (5, 3), (40, 2), (2 * TILE + 1, 2)])
 def test_a_rotation_is_orthogonal_up_to_the_error_that_it_states(norm, size, pairs):
     angles = skew(size, norm, pairs=pairs)
     change, error = rotation(angles.clone())

@@ -39,7 +39,7 @@ def rotation(angles: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch
 
 
 def _rotation(angles: Tensor, small: float) -> tuple[Tensor, float]:
-    square = torch.matmul(angles, angles).mul_(0.5)
+    square = _squared(angles).mul_(0.5)
     size = largest_eigenvalue(square)
     if not size < math.inf:
         return angles, math.inf
@@ -50,12 +50,24 @@ def _rotation(angles: Tensor, small: float) -> tuple[Tensor, float]:
     total = angles.add_(square)
     if size**2 < small:
         return total, size**2
-    fourth = square @ square
+    fourth = _squared(square)
     if size**3 < small:
         return total.sub_(fourth, alpha=0.5), size**3
     rest = square.mul_(0.5).sub_(fourth, alpha=0.625)
     rest.diagonal(dim1=-2, dim2=-1).sub_(0.5)
     return total.add_(fourth @ rest), 1.75 * size**5
+
+
+def _squared(matrix: Tensor) -> Tensor:
+    """M² of a skew or symmetric M, which is symmetric: of a large one a quarter is not computed."""
+    half = matrix.shape[-1] // 2
+    if half < TILE:
+        return matrix @ matrix
+    result = torch.empty_like(matrix)
+    result[..., :half, :half] = matrix[..., :half, :] @ matrix[..., :half]
+    result[..., half:, :] = matrix[..., half:, :] @ matrix
+    result[..., :half, half:] = result[..., half:, :half].mT
+    return result
 
 
 def largest_eigenvalue(symmetric: Float[Tensor, "*batch n n"]) -> float:
