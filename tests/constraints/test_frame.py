@@ -43,7 +43,7 @@ def layer_of(shape, bias=True, dtype=torch.float64, count=1):
 
 def explicit(layer, A, x):
     """The layer with its weight turned by A, written out."""
-    turn = torch.eye(len(A), dtype=A.dtype) + (A - A.mT) / 2
+    turn = torch.eye(len(A), dtype=A.dtype) + A
     weight = turn @ layer.weight if layer.weight.shape[0] >= layer.weight.shape[1] else layer.weight @ turn
     return nn.functional.linear(x, weight, layer.bias)
 
@@ -73,7 +73,8 @@ def test_a_small_step_moves_the_weight_along_the_explicit_turn(shape):
     before = layer.weight.detach().clone()
     optimizer = hold(layer, torch.optim.SGD([layer.weight_turn], lr=1e-5))
     layer(torch.randn(9, shape[1], dtype=torch.float64)).square().sum().backward()
-    A = -1e-5 * layer.weight_turn.grad
+    gradient = layer.weight_turn.grad
+    A = -1e-5 * (gradient - gradient.mT) / 2
     optimizer.step()
     moved = A @ before if shape[0] >= shape[1] else before @ A
     difference = float((layer.weight.detach() - before - moved).abs().max())
@@ -139,7 +140,7 @@ def test_a_turn_in_blocks_is_as_long_as_a_sum_of_noisy_turns():
 def test_what_a_round_has_taken_does_not_wait_any_longer():
     layer = layer_of((8, 8), count=4)
     frame = held(layer).coordinate
-    layer.weight_turn.grad = torch.ones(8, 8, dtype=torch.float64)
+    layer.weight_turn.grad = torch.arange(1.0, 65.0, dtype=torch.float64).reshape(8, 8)
     for number in range(3):
         frame.before_step(layer, Blocked(4))
         frame.fold_(layer, Blocked(4))
@@ -162,6 +163,19 @@ def test_the_gradient_of_a_whole_tournament_is_handed_over_without_loss():
         frame.fold_(layer, Blocked(4))
         layer.weight_turn.grad = torch.zeros(8, 8, dtype=torch.float64)
     assert handed == pytest.approx(float(gradient.square().sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_optimizer_is_handed_what_is_tangent_to_the_set(count):
+    gradient, handed = torch.randn(8, 8, dtype=torch.float64), []
+    for given in (gradient, (gradient - gradient.mT) / 2):
+        layer = layer_of((8, 8), count=count)
+        layer.weight_turn.grad = given.clone()
+        held(layer).coordinate.before_step(layer, Blocked(count))
+        present = layer.weight_turn if count == 1 else layer.weight_turn_0
+        handed.append(present.grad.unflatten(0, (max(1, count // 2), -1)))
+    assert torch.equal(handed[0], -handed[0].mT) and handed[0].any()
+    torch.testing.assert_close(*handed, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("count", [1, 4])

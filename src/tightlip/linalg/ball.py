@@ -22,7 +22,7 @@ from torch import Tensor
 from ..errors import TightlipError
 from .rounding import all_finite
 
-BLOCK = 1 << 18
+BLOCK = 1 << 19
 """Entries that are worked on at a time: what fits in a cache close to the processor."""
 
 
@@ -85,6 +85,9 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float) -> Tensor:
         height = torch.minimum(height, height - excess / survivors)
         if torch.equal(survivors, before):
             break
-    torch.copysign(torch.sub(height, depth, out=above).clamp_(min=0.0), rows, out=above)
-    rows.copy_(torch.where(outside, above, rows))
+    torch.sub(height, depth, out=above).clamp_(min=0.0)
+    if outside.all():
+        torch.copysign(above, rows, out=rows)
+    else:
+        rows.copy_(torch.where(outside, torch.copysign(above, rows, out=above), rows))
     return outside
