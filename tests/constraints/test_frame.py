@@ -585,3 +585,24 @@ def test_scaled_gradients_that_a_fused_optimizer_hides_are_refused():
     scaler.scale(layer(torch.ones(2, 8)).sum()).backward()
     with pytest.raises(TightlipError, match="fused=False"):
         scaler.step(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("shape", "blocks", "expected"),
+    [
+        ((1024, 1024), None, 16),
+        ((1032, 1032), None, 8),  # not divisible by 16
+        ((1026, 1026), None, 1),
+        ((512, 512), None, 8),
+        ((255, 255), None, 1),
+        ((1024, 784), None, 4),
+        ((512, 784), None, None),  # wide: trained itself
+        ((512, 784), 8, 8),
+        ((10, 1024), 8, None),  # far from square
+        ((64, 64), 16, 16),
+        ((64, 64), 6, 1),  # no divisor
+        ((64, 64), 0, None),
+    ],
+)
+def test_how_many_blocks_are_chosen(shape, blocks, expected):
+    assert Orthonormal(blocks=blocks).block_count(shape) == expected
