@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tightlip import TightlipError
-from tightlip.linalg.ball import project_l1_ball
+from tightlip.linalg.ball import project_l1_ball, project_l1_ball_
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +145,25 @@ def test_the_gradient_is_finite_at_zero_and_at_ties():
     weight = torch.tensor([[0.0, 0.0], [2.0, 2.0], [1.0, 0.0]], requires_grad=True)
     (gradient,) = torch.autograd.grad(project_l1_ball(weight).sum(), weight)
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 1), (700, 900), (0, 4), (4, 0)])
+def test_in_place_is_the_same_bit_for_bit_and_copies_nothing(shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) / 10
+    expected, place = project_l1_ball(weight), weight.data_ptr()
+    assert project_l1_ball_(weight) is weight and weight.data_ptr() == place
+    assert torch.equal(weight, expected)
+    strided = torch.randn(shape[::-1]).mT
+    expected = project_l1_ball(strided)
+    torch.testing.assert_close(project_l1_ball_(strided), expected, rtol=0, atol=1e-6)  # sums in another order
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_in_place_leaves_what_it_refuses_as_it_is(bad):
+    weight = torch.tensor([[3.0, 1.0], [bad, 2.0]])
+    before = weight.clone()
+    with pytest.raises(TightlipError, match="lower the learning rate"):
+        project_l1_ball_(weight)
+    assert torch.equal(weight.nan_to_num(), before.nan_to_num())
+    with pytest.raises(TightlipError, match="radius"):
+        project_l1_ball_(before, 0.0)

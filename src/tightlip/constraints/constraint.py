@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..errors import TightlipError
+from ..linalg.rounding import all_finite
+
 Hold = Literal["step", "forward"]
 """The paper's two ways to hold a constraint (§4.2.1): pull back after each step, or map within the forward pass."""
 
@@ -19,7 +22,7 @@ Hold = Literal["step", "forward"]
 class Constraint(abc.ABC):
     """A set of matrices whose operator norm between `norms` is at most 1.
 
-    A new constraint is one subclass; every method is a pure function of tensors, so the object holds options only.
+    A new constraint is one subclass; the object holds options only, and every method but `map_` is a pure function.
     """
 
     norms: tuple[float, float]
@@ -40,6 +43,19 @@ class Constraint(abc.ABC):
     @abc.abstractmethod
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """A member near ``weight``, differentiably; members map to themselves up to rounding."""
+
+    def map_(self, weight: Float[Tensor, "out in"]) -> None:
+        """The map in place, without a derivative; a weight that has no member near it is left as it is.
+
+        Raises:
+            TightlipError: if the weight, or what becomes of it, is not finite.
+        """
+        if not all_finite(weight):
+            raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
+        member = self.map(weight)
+        if not all_finite(member):
+            raise TightlipError("a step left a weight too large to be pulled back: lower the learning rate")
+        weight.copy_(member)
 
     @abc.abstractmethod
     def distance(self, weight: Float[Tensor, "out in"]) -> float:

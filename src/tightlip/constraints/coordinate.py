@@ -22,7 +22,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
-from ..linalg.rounding import all_finite
 from .constraint import Constraint
 
 
@@ -79,12 +78,7 @@ class Ambient(Coordinate):
     @torch.no_grad()
     def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
         """W ← map(W)."""
-        if not all_finite(layer.weight):
-            raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
-        member = constraint.map(layer.weight)
-        if not all_finite(member):
-            raise TightlipError("a step left a weight too large to be pulled back: lower the learning rate")
-        layer.weight.copy_(member)
+        constraint.map_(layer.weight)
 
 
 class _ForeignSteps:

@@ -36,11 +36,23 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
     tensor([[ 1.0000,  0.0000],
             [ 0.2000, -0.3000]])
     """
+    _refuse(weight, radius)
+    return _Projection.apply(weight, radius)[0]  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def project_l1_ball_(weight: Float[Tensor, "out in"], radius: float = 1.0) -> Float[Tensor, "out in"]:
+    """`project_l1_ball` in place, without a derivative; returns the weight, and leaves what it refuses as it is."""
+    _refuse(weight, radius)
+    _project_blocks_(weight, radius)
+    return weight
+
+
+def _refuse(weight: Tensor, radius: float) -> None:
     if not radius > 0:
         raise TightlipError(f"radius = {radius} makes no ball: give a number > 0")
     if not all_finite(weight):
         raise TightlipError("a weight is NaN or infinite and has no projection: lower the learning rate")
-    return _Projection.apply(weight, radius)[0]  # type: ignore[no-any-return]
 
 
 class _Projection(torch.autograd.Function):
@@ -50,8 +62,7 @@ class _Projection(torch.autograd.Function):
     def forward(weight: Tensor, radius: float) -> tuple[Tensor, Tensor]:
         projected = weight.clone(memory_format=torch.contiguous_format)
         rows = projected.view(-1, weight.shape[-1]) if weight.numel() else projected.new_empty(0, 1)
-        count = max(1, BLOCK // rows.shape[-1])
-        outside = [_project_(block, radius) for block in rows.split(count)] if len(rows) else []
+        outside = _project_blocks_(rows, radius)
         return projected, torch.cat(outside).view(*weight.shape[:-1], 1) if outside else projected[..., :1] > 0
 
     @staticmethod
@@ -66,6 +77,12 @@ class _Projection(torch.autograd.Function):
         count = signs.abs().sum(-1, keepdim=True).clamp(min=1.0)
         inward = signs.abs() * gradient - signs * ((signs * gradient).sum(-1, keepdim=True) / count)
         return torch.where(outside, inward, gradient), None
+
+
+def _project_blocks_(rows: Float[Tensor, "rows in"], radius: float) -> list[Tensor]:
+    """Project in place, so many rows at a time as fit in the cache; which were outside."""
+    count = max(1, BLOCK // max(1, rows.shape[-1]))
+    return [_project_(block, radius) for block in rows.split(count)] if rows.numel() else []
 
 
 def _project_(rows: Float[Tensor, "rows in"], radius: float) -> Tensor:
