@@ -47,6 +47,17 @@ def test_the_estimate_is_above_the_largest_eigenvalue_of_random_matrices():
         square = square @ square
         truth = float(torch.linalg.matrix_norm(square, 2))
         assert truth <= largest_eigenvalue(square) <= 1.5 * truth * (1 + 1e-9)
+        batch = torch.cat((square / 7, square, square / 3))
+        assert largest_eigenvalue(batch) == pytest.approx(largest_eigenvalue(square), rel=1e-12)
+
+
+def test_an_estimate_of_enormous_entries_is_no_zero_where_small_numbers_are_flushed():
+    torch.set_flush_denormal(True)
+    try:
+        square = (skew(16, 1e19) @ skew(16, 1e19)).float() / 2
+        assert largest_eigenvalue(square) >= float(torch.linalg.matrix_norm(square.double(), 2))
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize("size", [1, 3, TILE - 1, TILE, TILE + 1, 2 * TILE + 5])

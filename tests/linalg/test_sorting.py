@@ -165,6 +165,11 @@ def test_swaps_are_seen_where_a_difference_overflows_or_is_the_smallest_there_is
         assert torch.equal(x.grad, torch.tensor(expected, dtype=dtype).expand(6, 2))
 
 
+def test_nothing_is_sorted_with_and_without_a_gradient():
+    for x in (torch.zeros(4, 0), torch.zeros(4, 0, requires_grad=True), torch.zeros(0, 4, requires_grad=True)):
+        assert torch.equal(sort_members(x, 1), x)
+
+
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_piece_by_piece_is_as_the_whole(monkeypatch, dim):
     x, gradient = gaussian(7, 6, 5, 4), gaussian(7, 6, 5, 4, seed=1)

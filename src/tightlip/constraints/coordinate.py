@@ -111,7 +111,7 @@ def _mark(tensor: Tensor) -> tuple[int, int, float]:
 def glance(tensor: Tensor) -> float:
     """The sum of some thousand entries' sizes, spread over the tensor: an optimizer's step does not leave it alone."""
     entries, width = tensor.detach().reshape(-1), tensor.shape[-1]
-    stride = max(1, entries.numel() // 1024)
+    stride = max(1, entries.numel() // 4096)
     while math.gcd(stride, width) > 1:  # or the same columns would be looked at in every row
         stride += 1
     return float(torch.linalg.vector_norm(entries[::stride], 1))

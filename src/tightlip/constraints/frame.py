@@ -1,13 +1,12 @@
 """The `Frame` coordinate: an orthonormal weight is turned on its set, for less than one product of its size a step.
 
 A tall or square W (out ≥ in) is turned from the left, W ← R(A)·W, a wide one from the right. What the optimizer trains
-is a matrix A, zero between steps. Its gradient, of y = (I + A)·Wx + b, comes from activations, at the cost of the
-ordinary weight gradient,
+is a skew matrix A, zero between steps. Its gradient comes from activations, at the cost of the ordinary weight
+gradient,
 
-    dL/dA = gyᵀ(y − b)      (wide: gxᵀx),
+    dL/dA = skew(gyᵀ(y − b)),   skew(M) = (M − Mᵀ)/2      (wide: skew(gxᵀx)),
 
-so the backward pass multiplies no two matrices of the weight's size. The optimizer is handed its skew part, (M − Mᵀ)/2,
-which is tangent to the set. After the step the weight is turned by the
+so the backward pass multiplies no two matrices of the weight's size. After the step the weight is turned by the
 rotation that A stands for (`linalg.rotation`), shortened where it is estimated to exceed 0.3 radians. What its series
 and rounding leave is summed up; where the sum exceeds `DRIFT`, the weight is replaced by its polar factor. So |σ² − 1|
 stays below 1e-5 at every forward pass.
@@ -93,7 +92,7 @@ class Frame(Coordinate):
 
     @torch.no_grad()
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
-        """Hand the optimizer the skew part of the gradient, of this round's pairs only; that of the others waits."""
+        """Hand the optimizer the gradient of this round's pairs; that of the others waits."""
         turn: Tensor = layer.weight_turn  # type: ignore[assignment]
         if layer.weight.grad is not None:  # after network.requires_grad_(True); a step along it would leave the set
             if not turn.requires_grad:
@@ -101,18 +100,14 @@ class Frame(Coordinate):
                     "a weight that is turned was unfrozen alone: set requires_grad on the layer, weight_turn included"
                 )
             layer.weight.grad = None
-        if turn.grad is None:
-            return
-        if self.blocks == 1:
-            skew_part_(turn.grad)
+        if self.blocks == 1 or turn.grad is None:
             return
         gradient = turn.grad.detach()
         self.waiting = gradient.clone() if self.waiting is None else self.waiting.to(gradient).add_(gradient)
         turn.grad = None
         blocks, place = self._opened(self.waiting)
         present = self._present(layer)
-        pairs = blocks[place].permute(0, 1, 3, 2, 4).reshape(len(place[0]), -1, present.shape[1])
-        present.grad = (pairs - pairs.mT).mul_(0.5).view_as(present)
+        present.grad = blocks[place].permute(0, 1, 3, 2, 4).reshape(present.shape)
         blocks[place] = 0.0
 
     @torch.no_grad()
@@ -188,7 +183,7 @@ def _is_tall(layer: nn.Linear) -> bool:
 
 
 class _Side(torch.autograd.Function):
-    """y ↦ y, with the gradient of y + A·z at A = 0."""
+    """y ↦ y, with the gradient of y + skew(A)z at A = 0."""
 
     generate_vmap_rule = True
 
@@ -207,12 +202,16 @@ class _Side(torch.autograd.Function):
         with full_precision(z):
             product = (gradient.reshape(-1, gradient.shape[-1]).mT @ z.reshape(-1, z.shape[-1])).to(turn.dtype)
             if not torch.is_grad_enabled():
-                return gradient, None, product
+                return gradient, None, skew_part_(product)
             # a second derivative is asked for, and it goes through A, although A is zero
-            return gradient, gradient @ turn.to(gradient.dtype), product
+            return gradient, gradient @ _skew(turn).to(gradient.dtype), _skew(product)
 
 
 _Side.forward.__signature__ = inspect.signature(_Side.forward)  # type: ignore[attr-defined]  # asked for at every call
+
+
+def _skew(matrix: Tensor) -> Tensor:
+    return (matrix - matrix.mT) / 2
 
 
 def turn_output(layer: nn.Linear, args: Any, y: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def largest_eigenvalue(symmetric: Float[Tensor, "*batch n n"]) -> float:
     low, high = torch.aminmax(symmetric)
     scale = torch.maximum(-low, high).clamp(min=torch.finfo(symmetric.dtype).tiny)
     for _ in range(4):  # rows from the left: twice as fast as columns from the right
-        before, probe = probe, (probe / scale) @ symmetric  # powers of what is scaled do not overflow
+        before, probe = probe, (probe @ symmetric) / scale  # or powers overflow
     grown = torch.linalg.vector_norm(probe, dim=-1) / torch.linalg.vector_norm(before, dim=-1)
     found = float(grown.nan_to_num_(nan=0.0, posinf=torch.inf).amax() * scale)
     return 1.5 * found if math.isfinite(found) else math.inf

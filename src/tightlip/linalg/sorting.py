@@ -23,7 +23,7 @@ def sort_members(members: Tensor, dim: int) -> Tensor:
     NaN stays in its group, and within a group of up to 16 it spreads.
     """
     size, dim = members.shape[dim], dim % members.dim()
-    if size == 1:
+    if size <= 1:
         return members
     if forward_ad._current_level >= 0:  # the functions below have no forward derivative
         return members.sort(dim=dim).values
