@@ -42,7 +42,11 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
 
 @torch.no_grad()
 def project_l1_ball_(weight: Float[Tensor, "out in"], radius: float = 1.0) -> Float[Tensor, "out in"]:
-    """`project_l1_ball` in place, without a derivative; returns the weight, and leaves what it refuses as it is."""
+    """`project_l1_ball` in place, without a derivative; returns the weight.
+
+    Raises:
+        TightlipError: as `project_l1_ball` does; then the weight is as it was.
+    """
     _refuse(weight, radius)
     _project_blocks_(weight, radius)
     return weight
