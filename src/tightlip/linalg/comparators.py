@@ -149,9 +149,9 @@ def _undone_by_choice(members: Sequence[Tensor], swaps: Sequence[Tensor]) -> lis
 def _pieces(dim: int, *tensors: Tensor, swaps: Tensor | None = None) -> Iterator[tuple[Tensor, ...]]:
     """Views of all tensors along the first axis that fit a cache; the whole where that is the axis to sort."""
     first = tensors[0]
-    rows = max(1, len(first) * PIECE * torch.get_num_threads() // max(1, first.numel()))
-    if not dim or rows >= len(first):
+    if not dim or first.numel() <= PIECE * torch.get_num_threads():
         return iter([tensors if swaps is None else (*tensors, swaps)])
+    rows = max(1, len(first) * PIECE * torch.get_num_threads() // first.numel())
     parts = [tensor.split(rows) for tensor in tensors]
     return zip(*(parts if swaps is None else [*parts, swaps.split(rows, 1)]), strict=True)
 
@@ -179,8 +179,9 @@ def _undo_in_cache(bits: Tensor, target: Tensor, dim: int, swaps: Tensor) -> Non
 
 def _opened(members: Tensor, dim: int) -> list[Tensor]:
     """Slices along ``dim``; interleaved ones are copied once, rather than read with gaps by every comparator."""
-    first = members.movedim(dim, 0)
-    return list((first.contiguous() if dim == members.dim() - 1 else first).unbind())
+    if dim == members.dim() - 1:
+        members, dim = members.movedim(dim, 0).contiguous(), 0
+    return list(members.unbind(dim))
 
 
 @cache
