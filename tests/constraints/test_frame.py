@@ -598,8 +598,9 @@ def test_scaled_gradients_that_a_fused_optimizer_hides_are_refused():
 @pytest.mark.parametrize(
     ("shape", "blocks", "expected"),
     [
-        ((1024, 1024), None, 16),
-        ((1032, 1032), None, 8),  # not divisible by 16
+        ((1024, 1024), None, 32),
+        ((1040, 1040), None, 16),  # not divisible by 32
+        ((1032, 1032), None, 8),
         ((1026, 1026), None, 1),
         ((512, 512), None, 8),
         ((255, 255), None, 1),

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from tightlip.linalg.rotation import LONGEST, TILE, largest_eigenvalue, rotation, skew_part_, tournament
+from tightlip.linalg.rotation import TILE, largest_eigenvalue, rotation, skew_part_, tournament
 
 
 def skew(size, norm, seed=0, pairs=1):
@@ -23,15 +23,34 @@ def test_a_rotation_is_orthogonal_up_to_the_error_that_it_states(norm, size, pai
     assert float((change - angles).abs().max()) <= norm**2  # to first order it is the angle itself
 
 
-@pytest.mark.parametrize("norm", [0.31, 1.0, 5.0, 1e3, 1e100])
-def test_longer_turns_are_shortened(norm):
+@pytest.mark.parametrize("longest", [0.02, 0.3])
+@pytest.mark.parametrize("norm", [0.31, 0.5, 1.0, 5.0, 1e3, 1e100])
+def test_no_plane_turns_further_than_it_may(norm, longest):
     angles = skew(6, norm)
-    change, error = rotation(angles.clone())
+    change, error = rotation(angles.clone(), longest)
     turned = torch.eye(6, dtype=torch.float64) + change
-    assert float(torch.linalg.matrix_norm(turned.mT @ turned - torch.eye(6, dtype=torch.float64), 2)) <= error < 1e-6
+    assert (
+        float(torch.linalg.matrix_norm(turned.mT @ turned - torch.eye(6, dtype=torch.float64), 2))
+        <= error + 1e-14
+        < 1e-6
+    )
     sine = (turned - turned.mT) / 2
-    assert 0.2 < float(torch.linalg.matrix_norm(sine, 2)) <= LONGEST
-    torch.testing.assert_close(sine / sine.norm(), angles / angles.norm())  # in the same planes
+    assert 0.5 * longest < float(torch.linalg.matrix_norm(sine, 2)) <= longest
+    torch.testing.assert_close(sine @ angles, angles @ sine, rtol=1e-9, atol=1e-9 * norm)  # in the same planes
+
+
+def test_a_plane_that_would_turn_too_far_leaves_the_others_alone():
+    far, longest = torch.logspace(-0.9, 0.3, 23, dtype=torch.float64).tolist(), 0.1
+    for angle in far:
+        given = torch.tensor([0.002, 0.02, 0.1, angle], dtype=torch.float64)
+        plane = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+        basis, _ = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+        change, _ = rotation((basis @ torch.kron(torch.diag(given), plane) @ basis.mT)[None], longest)
+        sine = torch.kron(torch.eye(4, dtype=torch.float64), plane).mT @ (basis.mT @ change[0] @ basis)
+        found = sine.diagonal().unflatten(0, (4, 2)).mean(1)
+        assert 0.99 * given[0] <= found[0] <= given[0] * (1 + 1e-9)
+        assert 0.9 * given[1] <= found[1] <= given[1] * (1 + 1e-9)
+        assert 0.05 <= found[2] <= longest and 0.5 * longest <= found[3] <= longest
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -7,9 +7,9 @@ gradient,
     dL/dA = skew(gyᵀ(y − b)),   skew(M) = (M − Mᵀ)/2      (wide: skew(gxᵀx)),
 
 so the backward pass multiplies no two matrices of the weight's size. After the step the weight is turned by the
-rotation that A stands for (`linalg.rotation`), shortened where it is estimated to exceed 0.3 radians. What its series
-and rounding leave is summed up; where the sum exceeds `DRIFT`, the weight is replaced by its polar factor. So |σ² − 1|
-stays below 1e-5 at every forward pass.
+rotation that A stands for (`linalg.rotation`), in which planes that would turn by more than `longest` radians turn by
+that. What its series and rounding leave is summed up; where the sum exceeds `DRIFT`, the weight is replaced by its
+polar factor. So |σ² − 1| stays below 1e-5 at every forward pass.
 
 With q > 1 blocks the rows are cut into q blocks, and each step turns the q/2 disjoint pairs of one round of a
 tournament: 2/q products. The gradient of the other pairs waits and adds up until their round; then the optimizer
@@ -39,6 +39,15 @@ DRIFT = 42.0
 
 ROUNDING = 0.4
 """What one turn is taken to add to |σ² − 1| by rounding, in the same units: an estimate, which steers the engine."""
+
+
+def longest(size: int) -> float:
+    """Radians by which a step turns a plane of a weight with ``size`` rows (or columns, if it has more) at most.
+
+    Adam moves every entry of A by its learning rate, so a direction that all gradients share would be turned by up to
+    ``size`` times that, and would carry on. Measured, not derived: LOG.md, 2026-11-25.
+    """
+    return min(0.3, 51.2 / size)
 
 
 class Frame(Coordinate):
@@ -135,7 +144,8 @@ class Frame(Coordinate):
         angles = present.detach().unflatten(0, (max(1, self.blocks // 2), -1))
         sign = math.sqrt(max(1, self.blocks - 1)) / 2 * (1 if _is_tall(layer) else -1)
         with full_precision(angles):
-            change, error = rotation((angles - angles.mT).mul_(sign))  # any optimizer's A, made exactly skew
+            # any optimizer's A, made exactly skew
+            change, error = rotation((angles - angles.mT).mul_(sign), longest(max(layer.weight.shape)))
             if not error < math.inf:
                 raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
             self._turn_(layer, change)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from .rounding import full_precision
 
-LONGEST = 0.3
-"""A turn whose largest angle is estimated to be longer, in radians, is shortened, all of it by one factor."""
+FURTHEST = 25.0
+"""Times the longest angle: a turn estimated to be longer than that is shortened to it, all of it by one factor."""
 
 TILE = 256
 """Rows and columns of a square that fits a core's cache."""
@@ -27,26 +27,24 @@ SMALL = 1.0
 """An error of RᵀR that is not worth another product, in units of rounding."""
 
 
-def rotation(angles: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch n n"], float]:
+def rotation(angles: Float[Tensor, "*batch n n"], longest: float = 0.3) -> tuple[Float[Tensor, "*batch n n"], float]:
     """R − I for skew ``angles`` (overwritten), and about how far RᵀR is from I in the 2-norm, rounding aside.
 
-    Where the largest angle exceeds `LONGEST`, as `largest_eigenvalue` estimates it, all are scaled down by one factor.
-    The error is a bound where the estimate is; it is infinite where an angle is not finite.
+    Where `largest_eigenvalue` estimates that an angle exceeds ``longest`` ≤ 1 radians, those that do are brought down
+    to it, and short ones stay. The error is a bound where the estimate is; it is infinite where an angle is not finite.
     """
     small = SMALL * torch.finfo(angles.dtype).eps
     with full_precision(angles):
-        return _rotation(angles, small)
+        square = _squared(angles)
+        found = math.sqrt(largest_eigenvalue(square))
+        if not found < math.inf:
+            return angles, math.inf
+        if found > longest:
+            square, found = _saturated_(angles, square, found, longest), longest
+        return _rotation(angles, square.mul_(0.5), found**2 / 2, small)
 
 
-def _rotation(angles: Tensor, small: float) -> tuple[Tensor, float]:
-    square = _squared(angles).mul_(0.5)
-    size = largest_eigenvalue(square)
-    if not size < math.inf:
-        return angles, math.inf
-    if size > LONGEST**2 / 2:
-        shorter, size = LONGEST**2 / 2 / size, LONGEST**2 / 2
-        angles.mul_(math.sqrt(shorter))
-        square.mul_(shorter)
+def _rotation(angles: Tensor, square: Tensor, size: float, small: float) -> tuple[Tensor, float]:
     total = angles.add_(square)
     if size**2 < small:
         return total, size**2
@@ -56,6 +54,25 @@ def _rotation(angles: Tensor, small: float) -> tuple[Tensor, float]:
     rest = square.mul_(0.5).sub_(fourth, alpha=0.625)
     rest.diagonal(dim1=-2, dim2=-1).sub_(0.5)
     return total.add_(fourth @ rest), 1.75 * size**5
+
+
+def _saturated_(angles: Tensor, square: Tensor, found: float, longest: float) -> Tensor:
+    """Bring angles up to ``found`` down to ``longest``, by odd cubics that leave small ones as they are; their square.
+
+    On [0, s] the cubic x − (4g²/27)·x³/s², 3/2 ≤ g ≤ 9/4, is at most s/g, and at its end at least 9/16 of that. For
+    g ≤ 3/2 so is x − (1 − 1/g)·x³/s², which rises. What the estimate missed by up to a third stays below s/g as well.
+    """
+    if found > FURTHEST * longest:
+        shorter, found = FURTHEST * longest / found, FURTHEST * longest
+        angles.mul_(shorter)
+        square.mul_(shorter).mul_(shorter)
+    rounds = math.ceil(math.log(found / longest) / math.log(9 / 4))
+    gain = (found / longest) ** (1 / rounds)
+    weight = 4 * gain**2 / 27 if gain > 1.5 else 1 - 1 / gain
+    for _ in range(rounds):
+        angles.add_(angles @ square, alpha=weight / found**2)
+        square, found = _squared(angles), found / gain
+    return square
 
 
 def _squared(matrix: Tensor) -> Tensor:
