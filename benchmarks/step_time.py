@@ -72,8 +72,8 @@ def _geotorch(module: Any, layer: nn.Linear) -> nn.Linear:
 SCHEMES: dict[str, Callable[[int], nn.Module]] = {
     "unconstrained": plain,
     "tightlip": lambda n: ours(n, tightlip.Orthonormal()),
-    "tightlip, 8 blocks": lambda n: ours(n, tightlip.Orthonormal(blocks=8)),
     "tightlip, 16 blocks": lambda n: ours(n, tightlip.Orthonormal(blocks=16)),
+    "tightlip, 32 blocks": lambda n: ours(n, tightlip.Orthonormal(blocks=32)),
     "tightlip, turned whole": lambda n: ours(n, tightlip.Orthonormal(blocks=1)),
     "tightlip, weight trained": lambda n: ours(n, tightlip.Orthonormal(blocks=0)),
     "tightlip, rows in the L1 ball": lambda n: ours(n, tightlip.RowL1Ball()),
