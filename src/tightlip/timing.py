@@ -25,7 +25,7 @@ from .errors import TightlipError
 from .linalg.polar import residual
 from .networks import mlp
 
-BLOCKS = (None, 0, 1, 4, 8, 16)
+BLOCKS = (None, 0, 1, 4, 8, 16, 32)
 """The values of `Orthonormal.blocks` that are tried; 2 turns the whole as 1 does, in two halves that always meet."""
 
 UNCONSTRAINED = "unconstrained"

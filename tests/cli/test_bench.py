@@ -13,7 +13,7 @@ from tightlip.cli import bench, main
 from tightlip.timing import EACH, UNCONSTRAINED, Benchmark, Contest, Way
 
 TINY = ["--widths", "16", "32", "32", "4", "--batch-size", "8", "--rounds", "4"]
-HELD = ["Orthonormal()", *(f"Orthonormal(blocks={q})" for q in (0, 4, 8, 16))]
+HELD = ["Orthonormal()", *(f"Orthonormal(blocks={q})" for q in (0, 4, 8, 16, 32))]
 
 
 @pytest.fixture(autouse=True)

@@ -338,7 +338,7 @@ def test_functional_calls_see_the_turn():
 
 @pytest.mark.parametrize(
     ("shape", "count"),
-    [((256, 256), 8), ((512, 300), 4), ((384, 512), 4), ((260, 260), 1), ((255, 255), 1), ((3, 4), 1)],
+    [((256, 256), 16), ((264, 264), 8), ((512, 300), 4), ((384, 512), 4), ((260, 260), 1), ((255, 255), 1)],
 )
 def test_large_layers_turn_in_blocks(shape, count):
     layer = constrain(nn.Linear(shape[1], shape[0]), Orthonormal())
@@ -602,7 +602,8 @@ def test_scaled_gradients_that_a_fused_optimizer_hides_are_refused():
         ((1040, 1040), None, 16),  # not divisible by 32
         ((1032, 1032), None, 8),
         ((1026, 1026), None, 1),
-        ((512, 512), None, 8),
+        ((512, 512), None, 16),
+        ((264, 264), None, 8),
         ((255, 255), None, 1),
         ((1024, 784), None, 4),
         ((512, 784), None, None),  # wide: trained itself

@@ -63,7 +63,7 @@ class Orthonormal(Constraint):
         return weight
 
     def block_count(self, shape: tuple[int, int]) -> int | None:
-        """32 from 1024 rows on, 8 from 256 on, 4 where W is not square, 1 below; None where W itself is trained.
+        """32 from 1024 rows on, 16 from 256 on, 4 where W is not square, 1 below; None where W itself is trained.
 
         That is so far from square, where turning saves little, and of wide layers already from 4·out < 3·in on: they
         mostly stand first, where it costs accuracy, as more blocks do (docs/theory/frame.md). Always 1 where a process
@@ -74,7 +74,7 @@ class Orthonormal(Constraint):
         if self.schedule is not None or self.blocks == 0 or wide or 2 * min(shape) < size:
             return None
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        chosen = (32, 16, 8) if square and size >= 1024 else (8,) if square else (4,)
+        chosen = (4,) if not square else (16, 8) if size < 1024 else (32, 16, 8)
         wanted = (self.blocks,) if self.blocks else chosen if size >= 256 else ()
         return next((blocks for blocks in wanted if size % blocks == 0), 1) if alone else 1
 
