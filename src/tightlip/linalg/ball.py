@@ -1,15 +1,15 @@
 """Euclidean projection of every row onto the L1 ball, by Newton's method on the height of what survives.
 
 With m = max|y_i| and depths d_i = m − |y_i|, the projection of y is sign(y)·max(t − d, 0), where t > 0 solves
-Σ max(t − d_i, 0) = radius. Starting from t = radius,
+Σ max(t − d_i, 0) = radius. Starting above it,
 
     t ← t − (Σ max(t − d_i, 0) − radius) / #{d_i < t}
 
-falls to the solution in finitely many steps. (The usual threshold is m − t; depths do not cancel when m is large.)
-t only ever falls and the largest entry, d = 0, stays below it, so the set of survivors shrinks until it stays as it is,
-also in floating point and at ties. Rows that are already inside are left alone, bit for bit (the *sphere* would push
-them outwards). With s the signs of the survivors, the derivative of a row that was outside is
-g ↦ |s|·g − s·⟨s, g⟩ / ⟨s, s⟩.
+falls to the solution in finitely many steps. (The usual threshold is m − t; depths do not cancel when m is large.) The
+first step from where all survive leads to t = (radius + Σ d_i)/n. t only ever falls and the largest entry, d = 0, stays
+below it, so it ends, also in floating point and at ties: where the sum is the radius up to rounding, or t stays. Rows
+that are already inside are left alone, bit for bit (the *sphere* would push them outwards). With s the signs of the
+survivors, the derivative of a row that was outside is g ↦ |s|·g − s·⟨s, g⟩ / ⟨s, s⟩.
 Sources: paper §4.2.2; Condat 2016, Algorithm 1 and Michelot 1986 for the iteration.
 """
 
@@ -97,16 +97,18 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float) -> Tensor:
     if not outside.any():
         return outside
     torch.sub(depth.amax(-1, keepdim=True), depth, out=depth)
-    height, above = torch.full_like(norm, radius), torch.empty_like(depth)
-    survivors = torch.zeros_like(norm)
+    height = depth.sum(-1, keepdim=True).add_(radius).div_(depth.shape[-1]).clamp_(max=radius)
+    above, survives = torch.empty_like(depth), torch.empty_like(depth)
+    rounding = 4 * torch.finfo(depth.dtype).eps * radius
     while True:
         torch.sub(height, depth, out=above).clamp_(min=0.0)
-        excess, before = above.sum(-1, keepdim=True) - radius, survivors
-        survivors = above.sign_().sum(-1, keepdim=True)
-        height = torch.minimum(height, height - excess / survivors)
-        if torch.equal(survivors, before):
+        excess = above.sum(-1, keepdim=True).sub_(radius)
+        if not (outside & (excess > rounding)).any():
             break
-    torch.sub(height, depth, out=above).clamp_(min=0.0)
+        lower = torch.minimum(height, height - excess / torch.sign(above, out=survives).sum(-1, keepdim=True))
+        if torch.equal(lower, height):
+            break
+        height = lower
     if outside.all():
         torch.copysign(above, rows, out=rows)
     else:
