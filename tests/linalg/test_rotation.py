@@ -3,7 +3,17 @@ import itertools
 import pytest
 import torch
 
-from tightlip.linalg.rotation import TILE, largest_eigenvalue, rotation, skew_part_, tournament
+from tightlip.linalg.rotation import (
+    FURTHEST,
+    LONGEST,
+    TILE,
+    _probe,
+    _saturated_,
+    largest_eigenvalue,
+    rotation,
+    skew_part_,
+    tournament,
+)
 
 
 def skew(size, norm, seed=0, pairs=1):
@@ -12,7 +22,7 @@ def skew(size, norm, seed=0, pairs=1):
     return matrix * norm / torch.linalg.matrix_norm(matrix, 2).amax()
 
 
-@pytest.mark.parametrize("norm", [1e-6, 1e-3, 0.02, 0.05, 0.1, 0.2, 0.24])
+@pytest.mark.parametrize("norm", [1e-6, 1e-3, 0.02, 0.05, 0.1, 0.16])
 @pytest.mark.parametrize(("size", "pairs"), [(2, 1), (5, 3), (40, 2), (2 * TILE + 1, 2)])
 def test_a_rotation_is_orthogonal_up_to_the_error_that_it_states(norm, size, pairs):
     angles = skew(size, norm, pairs=pairs)
@@ -23,8 +33,8 @@ def test_a_rotation_is_orthogonal_up_to_the_error_that_it_states(norm, size, pai
     assert float((change - angles).abs().max()) <= norm**2  # to first order it is the angle itself
 
 
-@pytest.mark.parametrize("longest", [0.02, 0.3])
-@pytest.mark.parametrize("norm", [0.31, 0.5, 1.0, 5.0, 1e3, 1e100])
+@pytest.mark.parametrize("longest", [0.02, LONGEST])
+@pytest.mark.parametrize("norm", [0.21, 0.5, 1.0, 5.0, 1e3, 1e100])
 def test_no_plane_turns_further_than_it_may(norm, longest):
     angles = skew(6, norm)
     change, error = rotation(angles.clone(), longest)
@@ -39,18 +49,71 @@ def test_no_plane_turns_further_than_it_may(norm, longest):
     torch.testing.assert_close(sine @ angles, angles @ sine, rtol=1e-9, atol=1e-9 * norm)  # in the same planes
 
 
+def planes(angles, basis=None):
+    """A skew matrix that turns planes by these angles; in the coordinate planes, or in those of an orthogonal basis."""
+    quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+    matrix = torch.kron(torch.diag(torch.tensor(angles, dtype=torch.float64)), quarter)
+    return matrix if basis is None else basis @ matrix @ basis.mT
+
+
+def hidden(angles):
+    """The first of these planes is one that the power iteration cannot see."""
+    size, generator = 2 * len(angles), torch.Generator().manual_seed(0)
+    seen, _ = torch.linalg.qr(_probe(size, torch.float64, torch.device("cpu")).mT)
+    plane = torch.randn(size, 2, dtype=torch.float64, generator=generator)
+    rest = torch.randn(size, size - 2, dtype=torch.float64, generator=generator)
+    basis, _ = torch.linalg.qr(torch.cat((plane - seen @ (seen.mT @ plane), rest), 1))
+    return planes(angles, basis)
+
+
+@pytest.mark.parametrize(
+    ("found", "angle", "expected"),
+    [  # in units of the longest
+        (2.25, 2.25, 9 / 16),
+        (2.25, 1.5, 1.0),
+        (2.25, 0.3, 0.3 - 0.3**3 / 6.75),  # 4g²/27/s² = 4/27
+        (1.5, 1.5, 1.0),
+        (1.2, 1.2, 1.0),
+        (1.2, 0.6, 0.575),  # 0.6 − (1/6)·0.6³/1.44
+        (2.25**2, 2.25 * 1.5, 9 / 16),
+        (2.25**2, 2.25**2, 0.5625 * 2.25 - (0.5625 * 2.25) ** 3 / 6.75),
+        (2.0 * FURTHEST, 0.02, 0.01),
+    ],
+)
+def test_the_cubics_have_known_values(found, angle, expected):
+    matrix = planes([0.1 * angle, 0.1 * found])[None]
+    _saturated_(matrix, matrix @ matrix, 0.1 * found, 0.1)
+    assert float(matrix[0, 1, 0]) == pytest.approx(0.1 * expected, rel=1e-4 if angle == 0.02 else 1e-12)
+    assert torch.equal(matrix, -matrix.mT)
+
+
 def test_a_plane_that_would_turn_too_far_leaves_the_others_alone():
-    far, longest = torch.logspace(-0.9, 0.3, 23, dtype=torch.float64).tolist(), 0.1
-    for angle in far:
-        given = torch.tensor([0.002, 0.02, 0.1, angle], dtype=torch.float64)
-        plane = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
-        basis, _ = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-        change, _ = rotation((basis @ torch.kron(torch.diag(given), plane) @ basis.mT)[None], longest)
-        sine = torch.kron(torch.eye(4, dtype=torch.float64), plane).mT @ (basis.mT @ change[0] @ basis)
-        found = sine.diagonal().unflatten(0, (4, 2)).mean(1)
-        assert 0.99 * given[0] <= found[0] <= given[0] * (1 + 1e-9)
-        assert 0.9 * given[1] <= found[1] <= given[1] * (1 + 1e-9)
-        assert 0.05 <= found[2] <= longest and 0.5 * longest <= found[3] <= longest
+    basis, _ = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    for angle in torch.logspace(-0.9, 0.3, 23, dtype=torch.float64).tolist():
+        change, _ = rotation(planes([0.002, 0.033, 0.1, angle], basis)[None], 0.1)
+        sine = planes([1.0] * 4).mT @ (basis.mT @ change[0] @ basis)
+        found = sine.diagonal().unflatten(0, (4, 2)).mean(1).tolist()
+        assert 0.999 * 0.002 <= found[0] <= 0.002 * (1 + 1e-9) and 0.97 * 0.033 <= found[1] <= 0.033 * (1 + 1e-9)
+        assert 0.05 <= found[2] <= 0.1 and 0.05 <= found[3] <= 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("angle", [2.11, 2.5, 3.0, 5.0])
+def test_a_plane_that_the_estimate_cannot_see_is_noticed(angle, dtype):
+    given = hidden([angle] + [1.0] * 31).to(dtype)[None]
+    change, error = rotation(given, 0.1)
+    turned = torch.eye(64, dtype=torch.float64) + change[0].double()
+    off = (turned.mT @ turned).sub_(torch.eye(64, dtype=torch.float64))
+    true = float(torch.linalg.matrix_norm(off, 2)) if off.isfinite().all() else float("inf")
+    assert true > 1e-4 and error >= 0.99 * true
+    assert error < 1 or error == float("inf")
+
+
+@pytest.mark.parametrize("size", [2, 64, 257])
+def test_nothing_is_noticed_where_nothing_was_missed(size):
+    for norm in (0.06, 0.3, 4.0):
+        assert rotation(skew(size, norm, pairs=3).float(), 0.05)[1] < 2e-8
+        assert rotation(skew(size, norm, pairs=3).float(), LONGEST)[1] < 2e-8
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -8,8 +8,8 @@ gradient,
 
 so the backward pass multiplies no two matrices of the weight's size. After the step the weight is turned by the
 rotation that A stands for (`linalg.rotation`), in which planes that would turn by more than `longest` radians turn by
-that. What its series and rounding leave is summed up; where the sum exceeds `DRIFT`, the weight is replaced by its
-polar factor. So |σ² − 1| stays below 1e-5 at every forward pass.
+half to all of that. What its series and rounding leave is summed up; where the sum exceeds `DRIFT`, the weight is
+replaced by its polar factor. So |σ² − 1| stays below 1e-5 at every forward pass.
 
 With q > 1 blocks the rows are cut into q blocks, and each step turns the q/2 disjoint pairs of one round of a
 tournament: 2/q products. The gradient of the other pairs waits and adds up until their round; then the optimizer
@@ -29,7 +29,7 @@ from torch.autograd.function import FunctionCtx
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
 from ..linalg.polar import polar
-from ..linalg.rotation import rotation, skew_part_, tournament
+from ..linalg.rotation import LONGEST, rotation, skew_part_, tournament
 from ..linalg.rounding import full_precision
 from .constraint import Constraint
 from .coordinate import Coordinate, Sighting, glance, held
@@ -47,7 +47,7 @@ def longest(size: int) -> float:
     Adam moves every entry of A by its learning rate, so a direction that all gradients share would be turned by up to
     ``size`` times that, and would carry on. Measured, not derived: LOG.md, 2026-11-25.
     """
-    return min(0.3, 51.2 / size)
+    return LONGEST * min(1.0, 256 / size)
 
 
 class Frame(Coordinate):
@@ -147,7 +147,9 @@ class Frame(Coordinate):
             # any optimizer's A, made exactly skew
             change, error = rotation((angles - angles.mT).mul_(sign), longest(max(layer.weight.shape)))
             if not error < math.inf:
-                raise TightlipError("a step left NaN or infinity in a weight: lower the learning rate")
+                raise TightlipError(
+                    "a step would leave NaN, infinity or no rotation in a weight: lower the learning rate"
+                )
             self._turn_(layer, change)
         present.zero_()
         self.round = (self.round + 1) % max(1, self.blocks - 1)

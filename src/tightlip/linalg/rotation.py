@@ -17,6 +17,9 @@ from torch import Tensor
 
 from .rounding import full_precision
 
+LONGEST = 0.2
+"""Radians that no turn may exceed: up to there the series ends below rounding in float32."""
+
 FURTHEST = 25.0
 """Times the longest angle: a turn estimated to be longer than that is shortened to it, all of it by one factor."""
 
@@ -27,11 +30,15 @@ SMALL = 1.0
 """An error of RᵀR that is not worth another product, in units of rounding."""
 
 
-def rotation(angles: Float[Tensor, "*batch n n"], longest: float = 0.3) -> tuple[Float[Tensor, "*batch n n"], float]:
+def rotation(
+    angles: Float[Tensor, "*batch n n"], longest: float = LONGEST
+) -> tuple[Float[Tensor, "*batch n n"], float]:
     """R − I for skew ``angles`` (overwritten), and about how far RᵀR is from I in the 2-norm, rounding aside.
 
-    Where `largest_eigenvalue` estimates that an angle exceeds ``longest`` ≤ 1 radians, those that do are brought down
-    to it, and short ones stay. The error is a bound where the estimate is; it is infinite where an angle is not finite.
+    Where `largest_eigenvalue` estimates that an angle exceeds ``longest`` ≤ `LONGEST`, long ones are brought down to
+    between half of it and all of it; those up to a third of it keep 97 % or more. The error is a bound if that estimate
+    was one. If it was not, that is noticed: ‖R − I‖_F² + 2·tr(R − I) is the sum of all σ² − 1, and becomes the error.
+    It is infinite where an angle is not finite, or where R is no rotation any more.
     """
     small = SMALL * torch.finfo(angles.dtype).eps
     with full_precision(angles):
@@ -39,9 +46,11 @@ def rotation(angles: Float[Tensor, "*batch n n"], longest: float = 0.3) -> tuple
         found = math.sqrt(largest_eigenvalue(square))
         if not found < math.inf:
             return angles, math.inf
-        if found > longest:
+        far = found > longest
+        if far:
             square, found = _saturated_(angles, square, found, longest), longest
-        return _rotation(angles, square.mul_(0.5), found**2 / 2, small)
+        change, error = _rotation(angles, square.mul_(0.5), found**2 / 2, small)
+        return change, max(error, _missed(change, error)) if far else error
 
 
 def _rotation(angles: Tensor, square: Tensor, size: float, small: float) -> tuple[Tensor, float]:
@@ -53,14 +62,15 @@ def _rotation(angles: Tensor, square: Tensor, size: float, small: float) -> tupl
         return total.sub_(fourth, alpha=0.5), size**3
     rest = square.mul_(0.5).sub_(fourth, alpha=0.625)
     rest.diagonal(dim1=-2, dim2=-1).sub_(0.5)
-    return total.add_(fourth @ rest), 1.75 * size**5
+    return total.add_(fourth @ rest), 1.8 * size**5
 
 
 def _saturated_(angles: Tensor, square: Tensor, found: float, longest: float) -> Tensor:
     """Bring angles up to ``found`` down to ``longest``, by odd cubics that leave small ones as they are; their square.
 
     On [0, s] the cubic x − (4g²/27)·x³/s², 3/2 ≤ g ≤ 9/4, is at most s/g, and at its end at least 9/16 of that. For
-    g ≤ 3/2 so is x − (1 − 1/g)·x³/s², which rises. What the estimate missed by up to a third stays below s/g as well.
+    g ≤ 3/2 so is x − (1 − 1/g)·x³/s², which rises. Beyond s, where the estimate was too low, they fall: up to 4/3·s
+    a plane turns by less than 4/3·s/g, perhaps backwards; far beyond they grow, which `rotation` notices.
     """
     if found > FURTHEST * longest:
         shorter, found = FURTHEST * longest / found, FURTHEST * longest
@@ -71,8 +81,19 @@ def _saturated_(angles: Tensor, square: Tensor, found: float, longest: float) ->
     weight = 4 * gain**2 / 27 if gain > 1.5 else 1 - 1 / gain
     for _ in range(rounds):
         angles.add_(angles @ square, alpha=weight / found**2)
+        angles.copy_((angles - angles.mT).mul_(0.5))  # rounding left them not quite skew
         square, found = _squared(angles), found / gain
     return square
+
+
+def _missed(change: Tensor, error: float) -> float:
+    """The largest |Σ(σ² − 1)| over a batch where it is more than rounding and ``error`` explain, else 0."""
+    squares = torch.linalg.vector_norm(change, dim=(-2, -1), dtype=torch.float64) ** 2
+    trace = change.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
+    explained = change.shape[-1] * error + 16 * torch.finfo(change.dtype).eps
+    missed = (squares + 2 * trace).abs()
+    worst = float(torch.where(missed <= explained, 0.0, missed).amax())
+    return worst if worst < 0.5 else math.inf  # so is NaN
 
 
 def _squared(matrix: Tensor) -> Tensor:
