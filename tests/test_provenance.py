@@ -37,6 +37,16 @@ def test_changed_and_untracked_files_make_the_tree_dirty(repository, change):
     assert commit(repository) == (git(repository, "rev-parse", "HEAD"), True)
 
 
+def test_rows_in_results_are_no_change_of_the_source(repository):
+    (repository / "results" / "study").mkdir(parents=True)
+    (repository / "results" / "study" / "row.json").write_text("{}")
+    assert commit(repository)[1] is False
+    assert commit(repository / "results")[1] is False
+    (repository / "src").mkdir()
+    (repository / "src" / "results").write_text("2")  # only the folder at the top
+    assert commit(repository)[1] is True
+
+
 def test_no_commit_outside_a_checkout_or_before_the_first(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert commit(tmp_path) == (None, None)

@@ -14,12 +14,16 @@ from .atomic import replacing
 
 
 def commit(folder: Path | None = None) -> tuple[str | None, bool | None]:
-    """The git commit of the source tree and whether it has uncommitted changes; (None, None) outside a checkout."""
+    """The git commit of the source tree and whether it has uncommitted changes; (None, None) outside a checkout.
+
+    What lies in the tree's folder ``results`` is no source: a row does not make the next one dirty.
+    """
     root = folder or Path(__file__).resolve().parent
     try:
         inside = _git(root, "rev-parse", "--show-toplevel")
         tracked = _git(root, "ls-files", "--error-unmatch", Path(__file__).name) if folder is None else inside
-        return (_git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain"))) if tracked else (None, None)
+        changes = _git(root, "status", "--porcelain", "--", ":/", ":(top,exclude)results")
+        return (_git(root, "rev-parse", "HEAD"), bool(changes)) if tracked else (None, None)
     except (OSError, subprocess.SubprocessError):
         return None, None
 

@@ -244,7 +244,7 @@ def test_loading_members_is_fine_and_loading_others_is_refused():
     model.load_state_dict(members_of_the_set)
     model(torch.zeros(1, 6))
     model.load_state_dict({key: 2 * value for key, value in members_of_the_set.items()})
-    with pytest.raises(TightlipError, match="or freeze"):
+    with pytest.raises(TightlipError, match="loaded before constrain, or frozen by freeze"):
         model(torch.zeros(1, 6))
 
 
@@ -366,3 +366,22 @@ def test_a_layer_parametrized_twice_is_refused_by_freeze():
     torch.nn.utils.parametrizations.weight_norm(layer)
     with pytest.raises(TightlipError, match="parametrized again"):
         freeze(layer)
+
+
+def test_an_optimizer_of_another_network_is_refused():
+    network, other = mlp([4, 8, 2]), mlp([4, 8, 2])
+    with pytest.raises(TightlipError, match="trains no parameter of this network: make it from network.parameters"):
+        hold(network, torch.optim.Adam(other.parameters()))
+    with pytest.raises(TightlipError, match="a frozen copy has other parameters, which are not trained"):
+        hold(freeze(network), torch.optim.Adam(network.parameters()))
+    hold(network, torch.optim.Adam([*network.parameters(), *other.parameters()]))
+
+
+@pytest.mark.parametrize("constraint", [Orthonormal(), Orthonormal(blocks=0), RowL1Ball()])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_cast_to_half_precision_after_constrain_are_refused_at_the_step(constraint, dtype):
+    network = mlp([4, 8, 2], constraint).to(dtype)
+    optimizer = hold(network, torch.optim.SGD(network.parameters(), 0.1))
+    network(torch.randn(3, 4, dtype=dtype)).sum().backward()
+    with pytest.raises(TightlipError, match="cannot be held exactly: keep them float32, use autocast"):
+        optimizer.step()

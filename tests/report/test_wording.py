@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from tightlip.report.pictures import diverging, gradient_norm, picture
-from tightlip.report.wording import decimals, duration, fixed, percent, round_down, round_nearest, round_up, scalar
+from tightlip.report.wording import (
+    bound_up,
+    decimals,
+    duration,
+    fixed,
+    percent,
+    round_down,
+    round_nearest,
+    round_up,
+    scalar,
+)
 
 
 def bare(text):
@@ -55,6 +65,11 @@ def test_wording():
     assert [round_up(x) for x in (1.0, 1000.0, math.inf, math.nan)] == ["1", "1000", "∞", "–"]
     scalars = [scalar(x) for x in (None, True, [1, "a"], [], 0.1, {"a": [1]})]
     assert scalars == ["none", "yes", "1, a", "(empty)", "0.1", "a 1"]
+
+
+def test_a_rounding_error_above_one_is_shown_as_such():
+    values = (1.0000000000000044, 1.0000009, 1.0001, 1.0, 0.99999994, math.inf, math.nan)
+    assert [bound_up(x, 4) for x in values] == ["1 + 5e-15", "1 + 9e-7", "1.001", "1", "1", "∞", "–"]
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(0.87, 2), (1.0, 0), (120, 0), (1e-9, 6), (0.1 + 0.2, 6), (0, 0)])

@@ -78,8 +78,8 @@ def advice(result: Benchmark) -> str:
         [
             f"Write {best}, the fastest here{also}.",
             "Blocks are of each layer, first to last: 0 trains the weight itself, 1 turns it whole.",
-            "Speed is not accuracy: fewer blocks are closer to the full step, and a wide first layer is best trained "
-            f"itself, as {_DEFAULT} does (docs/theory/frame.md).",
+            "Speed is not accuracy: in square layers more blocks were no worse, in a first layer that is not square "
+            f"they were, and {_DEFAULT} chooses with both in mind (docs/theory/frame.md).",
         ]
     )
 

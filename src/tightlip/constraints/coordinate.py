@@ -132,6 +132,12 @@ class Held:
         return Held, (self.constraint, self.coordinate, None)
 
 
+def refuse_half(weight: Tensor) -> None:
+    """Raise where a weight's type has too few digits to be on a set."""
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise TightlipError(f"weights in {weight.dtype} cannot be held exactly: keep them float32, use autocast")
+
+
 def held(layer: nn.Module) -> Held | None:
     """The record of a step-held layer, or None."""
     return vars(layer).get("_held")
@@ -146,8 +152,8 @@ def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
         return
     if not record.coordinate.is_folded(layer, record.constraint, record.seen):
         raise TightlipError(
-            f"a weight has left {record.constraint} without being pulled back: call "
-            "tightlip.hold(network, optimizer) once before training, or freeze(network) if these weights were loaded"
+            f"a weight has left {record.constraint} without being pulled back: call tightlip.hold(network, optimizer) "
+            "before the first step; weights from elsewhere are loaded before constrain, or frozen by freeze(network)"
         )
     record.seen = record.coordinate.sighting(layer)
 
@@ -163,7 +169,8 @@ def hold(network: nn.Module, optimizer: Optimizer) -> Optimizer:
 
     Raises:
         TightlipError: for optimizers that step several times per backward (LBFGS, SAM), and at a step that leaves
-            NaN or infinity in a weight; for an optimizer that lists weights without the turns trained in their place.
+            NaN or infinity in a weight; for an optimizer that trains nothing of the network, or lists weights without
+            the turns trained in their place; where weights were cast to half precision.
     """
     if isinstance(optimizer, torch.optim.LBFGS) or hasattr(optimizer, "first_step"):
         name = type(optimizer).__name__
@@ -193,6 +200,11 @@ def settle(network: nn.Module) -> None:
 def _refuse_weights_that_are_turned(network: nn.Module, optimizer: Optimizer) -> None:
     """An optimizer that lists a weight but not what is trained in its place would leave it as it is, without a word."""
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if trained.isdisjoint(map(id, network.parameters())):
+        raise TightlipError(
+            "the optimizer trains no parameter of this network: make it from network.parameters(); a frozen copy has "
+            "other parameters, which are not trained"
+        )
     for name, layer in network.named_modules():
         record = held(layer)
         if record is None:
@@ -201,7 +213,7 @@ def _refuse_weights_that_are_turned(network: nn.Module, optimizer: Optimizer) ->
         if not all(listed) and (any(listed) or id(layer.weight) in trained):
             raise TightlipError(
                 f"the optimizer lists {name or 'the layer'}.weight, which is turned and not trained, or some of its "
-                "turns only: make it from network.parameters()"
+                "turns only: make it from network.parameters(), after constrain"
             )
 
 
@@ -231,6 +243,7 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
 
 def _prepare(optimizer: Optimizer) -> None:
     for layer, record in _layers(optimizer):
+        refuse_half(layer.weight)
         if record.coordinate.keeps and getattr(optimizer, "grad_scale", None) is not None:
             raise TightlipError("a fused optimizer hides from its gradients that they are scaled: give it fused=False")
         record.coordinate.before_step(layer, record.constraint)

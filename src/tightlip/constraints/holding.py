@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from ..audit import TRUSTED_PARAMETRIZATIONS
 from ..errors import TightlipError
 from .constraint import Constraint, Hold
-from .coordinate import Ambient, held
+from .coordinate import Ambient, held, refuse_half
 from .frame import Frame
 
 
@@ -59,8 +59,7 @@ def constrain(layer: nn.Linear, constraint: Constraint, hold: Hold = "step") -> 
         raise TightlipError(f"constraints are for nn.Linear, not {type(layer).__name__}: constrain its linear layers")
     if not isinstance(constraint, Constraint):
         raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
-    if layer.weight.dtype not in (torch.float32, torch.float64):
-        raise TightlipError(f"weights in {layer.weight.dtype} cannot be held exactly: keep them float32, use autocast")
+    refuse_half(layer.weight)
     if hold not in ("step", "forward"):
         raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
     if hold not in constraint.holds:

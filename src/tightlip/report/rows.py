@@ -11,11 +11,11 @@ from textwrap import fill
 from tightlip.errors import TightlipError
 from tightlip.report.fields import Fields, read_fields
 from tightlip.report.surfaces import Surface, read_surface
-from tightlip.report.wording import round_down, round_nearest, round_up, scalar, spoken
+from tightlip.report.wording import bound_up, round_down, round_nearest, scalar, spoken
 
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
-PROVEN = {"constant": round_up, "bound": round_down}
+PROVEN = {"constant": bound_up, "bound": round_down}
 """Metrics that are bounds: shown rounded in the safe direction."""
 
 Curve = dict[str, list[float]]

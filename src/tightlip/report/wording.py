@@ -43,6 +43,14 @@ def round_up(value: float, digits: int = 8) -> str:
     return _rounded(value, Context(prec=digits, rounding=ROUND_CEILING))
 
 
+def bound_up(value: float, digits: int = 8) -> str:
+    """As `round_up`, but a rounding error above 1 is shown as what it is: '1 + 5e-15', not '1.001'."""
+    excess = Decimal(str(value)) - 1 if math.isfinite(value) else Decimal(0)
+    if 0 < excess < Decimal("1e-6"):
+        return f"1 + {_rounded(float(excess), Context(prec=1, rounding=ROUND_CEILING))}"
+    return round_up(value, digits)
+
+
 def round_down(value: float, digits: int = 4) -> str:
     """A lower bound, rounded down to `digits` significant digits."""
     return _rounded(value, Context(prec=digits, rounding=ROUND_FLOOR))
