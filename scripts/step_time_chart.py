@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 NAMES = {
     "unconstrained": "unconstrained",
-    "tightlip": "tightlip, exact at every step",
+    "tightlip": "tightlip, |σ² − 1| < 1e-5 at every step",
     "torch spectral_norm": "torch spectral_norm (not orthonormal)",
     "torch cayley": "torch orthogonal, Cayley",
     "paper, 3 iterations": "the paper's 3 iterations",
