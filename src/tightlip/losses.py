@@ -248,5 +248,5 @@ def _check(logits: Tensor, labels: Tensor) -> None:
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise TightlipError(
             f"labels reach from {int(labels.min())} to {int(labels.max())}, but the network has {logits.shape[1]} "
-            "outputs: number the classes from 0"
+            "outputs: give it one for each class (two for two), and number the classes from 0"
         )

@@ -159,7 +159,9 @@ def _labeled(batch: Any) -> Labeled:
             f"inputs of shape {tuple(x.shape)} and {x.dtype} cannot be certified: give (batch, …) floats"
         )
     if y is not None and (y.shape != x.shape[:1] or y.is_floating_point()):
-        raise TightlipError(f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(x)} inputs")
+        raise TightlipError(
+            f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(x)} inputs: give one integer for each"
+        )
     return x, y
 
 
