@@ -377,7 +377,7 @@ def test_rounding_counts_and_the_polar_factor_is_taken_in_time():
 
 @pytest.mark.parametrize(
     ("shape", "count"),
-    [((256, 256), 16), ((264, 264), 12), ((512, 300), 4), ((384, 512), 4), ((254, 254), 2), ((255, 255), 1)],
+    [((256, 256), 16), ((264, 264), 12), ((512, 300), 4), ((384, 512), 4), ((262, 262), 2), ((255, 255), 1)],
 )
 def test_large_layers_turn_in_blocks(shape, count):
     layer = constrain(nn.Linear(shape[1], shape[0]), Orthonormal())
@@ -390,12 +390,13 @@ def test_far_from_square_and_wide_layers_train_the_weight(shape):
     assert not isinstance(held(layer).coordinate, Frame) and layer.weight.requires_grad
 
 
-def test_the_number_of_blocks_can_be_asked_for_and_holds_where_it_divides():
+def test_the_number_of_blocks_can_be_asked_for_and_falls_to_one_that_divides():
     def coordinate(shape, **options):
         return held(constrain(nn.Linear(*shape), Orthonormal(**options))).coordinate
 
     assert coordinate((24, 24), blocks=4).blocks == 4
-    assert coordinate((24, 24), blocks=1).blocks == coordinate((24, 24), blocks=10).blocks == 1
+    assert coordinate((24, 24), blocks=1).blocks == coordinate((25, 25), blocks=10).blocks == 1
+    assert coordinate((24, 24), blocks=10).blocks == 8
     assert not isinstance(coordinate((300, 300), blocks=0), Frame)
     assert not isinstance(coordinate((24, 4), blocks=4), Frame)
     assert repr(Orthonormal(blocks=4)) == "Orthonormal(blocks=4)"
