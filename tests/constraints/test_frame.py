@@ -377,7 +377,15 @@ def test_rounding_counts_and_the_polar_factor_is_taken_in_time():
 
 @pytest.mark.parametrize(
     ("shape", "count"),
-    [((256, 256), 16), ((264, 264), 12), ((512, 300), 4), ((384, 512), 4), ((262, 262), 2), ((255, 255), 1)],
+    [
+        ((256, 256), 16),
+        ((264, 264), 12),
+        ((512, 300), 4),
+        ((384, 512), 4),
+        ((262, 262), 2),
+        ((255, 255), 1),
+        ((3, 4), 1),
+    ],
 )
 def test_large_layers_turn_in_blocks(shape, count):
     layer = constrain(nn.Linear(shape[1], shape[0]), Orthonormal())
