@@ -61,9 +61,10 @@ def test_the_rows_of_an_experiment_are_of_its_grid_complete_and_born_from_clean_
     there = {(json.dumps(row["config"]), row["seed"]) for row in rows}
     assert there <= wanted
     assert (there == wanted) is (folder.name not in BEGUN)
+    assert sum(row["dirty"] for row in rows) == (5 if folder.name == "high_dim_cones" else 0)
     for row in rows:
         assert re.fullmatch("[0-9a-f]{40}", row["commit"])
-        assert row["dirty"] is False or row["commit"] == BESIDE_OTHERS
+        assert row["dirty"] is False or (folder.name, row["commit"]) == ("high_dim_cones", BESIDE_OTHERS)
         assert row["machine"] and row["threads"] >= 1 and row["seconds"]["total"] > 0 and row["metrics"]
 
 
