@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tightlip import MaxMin, Orthonormal, RowL1Ball, TightlipError, constrain, freeze, hold, lipschitz, mlp
-from tightlip.constraints import constraint_of
+from tightlip.constraints import constraint_of, settle
 
 both = pytest.mark.parametrize("constraint", [Orthonormal(), RowL1Ball()], ids=repr)
 LEFT = "without being pulled back: call tightlip.hold"
@@ -385,3 +385,26 @@ def test_weights_cast_to_half_precision_after_constrain_are_refused_at_the_step(
     network(torch.randn(3, 4, dtype=dtype)).sum().backward()
     with pytest.raises(TightlipError, match="cannot be held exactly: keep them float32, use autocast"):
         optimizer.step()
+
+
+def test_after_settle_the_weights_are_the_whole_state_of_a_projection():
+    """Where the last projection ended is where the next begins, so it tells in the last bits."""
+
+    def advance(model, optimizer, seeds):
+        for seed in seeds:
+            optimizer.zero_grad()
+            model(torch.randn(12, 40, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+            optimizer.step()
+
+    first = mlp([40, 64, 8], RowL1Ball())
+    optimizer = hold(first, torch.optim.Adam(first.parameters(), lr=0.001))
+    advance(first, optimizer, range(20))
+    settle(first)
+    other = mlp([40, 64, 8], RowL1Ball())
+    other.load_state_dict(first.state_dict())
+    resumed = hold(other, torch.optim.Adam(other.parameters(), lr=0.001))
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    advance(first, optimizer, range(20, 40))
+    advance(other, resumed, range(20, 40))
+    for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tightlip import TightlipError
-from tightlip.linalg.ball import project_l1_ball, project_l1_ball_
+from tightlip.linalg.ball import Guess, project_l1_ball, project_l1_ball_
 
 
 @pytest.fixture(autouse=True)
@@ -151,11 +152,12 @@ def test_the_gradient_is_finite_at_zero_and_at_ties():
 def test_in_place_is_the_same_bit_for_bit_and_copies_nothing(shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) / 10
     expected, place = project_l1_ball(weight), weight.data_ptr()
-    assert project_l1_ball_(weight) is weight and weight.data_ptr() == place
-    assert torch.equal(weight, expected)
+    project_l1_ball_(weight)
+    assert torch.equal(weight, expected) and weight.data_ptr() == place
     strided = torch.randn(shape[::-1]).mT
     expected = project_l1_ball(strided)
-    torch.testing.assert_close(project_l1_ball_(strided), expected, rtol=0, atol=1e-6)  # sums in another order
+    project_l1_ball_(strided)
+    torch.testing.assert_close(strided, expected, rtol=0, atol=1e-6)  # sums in another order
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -167,3 +169,73 @@ def test_in_place_leaves_what_it_refuses_as_it_is(bad):
     assert torch.equal(weight.nan_to_num(), before.nan_to_num())
     with pytest.raises(TightlipError, match="radius"):
         project_l1_ball_(before, 0.0)
+
+
+def steps(count=6, shape=(40, 300)):
+    """Weights on the ball, each moved a little further than the one before."""
+    generator = torch.Generator().manual_seed(0)
+    weight = project_l1_ball(torch.randn(shape, generator=generator))
+    direction = torch.randn(shape, generator=generator)
+    for _ in range(count):
+        direction = 0.9 * direction + 0.1 * torch.randn(shape, generator=generator)
+        weight = weight + 1e-3 * direction.sign()
+        yield weight.clone()
+        weight = project_l1_ball(weight)
+
+
+class Counts(TorchDispatchMode):
+    """How often survivors are counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.times += function is torch.ops.aten.sign_.default
+        return function(*args, **kwargs or {})
+
+
+def test_the_last_thresholds_lead_to_the_same_point_in_fewer_steps():
+    guess, warm, cold = None, 0, 0
+    for weight in steps():
+        expected = weight.clone()
+        with Counts() as from_nothing:
+            project_l1_ball_(expected)
+        with Counts() as from_the_last:
+            guess = project_l1_ball_(weight, guess=guess)
+        torch.testing.assert_close(weight, expected, atol=1e-7, rtol=0)
+        assert float(weight.double().abs().sum(-1).max()) <= 1 + 1e-6
+        warm, cold = warm + from_the_last.times, cold + from_nothing.times
+    assert warm <= 0.7 * cold
+
+
+@pytest.mark.parametrize("stretch", [0.0, 0.5, 3.0, 1e9, -1e9])
+@pytest.mark.parametrize("survivors", [1.0, 17.0, 300.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_guess_leads_to_the_nearest_point(stretch, survivors, dtype):
+    weight = torch.cat((gaussian(20, 300) / 100, gaussian(20, 300, seed=1) / 300)).to(dtype)
+    expected = project_l1_ball(weight)
+    inside = weight.abs().sum(-1) <= 1
+    assert 0 < int(inside.sum()) < 40 and float(weight.abs().sum(-1).max()) < 4
+    before = weight.clone()
+    column = torch.ones(40, 1, dtype=dtype)
+    project_l1_ball_(weight, guess=Guess(stretch * column, survivors * column))
+    torch.testing.assert_close(weight, expected, atol=4 * torch.finfo(dtype).eps, rtol=0)
+    assert torch.equal(weight[inside], before[inside])
+
+
+def test_a_guess_of_other_rows_is_not_used():
+    weight = gaussian(4, 5)
+    expected = project_l1_ball(weight)
+    for guess in (project_l1_ball_(gaussian(7, 5)), project_l1_ball_(gaussian(4, 5).float())):
+        other = weight.clone()
+        project_l1_ball_(other, guess=guess)
+        assert torch.equal(other, expected)
+
+
+def test_far_rows_beside_near_ones_and_members():
+    weight = torch.tensor([[1e30, -1e30, 3.0], [0.5, -0.25, -0.0], [1.5, 0.25, -0.5], [3e38, 3e38, 3e38]])
+    expected = [[0.5, -0.5, 0.0], [0.5, -0.25, -0.0], [1.0, 0.0, -0.0], [1 / 3, 1 / 3, 1 / 3]]
+    guess = project_l1_ball_(weight)
+    torch.testing.assert_close(weight, torch.tensor(expected), atol=2e-7, rtol=0)
+    assert torch.isfinite(guess.stretch).all() and float(guess.survivors.min()) >= 1

@@ -6,7 +6,7 @@ flags tell the rarer kinds apart: those whose map moves members too, that promis
 """
 
 import abc
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -44,8 +44,12 @@ class Constraint(abc.ABC):
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """A member near ``weight``, differentiably; members map to themselves up to rounding."""
 
-    def map_(self, weight: Float[Tensor, "out in"]) -> None:
+    def map_(self, weight: Float[Tensor, "out in"], last: Any = None) -> Any:
         """The map in place, without a derivative; a weight that has no member near it is left as it is.
+
+        Args:
+            weight: Overwritten.
+            last: What this returned for nearly the same weight, or None: a map that searches may begin there.
 
         Raises:
             TightlipError: if the weight, or what becomes of it, is not finite.

@@ -51,7 +51,8 @@ class Coordinate(abc.ABC):
         """What tells a layer that was checked from one that has been moved since."""
         first, *others = self.trained(layer)
         versions = tuple((id(tensor), tensor._version) for tensor in others)
-        return Sighting(_mark(layer.weight), _mark(first), versions, _ForeignSteps.count)
+        weight = _mark(layer.weight)
+        return Sighting(weight, weight if first is layer.weight else _mark(first), versions, _ForeignSteps.count)
 
     def moved(self) -> None:  # noqa: B027  most pull back whatever they find
         """Hear that the weight was written to since it was last known to be a member; nothing here."""
@@ -68,6 +69,13 @@ class Coordinate(abc.ABC):
 class Ambient(Coordinate):
     """The weight is trained directly: tangent gradient before the step, projection after it."""
 
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    def settle(self) -> None:
+        """Forget where the last projection ended."""
+        self._last = None
+
     @torch.no_grad()
     def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
         """G ← tangent(W, G)."""
@@ -78,7 +86,7 @@ class Ambient(Coordinate):
     @torch.no_grad()
     def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
         """W ← map(W)."""
-        constraint.map_(layer.weight)
+        self._last = constraint.map_(layer.weight, self._last)
 
 
 class _ForeignSteps:
@@ -188,8 +196,8 @@ def hold(network: nn.Module, optimizer: Optimizer) -> Optimizer:
 def settle(network: nn.Module) -> None:
     """Make the weights of ``network`` the whole state of its constraints, as loading them would.
 
-    Turns in blocks keep gradients that wait for their round; these are given up. Call it where a checkpoint is
-    written, and a run that is resumed from there goes on exactly as this one does.
+    Turns in blocks keep gradients that wait for their round, and projections begin where the last one ended; both are
+    given up. Call it where a checkpoint is written, and a run that is resumed from there goes on exactly as this one.
     """
     for module in network.modules():
         record = held(module)
@@ -253,7 +261,8 @@ def _after_step(optimizer: Optimizer, *_: Any) -> None:
     own = {id(p) for network in vars(optimizer)["_held_networks"] for p in network.parameters()}
     _ForeignSteps.count += any(id(p) not in own for group in optimizer.param_groups for p in group["params"])
     for layer, record in _layers(optimizer):
-        if record.seen is None or _mark(layer.weight) != record.seen.weight:
+        turned = record.coordinate.trained(layer)[0] is not layer.weight  # or the optimizer itself has moved it
+        if turned and (record.seen is None or _mark(layer.weight) != record.seen.weight):
             record.coordinate.moved()
         record.coordinate.fold_(layer, record.constraint)
         record.seen = record.coordinate.sighting(layer)

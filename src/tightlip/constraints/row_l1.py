@@ -5,7 +5,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from ..linalg.ball import project_l1_ball, project_l1_ball_
+from ..linalg.ball import Guess, project_l1_ball, project_l1_ball_
 from .constraint import Constraint
 
 
@@ -21,9 +21,9 @@ class RowL1Ball(Constraint):
         """The Euclidean projection of each row onto the L1 ball."""
         return project_l1_ball(weight)
 
-    def map_(self, weight: Float[Tensor, "out in"]) -> None:
-        """The same in place, with no copy of the weight."""
-        project_l1_ball_(weight)
+    def map_(self, weight: Float[Tensor, "out in"], last: Guess | None = None) -> Guess:
+        """The same in place, with no copy of the weight; the thresholds of a step ago are where it begins."""
+        return project_l1_ball_(weight, guess=last)
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """How much the largest row norm exceeds 1."""

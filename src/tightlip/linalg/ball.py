@@ -1,19 +1,23 @@
-"""Euclidean projection of every row onto the L1 ball, by Newton's method on the height of what survives.
+"""Euclidean projection of every row onto the L1 ball, by Newton's method on the threshold.
 
-With m = max|y_i| and depths d_i = m − |y_i|, the projection of y is sign(y)·max(t − d, 0), where t > 0 solves
-Σ max(t − d_i, 0) = radius. Starting above it,
+The projection of y is sign(y)·max(|y| − t, 0), where t > 0 solves f(t) = Σ max(|y_i| − t, 0) − radius = 0. As f is
+convex, piecewise linear and falling,
 
-    t ← t − (Σ max(t − d_i, 0) − radius) / #{d_i < t}
+    t ← t + f(t) / #{|y_i| > t}
 
-falls to the solution in finitely many steps. (The usual threshold is m − t; depths do not cancel when m is large.) The
-first step from where all survive leads to t = (radius + Σ d_i)/n. t only ever falls and the largest entry, d = 0, stays
-below it, so it ends, also in floating point and at ties: where the sum is the radius up to rounding, or t stays. Rows
-that are already inside are left alone, bit for bit (the *sphere* would push them outwards). With s the signs of the
-survivors, the derivative of a row that was outside is g ↦ |s|·g − s·⟨s, g⟩ / ⟨s, s⟩.
+never overshoots, whatever t it starts from, and rises to the solution in finitely many steps. It begins where the step
+from all survivors leads, (‖y‖₁ − radius)/n. It ends, also in floating point and at ties, where the sum is the radius up
+to rounding, or t stays. Rows that are inside already have t = 0 and are left alone, bit for bit (the *sphere* would
+push them outwards). Far from the ball differences of large numbers would cancel, and max|y_i| is taken off first.
+
+After an optimizer's step the solution lies near the last one, relative to how far the row is outside. A `Guess` holds
+it; two cheap evaluations of f, without counting, by the last count and then by the secant, lead on from there.
+
+With s the signs of the survivors, the derivative of a row that was outside is g ↦ |s|·g − s·⟨s, g⟩ / ⟨s, s⟩.
 Sources: paper §4.2.2; Condat 2016, Algorithm 1 and Michelot 1986 for the iteration.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -24,6 +28,28 @@ from .rounding import all_finite
 
 BLOCK = 1 << 19
 """Entries that are worked on at a time: what fits in a cache close to the processor."""
+
+FAR = 4.0
+"""Norms, in radii, up to which thresholds need no shift: beyond, f would lose more than two bits."""
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Guess(NamedTuple):
+    """How the last projection of nearly the same rows ended."""
+
+    stretch: Float[Tensor, "rows 1"]
+    """The threshold, relative to the one if all entries had survived."""
+
+    survivors: Float[Tensor, "rows 1"]
+    """How many entries were above it."""
+
+    def suits(self, rows: Tensor) -> bool:
+        """Whether these are rows of such a matrix."""
+        return self.stretch.shape[0] == len(rows) and (self.stretch.dtype, self.stretch.device) == (
+            rows.dtype,
+            rows.device,
+        )
 
 
 def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0) -> Float[Tensor, "*batch out in"]:
@@ -41,15 +67,14 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
 
 
 @torch.no_grad()
-def project_l1_ball_(weight: Float[Tensor, "out in"], radius: float = 1.0) -> Float[Tensor, "out in"]:
-    """`project_l1_ball` in place, without a derivative; returns the weight.
+def project_l1_ball_(weight: Float[Tensor, "out in"], radius: float = 1.0, guess: Guess | None = None) -> Guess:
+    """`project_l1_ball` in place, without a derivative; returns a guess for the next call on nearly this weight.
 
     Raises:
         TightlipError: as `project_l1_ball` does; then the weight is as it was.
     """
     _refuse(weight, radius)
-    _project_blocks_(weight, radius)
-    return weight
+    return _project_blocks_(weight, radius, guess)[1]
 
 
 def _refuse(weight: Tensor, radius: float) -> None:
@@ -66,8 +91,8 @@ class _Projection(torch.autograd.Function):
     def forward(weight: Tensor, radius: float) -> tuple[Tensor, Tensor]:
         projected = weight.clone(memory_format=torch.contiguous_format)
         rows = projected.view(-1, weight.shape[-1]) if weight.numel() else projected.new_empty(0, 1)
-        outside = _project_blocks_(rows, radius)
-        return projected, torch.cat(outside).view(*weight.shape[:-1], 1) if outside else projected[..., :1] > 0
+        outside, _ = _project_blocks_(rows, radius)
+        return projected, outside.view(*weight.shape[:-1], 1) if weight.numel() else projected[..., :1] > 0
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -83,34 +108,63 @@ class _Projection(torch.autograd.Function):
         return torch.where(outside, inward, gradient), None
 
 
-def _project_blocks_(rows: Float[Tensor, "rows in"], radius: float) -> list[Tensor]:
-    """Project in place, so many rows at a time as fit in the cache; which were outside."""
+def _project_blocks_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None = None) -> tuple[Tensor, Guess]:
+    """Project in place, so many rows at a time as fit in the cache; which were outside, and how it ended."""
     count = max(1, BLOCK // max(1, rows.shape[-1]))
-    return [_project_(block, radius) for block in rows.split(count)] if rows.numel() else []
+    blocks = rows.split(count)
+    guesses: list[Guess | None] = [None] * len(blocks)
+    if guess is not None and guess.suits(rows):
+        guesses = [Guess(*parts) for parts in zip(*(part.split(count) for part in guess), strict=True)]
+    ends = [_project_(block, radius, last) for block, last in zip(blocks, guesses, strict=True)]
+    outside, stretch, survivors = (torch.cat(parts) for parts in zip(*ends, strict=True))
+    return outside, Guess(stretch, survivors)
 
 
-def _project_(rows: Float[Tensor, "rows in"], radius: float) -> Tensor:
-    """Project in place; which rows were outside."""
-    depth = rows.abs()
-    norm = depth.sum(-1, keepdim=True)
-    outside = norm > radius
+def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Project in place; which rows were outside, and the parts of a `Guess`."""
+    size, n = rows.abs(), rows.shape[-1]
+    norm = size.sum(-1, keepdim=True)
+    outside, survivors = norm > radius, torch.full_like(norm, n)
     if not outside.any():
-        return outside
-    torch.sub(depth.amax(-1, keepdim=True), depth, out=depth)
-    height = depth.sum(-1, keepdim=True).add_(radius).div_(depth.shape[-1]).clamp_(max=radius)
-    above, survives = torch.empty_like(depth), torch.empty_like(depth)
-    rounding = 4 * torch.finfo(depth.dtype).eps * radius
+        return outside, torch.ones_like(norm), survivors
+    far = bool((norm > FAR * radius).any())
+    start = threshold = ((norm - radius) / n).clamp_(min=0.0)
+    above = torch.empty_like(size)
+    if far:
+        size.sub_(size.amax(-1, keepdim=True).mul_(outside))
+        start = threshold = ((size.sum(-1, keepdim=True) - radius) / n).clamp_(min=-radius).mul_(outside)
+    elif guess is not None:
+        threshold = _led_on(size, start * guess.stretch, guess.survivors, outside, radius, above).maximum(start)
+    rounding = 4 * torch.finfo(rows.dtype).eps * radius
+    risen, stays = threshold.new_full((), -torch.inf), False
     while True:
-        torch.sub(height, depth, out=above).clamp_(min=0.0)
-        excess = above.sum(-1, keepdim=True).sub_(radius)
-        if not (outside & (excess > rounding)).any():
+        torch.sub(size, threshold, out=above).relu_()
+        excess = above.sum(-1, keepdim=True).sub_(radius).mul_(outside)
+        if stays or not (excess.abs() > rounding).any():
             break
-        lower = torch.minimum(height, height - excess / torch.sign(above, out=survives).sum(-1, keepdim=True))
-        if torch.equal(lower, height):
-            break
-        height = lower
-    if outside.all():
-        torch.copysign(above, rows, out=rows)
-    else:
-        rows.copy_(torch.where(outside, torch.copysign(above, rows, out=above), rows))
-    return outside
+        survivors = above.sign_().sum(-1, keepdim=True)
+        risen = torch.maximum(torch.where(survivors > 0, threshold + excess / survivors, start), risen)
+        stays, threshold = torch.equal(risen, threshold), risen
+    bits = _BITS[rows.element_size()]
+    rows.view(bits).bitwise_and_(torch.iinfo(bits).min).bitwise_or_(above.view(bits))  # the size, the sign that was
+    return (
+        outside,
+        torch.ones_like(start) if far else torch.where(outside, threshold / start, 1.0),
+        survivors.clamp_(1.0),
+    )
+
+
+def _led_on(
+    size: Tensor, threshold: Tensor, survivors: Tensor, outside: Tensor, radius: float, buffer: Tensor
+) -> Tensor:
+    """A threshold closer to the solution than ``threshold``, on either side of it."""
+
+    def excess(threshold: Tensor) -> Tensor:
+        total = torch.maximum(size, threshold, out=buffer).sum(-1, keepdim=True)
+        return total.sub_(threshold, alpha=size.shape[-1]).sub_(radius).mul_(outside)
+
+    first = excess(threshold)
+    closer = threshold + first / survivors
+    second = excess(closer)
+    slope = (first - second) / (closer - threshold)  # NaN where nothing moved
+    return closer + second / torch.where(slope >= 1.0, slope, survivors)
