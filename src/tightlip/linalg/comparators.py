@@ -26,6 +26,7 @@ PIECE = 1 << 18
 """Numbers per thread that a processor's cache holds a few times over."""
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_REALS = {4: torch.float32, 8: torch.float64}
 
 
 def sorting_network(size: int) -> tuple[tuple[int, int], ...]:
@@ -158,7 +159,8 @@ def _pieces(dim: int, *tensors: Tensor, swaps: Tensor | None = None) -> Iterator
 
 def _compare_in_cache(members: Tensor, target: Tensor, dim: int, swaps: Tensor | None = None) -> None:
     """Write the sorted members to ``target``, and where each comparator swapped to ``swaps``."""
-    parts, to = _opened(members, dim), target.unbind(dim)
+    parts, pairs = _opened(members, dim), _pairs(target, dim)
+    to = target.unbind(dim) if pairs is None else (None, None)
     for number, i, j, i_is_done, j_is_done in _network(len(parts), back=False):
         a, b = parts[i], parts[j]
         if swaps is not None:  # the sign of b − a; a comparison would not be vectorized
@@ -166,15 +168,18 @@ def _compare_in_cache(members: Tensor, target: Tensor, dim: int, swaps: Tensor |
             swaps[number].copy_(sign)
         parts[i] = torch.minimum(a, b, out=to[i] if i_is_done else None)
         parts[j] = torch.maximum(a, b, out=to[j] if j_is_done else None)
+    _interleave_(parts, pairs)
 
 
 def _undo_in_cache(bits: Tensor, target: Tensor, dim: int, swaps: Tensor) -> None:
     """Write to ``target`` what the comparators brought the members from."""
-    parts, to = _opened(bits, dim), target.unbind(dim)
+    parts, pairs = _opened(bits, dim), _pairs(target, dim)
+    to = target.unbind(dim) if pairs is None else (None, None)
     for number, i, j, i_is_done, j_is_done in _network(len(parts), back=True):
         difference = torch.bitwise_xor(parts[i], parts[j]).bitwise_and_(swaps[number].to(bits.dtype))
         parts[i] = torch.bitwise_xor(parts[i], difference, out=to[i] if i_is_done else None)
         parts[j] = torch.bitwise_xor(parts[j], difference, out=to[j] if j_is_done else None)
+    _interleave_(parts, pairs)
 
 
 def _opened(members: Tensor, dim: int) -> list[Tensor]:
@@ -182,6 +187,20 @@ def _opened(members: Tensor, dim: int) -> list[Tensor]:
     if dim == members.dim() - 1:
         members, dim = members.movedim(dim, 0).contiguous(), 0
     return list(members.unbind(dim))
+
+
+def _pairs(target: Tensor, dim: int) -> Tensor | None:
+    """Interleaved pairs as complex numbers, which torch writes at once instead of with gaps, twice; None for others."""
+    real = _REALS.get(target.element_size())
+    if real is None or dim != target.dim() - 1 or target.shape[dim] != 2 or not target.is_contiguous():
+        return None
+    return torch.view_as_complex(target.view(real))
+
+
+def _interleave_(parts: list[Tensor], pairs: Tensor | None) -> None:
+    if pairs is not None:
+        first, second = (part.view(_REALS[part.element_size()]) for part in parts)
+        torch.complex(first, second, out=pairs)
 
 
 @cache
