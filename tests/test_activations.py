@@ -137,6 +137,28 @@ def test_positive_homogeneity(size, scale):
     assert torch.equal(GroupSort(size)(scale * x), scale * GroupSort(size)(x))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, None])
+@pytest.mark.parametrize(("shape", "dim"), [((5, 6), -1), ((5, 6), 1), ((2, 6, 3, 4), 1), ((6,), 0), ((6, 3), 0)])
+def test_a_bias_is_added_before_sorting(size, shape, dim):
+    x, bias = torch.randn(shape).requires_grad_(), torch.randn(6).requires_grad_()
+    added = x + bias.view(-1, *[1] * (x.dim() - 1 - dim % x.dim()))
+    for contiguous in (True, False):
+        result, expected = group_sort(x, size, dim, contiguous, bias), group_sort(added, size, dim, contiguous)
+        assert torch.equal(result, expected)
+        gradient = torch.randn(shape)
+        pairs = (torch.autograd.grad(y, (x, bias), gradient, retain_graph=True) for y in (result, expected))
+        for one, other in zip(*pairs, strict=True):
+            torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        assert torch.equal(group_sort(x, size, dim, bias=bias), group_sort(added, size, dim))
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(5), torch.zeros(1, 6), torch.tensor(1.0)])
+def test_a_bias_of_another_shape_is_refused(wrong):
+    with pytest.raises(TightlipError, match="not one number for each of 6 features"):
+        group_sort(torch.zeros(4, 6), 2, bias=wrong)
+
+
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_first_and_second_derivatives(size, contiguous):

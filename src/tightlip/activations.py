@@ -30,7 +30,9 @@ def grouped(x: Tensor, group_size: int | None, dim: int, contiguous: bool = True
     return x.unflatten(dim, shape)
 
 
-def group_sort(x: Tensor, group_size: int | None, dim: int = -1, contiguous: bool = True) -> Tensor:
+def group_sort(
+    x: Tensor, group_size: int | None, dim: int = -1, contiguous: bool = True, bias: Tensor | None = None
+) -> Tensor:
     """Sort ascending within groups of ``group_size`` features along ``dim``; None sorts all of them.
 
     Args:
@@ -38,16 +40,22 @@ def group_sort(x: Tensor, group_size: int | None, dim: int = -1, contiguous: boo
         group_size: Members per group, ≥ 1; must divide the size of ``dim``.
         dim: The feature axis: -1 for dense layers, 1 for NCHW images.
         contiguous: Whether a group is made of neighbors or of features n/k apart.
+        bias: One number per feature, added before sorting; on a GPU in the same pass.
 
     Raises:
-        TightlipError: if the axis does not exist or is not divisible.
+        TightlipError: if the axis does not exist or is not divisible, or the bias is not of its size.
 
     >>> group_sort(torch.tensor([3.0, 1.0, 2.0, 5.0]), 2)
     tensor([1., 3., 2., 5.])
     """
-    groups = grouped(x, group_size, dim, contiguous)
-    ordered = sort_members(groups, dim % x.dim() + (1 if contiguous else 0))
-    return ordered.flatten(dim % x.dim(), dim % x.dim() + 1)
+    groups, axis = grouped(x, group_size, dim, contiguous), dim % x.dim()
+    if bias is not None:
+        if bias.shape != x.shape[axis : axis + 1]:
+            raise TightlipError(
+                f"a bias of shape {tuple(bias.shape)} is not one number for each of {x.shape[axis]} features"
+            )
+        bias = bias.reshape(*groups.shape[axis : axis + 2], *[1] * (x.dim() - axis - 1))
+    return sort_members(groups, axis + (1 if contiguous else 0), bias).flatten(axis, axis + 1)
 
 
 class GroupSort(nn.Module):

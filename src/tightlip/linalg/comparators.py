@@ -25,7 +25,9 @@ LARGEST_NETWORK = 16
 PIECE = 1 << 18
 """Numbers per thread that a processor's cache holds a few times over."""
 
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Integers of so many bytes."""
+
 _REALS = {4: torch.float32, 8: torch.float64}
 
 
@@ -103,9 +105,9 @@ class _Network(torch.autograd.Function):
         (swaps,) = ctx.saved_tensors
         gradient, dim = gradients[0], ctx.dim
         # in operations that have derivatives and batches where these are asked for
-        if torch.is_grad_enabled() or (not torch.compiler.is_compiling() and _is_batched(gradient)):
-            return torch.stack(_undone_by_choice(gradient.unbind(dim), swaps.unbind()), dim), None, None
-        bits = gradient.resolve_neg().view(_BITS[gradient.element_size()])
+        if torch.is_grad_enabled() or (not torch.compiler.is_compiling() and is_batched(gradient)):
+            return torch.stack(undone_by_choice(gradient.unbind(dim), swaps.unbind()), dim), None, None
+        bits = gradient.resolve_neg().view(BITS[gradient.element_size()])
         if not (bits.is_cpu and is_plain(gradient)):
             undone = torch.stack(_undone(bits.unbind(dim), swaps.unbind()), dim)
             return undone.view(gradient.dtype), None, None
@@ -118,7 +120,8 @@ class _Network(torch.autograd.Function):
 _Network.forward.__signature__ = inspect.signature(_Network.forward)  # type: ignore[attr-defined]  # asked for at every call
 
 
-def _is_batched(tensor: Tensor) -> bool:
+def is_batched(tensor: Tensor) -> bool:
+    """Whether this stands for many tensors, of torch.func.vmap or of a batch of gradients."""
     return torch._C._functorch.is_batchedtensor(tensor) or torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
@@ -140,7 +143,8 @@ def _undone(members: Sequence[Tensor], swaps: Sequence[Tensor]) -> list[Tensor]:
     return parts
 
 
-def _undone_by_choice(members: Sequence[Tensor], swaps: Sequence[Tensor]) -> list[Tensor]:
+def undone_by_choice(members: Sequence[Tensor], swaps: Sequence[Tensor]) -> list[Tensor]:
+    """What the comparators brought the members from, in operations that have derivatives and batches."""
     parts = list(members)
     for (i, j), swap in reversed(list(zip(sorting_network(len(parts)), swaps, strict=True))):
         parts[i], parts[j] = torch.where(swap.bool(), parts[j], parts[i]), torch.where(swap.bool(), parts[i], parts[j])
@@ -164,7 +168,7 @@ def _compare_in_cache(members: Tensor, target: Tensor, dim: int, swaps: Tensor |
     for number, i, j, i_is_done, j_is_done in _network(len(parts), back=False):
         a, b = parts[i], parts[j]
         if swaps is not None:  # the sign of b − a; a comparison would not be vectorized
-            sign = (b - a).view(_BITS[b.element_size()]).bitwise_right_shift_(8 * b.element_size() - 1)
+            sign = (b - a).view(BITS[b.element_size()]).bitwise_right_shift_(8 * b.element_size() - 1)
             swaps[number].copy_(sign)
         parts[i] = torch.minimum(a, b, out=to[i] if i_is_done else None)
         parts[j] = torch.maximum(a, b, out=to[j] if j_is_done else None)

@@ -1,12 +1,16 @@
 """Sorting groups of features, with a Jacobian that is a permutation also at ties.
 
-Small groups are sorted by comparator networks (`linalg.comparators`), large ones by numpy's vectorized sort.
+Small groups are sorted by comparator networks (`comparators`, on a GPU `kernels`), large ones by numpy's vectorized
+sort or, elsewhere, torch's.
 
 A large group of float32 on a processor is sorted together with its indices: a float's bits, read as an integer and
 with all but the sign flipped where it is negative, have its order; index and bits share an integer of 64 bits.
 """
 
+import importlib.util
+import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,19 +21,28 @@ from torch.autograd import forward_ad
 from .comparators import LARGEST_NETWORK, is_plain, sort_by_network
 
 
-def sort_members(members: Tensor, dim: int) -> Tensor:
-    """``members`` sorted ascending along ``dim``, as fast as their number, type and place allow.
+def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tensor:
+    """``members``, or ``members + bias``, sorted ascending along ``dim``, as fast as number, type and place allow.
 
-    NaN stays in its group, and within a group of up to 16 it spreads.
+    The bias has the last axes of the members, or ones in their place. NaN stays in its group, and within a group of up
+    to 16 it spreads.
     """
     size, dim = members.shape[dim], dim % members.dim()
+    forward_mode = forward_ad._current_level >= 0
+    transformed = torch._C._are_functorch_transforms_active()
+    plain = not transformed and is_plain(members)
+    if plain and not forward_mode and 1 < size <= LARGEST_NETWORK and members.is_floating_point():
+        kernels = _kernels(members.device.type)
+        if kernels is not None:
+            trained = any(tensor is not None and tensor.requires_grad for tensor in (members, bias))
+            return kernels.sort_on_gpu(members, dim, bias, torch.is_grad_enabled() and trained)
+    if bias is not None:
+        members = members + bias
     if size <= 1:
         return members
-    if forward_ad._current_level >= 0:  # the functions below have no forward derivative
+    if forward_mode:  # the functions below have no forward derivative
         return members.sort(dim=dim).values
-    transformed = torch._C._are_functorch_transforms_active()
     differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
-    plain = not transformed and is_plain(members)
     if size > LARGEST_NETWORK:
         if not plain or not members.is_cpu or members.dtype != torch.float32:
             return members.sort(dim=dim).values
@@ -37,6 +50,15 @@ def sort_members(members: Tensor, dim: int) -> Tensor:
         ordered = _SortedRows.apply(rows)[0] if differentiated else _by_threads(rows.detach().clone())
         return ordered.movedim(-1, dim)
     return sort_by_network(members, dim, plain, differentiated)
+
+
+@cache
+def _kernels(device: str) -> Any:
+    """The module of Triton's kernels, where tensors of this device go through them."""
+    interpreted = device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if (device == "cuda" or interpreted) and importlib.util.find_spec("triton") is not None:
+        return importlib.import_module(".kernels", __package__)
+    return None
 
 
 class _SortedRows(torch.autograd.Function):
