@@ -182,3 +182,19 @@ def test_piece_by_piece_is_as_the_whole(monkeypatch, dim):
         found.append((result.detach(), leaf.grad, sort_members(x, dim)))
     assert all(torch.equal(a, b) for way in found[1:] for a, b in zip(way, found[0], strict=True))
     assert torch.equal(found[0][0], x.sort(dim).values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("start", [0, 1])
+def test_pairs_are_sorted_wherever_they_start_in_memory(dtype, start):
+    memory = torch.randn(4 * 6 + start, generator=torch.Generator().manual_seed(0)).to(dtype)
+    memory[start + 3], memory[start + 4] = -0.0, float("inf")
+    pairs = memory[start:].view(4, 3, 2)
+    expected = pairs.sort(2).values
+    assert torch.equal(sort_members(pairs, 2), expected)
+    leaf, gradient = pairs.clone().requires_grad_(), torch.randn(4 * 6 + start).to(dtype)[start:].view(4, 3, 2)
+    ordered = sort_members(leaf, 2)
+    assert torch.equal(ordered, expected)
+    (found,) = torch.autograd.grad(ordered, leaf, gradient)
+    assert torch.equal(found, torch.empty_like(gradient).scatter(2, pairs.sort(2).indices, gradient))
+    assert torch.equal(memory[start:].view(4, 3, 2), leaf)

@@ -11,6 +11,7 @@ Source: Batcher's merge exchange (Knuth, The Art of Computer Programming 3, §5.
 """
 
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -188,17 +189,22 @@ def _undo_in_cache(bits: Tensor, target: Tensor, dim: int, swaps: Tensor) -> Non
 
 def _opened(members: Tensor, dim: int) -> list[Tensor]:
     """Slices along ``dim``; interleaved ones are copied once, rather than read with gaps by every comparator."""
+    if _pairs(members, dim) is not None and members.element_size() == 4 and sys.byteorder == "little":
+        first = members.view(torch.int64).squeeze(-1).to(torch.int32)  # the lower half of each pair's bits
+        return [first.view(members.dtype), members.select(dim, 1).contiguous()]
     if dim == members.dim() - 1:
         members, dim = members.movedim(dim, 0).contiguous(), 0
     return list(members.unbind(dim))
 
 
-def _pairs(target: Tensor, dim: int) -> Tensor | None:
+def _pairs(members: Tensor, dim: int) -> Tensor | None:
     """Interleaved pairs as complex numbers, which torch writes at once instead of with gaps, twice; None for others."""
-    real = _REALS.get(target.element_size())
-    if real is None or dim != target.dim() - 1 or target.shape[dim] != 2 or not target.is_contiguous():
+    real = _REALS.get(members.element_size())
+    if real is None or dim != members.dim() - 1 or members.shape[dim] != 2:
         return None
-    return torch.view_as_complex(target.view(real))
+    if not members.is_contiguous() or members.storage_offset() % 2:
+        return None
+    return torch.view_as_complex(members.view(real))
 
 
 def _interleave_(parts: list[Tensor], pairs: Tensor | None) -> None:
