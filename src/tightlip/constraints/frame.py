@@ -163,9 +163,8 @@ class Frame(Coordinate):
             return
         blocks = frame.unflatten(0, (self.blocks, -1))
         for (one, two), turn in zip(tournament(self.blocks)[self.round], change, strict=True):  # pair by pair: in cache
-            moved = turn @ torch.cat((blocks[one], blocks[two]))
-            blocks[one].add_(moved[: len(moved) // 2])
-            blocks[two].add_(moved[len(moved) // 2 :])
+            pair = blocks[one : two + 1 : two - one]
+            pair.add_((turn @ pair.flatten(0, 1)).view_as(pair))
 
     def _present(self, layer: nn.Linear) -> Tensor:
         """The parameter that this round trains."""

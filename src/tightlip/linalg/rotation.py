@@ -148,10 +148,11 @@ def tournament(players: int) -> tuple[tuple[tuple[int, int], ...], ...]:
     """The players − 1 rounds in which each of an even number of players meets every other once.
 
     >>> tournament(4)
-    (((0, 3), (1, 2)), ((0, 2), (3, 1)), ((0, 1), (2, 3)))
+    (((0, 3), (1, 2)), ((0, 2), (1, 3)), ((0, 1), (2, 3)))
     """
     ring, rounds = list(range(players)), []
     for _ in range(players - 1):
-        rounds.append(tuple((ring[i], ring[-1 - i]) for i in range(players // 2)))
+        meeting = ((ring[i], ring[-1 - i]) for i in range(players // 2))
+        rounds.append(tuple((min(pair), max(pair)) for pair in meeting))
         ring = [ring[0], ring[-1], *ring[1:-1]]
     return tuple(rounds)
