@@ -153,6 +153,13 @@ def test_a_bias_is_added_before_sorting(size, shape, dim):
         assert torch.equal(group_sort(x, size, dim, bias=bias), group_sort(added, size, dim))
 
 
+def test_a_bias_is_taken_in_the_dtype_of_its_input():
+    x, bias = torch.randn(3, 6, dtype=torch.float16), torch.randn(6).requires_grad_()
+    result = group_sort(x, 2, bias=bias)
+    assert result.dtype == torch.float16 and torch.equal(result, group_sort(x + bias.half(), 2))
+    assert torch.autograd.grad(result.sum(), bias)[0].tolist() == [3.0] * 6
+
+
 @pytest.mark.parametrize("wrong", [torch.zeros(5), torch.zeros(1, 6), torch.tensor(1.0)])
 def test_a_bias_of_another_shape_is_refused(wrong):
     with pytest.raises(TightlipError, match="not one number for each of 6 features"):

@@ -140,7 +140,7 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None
     while True:
         torch.sub(size, threshold, out=above).relu_()
         excess = above.sum(-1, keepdim=True).sub_(radius).mul_(outside)
-        if stays or not (excess.abs() > rounding).any():
+        if stays or (excess.abs() <= rounding).all():  # NaN is not: it came with the guess, and `start` follows
             break
         survivors = above.sign_().sum(-1, keepdim=True)
         risen = torch.maximum(torch.where(survivors > 0, threshold + excess / survivors, start), risen)

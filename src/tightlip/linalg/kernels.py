@@ -141,7 +141,7 @@ def _launch_sort(members: Tensor, bias: Tensor | None, dim: int, save: bool) -> 
     codes = members.new_empty(members.select(dim, 0).shape, dtype=_code_type(size)) if save else None
     features = inner = 1
     if bias is not None:
-        bias = bias.to(members.dtype).contiguous()
+        bias = bias.contiguous()
         ones = next((i for i, n in enumerate(reversed(bias.shape)) if n > 1), 0)
         features, inner = bias.numel(), members.shape[members.dim() - ones :].numel()
     _launch(_sort, (members, bias, ordered, codes), (after, features, inner), size, sorting_network(size))

@@ -31,6 +31,8 @@ def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tenso
     forward_mode = forward_ad._current_level >= 0
     transformed = torch._C._are_functorch_transforms_active()
     plain = not transformed and is_plain(members)
+    if bias is not None and members.is_floating_point():
+        bias = bias.to(members.dtype)
     if plain and not forward_mode and 1 < size <= LARGEST_NETWORK and members.is_floating_point():
         kernels = _kernels(members.device.type)
         if kernels is not None:
