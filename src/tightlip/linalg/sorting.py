@@ -1,7 +1,7 @@
 """Sorting groups of features, with a Jacobian that is a permutation also at ties.
 
-Small groups are sorted by comparator networks (`comparators`, on a GPU `kernels`), large ones by numpy's vectorized
-sort or, elsewhere, torch's.
+Groups of up to 16 are sorted by comparator networks (`comparators`, on a GPU `kernels`), larger float32 groups on a
+processor, and those of 9 to 16 neighbors, by numpy's vectorized sort, all others by torch's.
 
 A large group of float32 on a processor is sorted together with its indices: a float's bits, read as an integer and
 with all but the sign flipped where it is negative, have its order; index and bits share an integer of 64 bits.
@@ -20,12 +20,15 @@ from torch.autograd import forward_ad
 
 from .comparators import LARGEST_NETWORK, is_plain, sort_by_network
 
+ROWS_FROM = {True: 9, False: 15}
+"""Members from which interleaved float32 groups are sorted as rows on a processor: with a derivative, and without."""
+
 
 def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tensor:
     """``members``, or ``members + bias``, sorted ascending along ``dim``, as fast as number, type and place allow.
 
-    The bias has the last axes of the members, or ones in their place. NaN stays in its group, and within a group of up
-    to 16 it spreads.
+    The bias has the last axes of the members, or ones in their place. NaN stays in its group; where a network sorts
+    that group, it spreads.
     """
     size, dim = members.shape[dim], dim % members.dim()
     forward_mode = forward_ad._current_level >= 0
@@ -45,12 +48,13 @@ def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tenso
     if forward_mode:  # the functions below have no forward derivative
         return members.sort(dim=dim).values
     differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
-    if size > LARGEST_NETWORK:
-        if not plain or not members.is_cpu or members.dtype != torch.float32:
-            return members.sort(dim=dim).values
+    rows_from = ROWS_FROM[differentiated] if dim == members.dim() - 1 else LARGEST_NETWORK + 1
+    if size >= rows_from and plain and members.is_cpu and members.dtype == torch.float32:
         rows = members.movedim(dim, -1).contiguous()
         ordered = _SortedRows.apply(rows)[0] if differentiated else _by_threads(rows.detach().clone())
         return ordered.movedim(-1, dim)
+    if size > LARGEST_NETWORK:
+        return members.sort(dim=dim).values
     return sort_by_network(members, dim, plain, differentiated)
 
 
