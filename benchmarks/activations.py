@@ -55,7 +55,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("results/activations.json"))
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("quartiles need --rounds 2 or more")
+    if options.width % 16:
+        parser.error("--width must be a multiple of 16, the largest group")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     rows: dict[str, dict[str, object]] = {}
     for batch in options.batches:
@@ -74,10 +80,8 @@ def main() -> None:
                 print(
                     f"{name:42} {milliseconds:8.2f} ms, {ratio:6.2f} [{low:.2f}, {high:.2f}] times faster than {beside}"
                 )
-    write_json(
-        Path("results/activations.json"),
-        {"config": vars(options), "seed": 0, **certificate_of_birth("cpu"), "rows": rows},
-    )
+    config = {key: value for key, value in vars(options).items() if key != "output"}
+    write_json(options.output, {"config": config, "seed": 0, **certificate_of_birth("cpu"), "rows": rows})
     print(json.dumps({name: round(row["ratio"], 2) for name, row in rows.items()}))  # type: ignore[call-overload]
 
 

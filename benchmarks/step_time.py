@@ -44,15 +44,19 @@ def ours(n: int, constraint: tightlip.Constraint, way: str = "step") -> nn.Seque
     return tightlip.mlp([784, n, n, n, 10], constraint, hold=way)  # type: ignore[arg-type]
 
 
-def peers() -> dict[str, Callable[[int], nn.Module]]:
-    """Those that can be imported."""
+PEERS: dict[str, tuple[str, Callable[[Any], Callable[[int], nn.Module]]]] = {
+    "geotorch": ("geotorch", lambda module: lambda n: plain(n, partial(_geotorch, module))),
+    "deel-torchlip": ("deel.torchlip", lambda m: lambda n: plain(n, lambda i: m.SpectralLinear(*_sizes(i)))),
+    "orthogonium": ("orthogonium.layers", lambda m: lambda n: plain(n, lambda i: m.OrthoLinear(*_sizes(i)))),
+}
+
+
+def peers(only: list[str]) -> dict[str, Callable[[int], nn.Module]]:
+    """Those that can be imported, of these if any are named."""
     found: dict[str, Callable[[int], nn.Module]] = {}
-    makers = {
-        "geotorch": ("geotorch", lambda module: lambda n: plain(n, partial(_geotorch, module))),
-        "deel-torchlip": ("deel.torchlip", lambda m: lambda n: plain(n, lambda i: m.SpectralLinear(*_sizes(i)))),
-        "orthogonium": ("orthogonium.layers", lambda m: lambda n: plain(n, lambda i: m.OrthoLinear(*_sizes(i)))),
-    }
-    for name, (package, maker) in makers.items():
+    for name, (package, maker) in PEERS.items():
+        if only and name not in only:
+            continue
         try:
             found[name] = maker(importlib.import_module(package))
         except Exception as error:  # noqa: BLE001  a peer may fail in any way as it is imported
@@ -88,7 +92,7 @@ SCHEMES: dict[str, Callable[[int], nn.Module]] = {
 
 
 RATES = {"deel-torchlip": 1e-4}
-"""Of Adam where 1e-3, the rate of all others, ends in NaN."""
+"""Of Adam where 1e-3, the usual rate of all others, ends in NaN."""
 
 SLOW = 40.0
 """How many unconstrained steps a scheme may cost to run in every round."""
@@ -121,7 +125,7 @@ class Contender:
         return max(float((torch.linalg.svdvals(weight) ** 2 - 1).abs().max()) for weight in weights)
 
 
-def compare(n: int, batch: int, rounds: int, warm_up: int, only: list[str]) -> dict[str, Any]:
+def compare(n: int, batch: int, rounds: int, warm_up: int, only: list[str], rate: float) -> dict[str, Any]:
     """Ratios of every scheme to the unconstrained step, as quartiles over rounds."""
     generator = torch.Generator().manual_seed(0)
     data = [
@@ -129,9 +133,10 @@ def compare(n: int, batch: int, rounds: int, warm_up: int, only: list[str]) -> d
         for _ in range(warm_up + rounds)
     ]
     schemes = {
-        name: make for name, make in {**SCHEMES, **peers()}.items() if not only or name in ("unconstrained", *only)
+        name: make for name, make in {**SCHEMES, **peers(only)}.items() if not only or name in ("unconstrained", *only)
     }
-    contenders = {name: Contender(make, n, RATES.get(name, 1e-3), data) for name, make in schemes.items()}
+    rates = {name: RATES.get(name, rate) for name in schemes}
+    contenders = {name: Contender(make, n, rates[name], data) for name, make in schemes.items()}
     steps = {name: contender.step for name, contender in contenders.items()}
     times = list(interleaved(steps, rounds, warm_up, SLOW))
     rows = {"floor": 1 + n / (3 * batch)}
@@ -141,30 +146,38 @@ def compare(n: int, batch: int, rounds: int, warm_up: int, only: list[str]) -> d
         rows[name] = {"ratio": middle, "quartiles": [low, high], "max_off": contender.off()}
         off = f"max|σ² − 1| = {rows[name]['max_off']:.1e}"
         print(f"n={n:5} batch={batch:5} {name:26} {middle:7.2f}  [{low:.2f}, {high:.2f}]  {off}")
-        rows[name]["learning_rate"] = RATES.get(name, 1e-3)
+        rows[name]["learning_rate"] = rates[name]
     rows["unconstrained_seconds"] = statistics.median(round_["unconstrained"] for round_ in times)
     return rows
 
 
 def main() -> None:
     """All widths and batches."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 512, 720, 1024])
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--warm-up", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[], metavar="SCHEME", help="these beside the unconstrained step")
+    parser.add_argument("--rate", type=float, default=1e-3, help="Adam's; long steps cost more (docs/theory/frame.md)")
+    parser.add_argument("--output", type=Path, default=Path("results/step-time.json"))
     options = parser.parse_args()
+    if unknown := set(options.only) - {*SCHEMES, *PEERS}:
+        parser.error(f"no scheme is called {', '.join(unknown)}; there are {', '.join([*SCHEMES, *PEERS])}")
+    if options.rounds < 2:
+        parser.error("quartiles need --rounds 2 or more")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     rows = {
-        f"n={n} batch={batch}": compare(n, batch, options.rounds, options.warm_up, options.only)
+        f"n={n} batch={batch}": compare(n, batch, options.rounds, options.warm_up, options.only, options.rate)
         for n in options.widths
         for batch in options.batches
     }
-    row = {"config": vars(options), "seed": 0, **certificate_of_birth("cpu"), "rows": rows}
-    write_json(Path("results/step-time.json"), row)
-    print(json.dumps({key: value["tightlip"]["ratio"] for key, value in rows.items()}))
+    config = {key: value for key, value in vars(options).items() if key != "output"}
+    write_json(options.output, {"config": config, "seed": 0, **certificate_of_birth("cpu"), "rows": rows})
+    shown = options.only or ["tightlip"]
+    print(json.dumps({key: [row[name]["ratio"] for name in shown if name in row] for key, row in rows.items()}))
 
 
 if __name__ == "__main__":

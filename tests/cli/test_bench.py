@@ -168,3 +168,8 @@ def test_the_command_is_listed(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "bench" in capsys.readouterr().out
+
+
+def test_one_way_is_not_called_the_fastest(capsys):
+    assert main(["bench", "--widths", "40", "12", "4", "--batch-size", "4", "--rounds", "2", "--threads", "1"]) == 0
+    assert "Write Orthonormal(), for these sizes there is no other way." in capsys.readouterr().out

@@ -74,9 +74,10 @@ def advice(result: Benchmark) -> str:
     best = written(network.ways[network.fastest].constraints)
     level = [written(network.ways[name].constraints) for name in network.level]
     also = f"; these rounds do not tell it from {', '.join(level)}" if level else ""
+    why = "the fastest here" if len(network.ways) > 2 else "for these sizes there is no other way"
     return "\n".join(
         [
-            f"Write {best}, the fastest here{also}.",
+            f"Write {best}, {why}{also}.",
             "Blocks are of each layer, first to last: 0 trains the weight itself, 1 turns it whole.",
             "Speed is not accuracy: in square layers more blocks were no worse, in a first layer that is not square "
             f"they were, and {_DEFAULT} chooses with both in mind (docs/theory/frame.md).",

@@ -35,7 +35,9 @@ class Machine:
             if torch.empty(1, device=name).is_meta:
                 raise RuntimeError("meta tensors hold no numbers")
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise TightlipError(f"--device {name} is not available here: use cpu, or install a torch for it") from error
+            raise TightlipError(
+                f"--device {name} is not available here: use cpu, or cuda with a torch built for it"
+            ) from error
         return name
 
 
