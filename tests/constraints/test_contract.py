@@ -20,6 +20,7 @@ from tightlip import (
     MatrixExponential,
     Maxout,
     Orthonormal,
+    RowDualBall,
     RowL1Ball,
     Scale,
     constrain,
@@ -334,3 +335,11 @@ def test_a_new_export_is_picked_up_and_held_to_the_contract(monkeypatch):
         check_promise(new, "step", (3, 3), torch.float64)
     with pytest.raises(tightlip.TightlipError):
         test_activations_are_gradient_norm_preserving_and_audited_as_one(activation)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_too_large_to_be_squared_are_scaled_not_lost(dtype):
+    large = torch.finfo(dtype).max / 4
+    weight = torch.tensor([[3 * large, 4 * large], [0.3, -0.4], [3.0, -4.0], [0.0, 0.0]], dtype=dtype)
+    expected = torch.tensor([[0.6, 0.8], [0.3, -0.4], [0.6, -0.8], [0.0, 0.0]], dtype=dtype)
+    torch.testing.assert_close(RowDualBall(2).map(weight), expected)

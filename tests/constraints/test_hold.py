@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tightlip import MaxMin, Orthonormal, RowL1Ball, TightlipError, constrain, freeze, hold, lipschitz, mlp
-from tightlip.constraints import constraint_of, settle
+from tightlip.constraints import constraint_of, row_l1, settle
 
 both = pytest.mark.parametrize("constraint", [Orthonormal(), RowL1Ball()], ids=repr)
 LEFT = "without being pulled back: call tightlip.hold"
@@ -385,6 +385,24 @@ def test_weights_cast_to_half_precision_after_constrain_are_refused_at_the_step(
     network(torch.randn(3, 4, dtype=dtype)).sum().backward()
     with pytest.raises(TightlipError, match="cannot be held exactly: keep them float32, use autocast"):
         optimizer.step()
+
+
+def test_a_projection_begins_where_the_last_one_ended(monkeypatch):
+    seen, project = [], row_l1.project_l1_ball_
+
+    def recorded(weight, radius=1.0, guess=None):
+        seen.append((guess, project(weight, radius, guess)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(row_l1, "project_l1_ball_", recorded)
+    model = mlp([6, 8], RowL1Ball())
+    optimizer = hold(model, sgd(model))
+    for _ in range(3):
+        optimizer.zero_grad()
+        backward(model)
+        optimizer.step()
+    guesses, ends = zip(*seen, strict=True)
+    assert guesses[0] is None and guesses[1] is ends[0] and guesses[2] is ends[1]
 
 
 def test_after_settle_the_weights_are_the_whole_state_of_a_projection():

@@ -198,3 +198,18 @@ def test_pairs_are_sorted_wherever_they_start_in_memory(dtype, start):
     (found,) = torch.autograd.grad(ordered, leaf, gradient)
     assert torch.equal(found, torch.empty_like(gradient).scatter(2, pairs.sort(2).indices, gradient))
     assert torch.equal(memory[start:].view(4, 3, 2), leaf)
+
+
+@pytest.mark.parametrize("size", [2, 3, 12, 20])
+def test_views_that_stand_for_the_negative(size):
+    x = torch.randn(3, size)
+    assert torch.equal(sort_members(torch._neg_view(x), 1), (-x).sort(1).values)
+    leaf, weight = x.clone().requires_grad_(), torch.randn(3, size)
+    (found,) = torch.autograd.grad(sort_members(torch._neg_view(leaf), 1), leaf, weight)
+    assert torch.equal(found, torch.empty_like(x).scatter(1, (-x).argsort(1), -weight))
+
+
+def test_one_member_is_no_alias_either():
+    x = torch.randn(3, 1)
+    sort_members(x, 1).zero_()
+    assert x.all()

@@ -36,7 +36,9 @@ class RowDualBall(Constraint):
             return weight.clamp(-1.0, 1.0)
         if order == 1:
             return project_l1_ball(weight)
-        return weight / torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp(min=1.0)
+        scale = weight.detach().abs().amax(-1, keepdim=True).clamp(min=1.0)  # squares of large entries would overflow
+        scaled = weight / scale
+        return scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp(min=1.0 / scale)
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """How much the largest dual norm of a row exceeds 1."""

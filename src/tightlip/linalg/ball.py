@@ -127,7 +127,7 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None
     outside, survivors = norm > radius, torch.full_like(norm, n)
     if not outside.any():
         return outside, torch.ones_like(norm), survivors
-    far = bool((norm > FAR * radius).any())
+    far = bool((norm / FAR > radius).any())
     start = threshold = ((norm - radius) / n).clamp_(min=0.0)
     above = torch.empty_like(size)
     if far:
@@ -145,6 +145,8 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None
         survivors = above.sign_().sum(-1, keepdim=True)
         risen = torch.maximum(torch.where(survivors > 0, threshold + excess / survivors, start), risen)
         stays, threshold = torch.equal(risen, threshold), risen
+    if stays:  # what is above has finer digits than the threshold, whose last bit counts for every survivor
+        above.sub_(excess.clamp_(min=0.0).div_(survivors)).relu_()
     bits = _BITS[rows.element_size()]
     rows.view(bits).bitwise_and_(torch.iinfo(bits).min).bitwise_or_(above.view(bits))  # the size, the sign that was
     return (

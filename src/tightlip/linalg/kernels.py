@@ -45,16 +45,16 @@ def _sort(
     """Members (…, SIZE, …) with ``after`` numbers on the axes after; ``place // inner % features`` has the bias."""
     group = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     inside = group < groups
-    first = group // after * (SIZE * after) + group % after
+    place = group // after * SIZE * after + group % after  # in this order, or a product of two sizes could overflow
     kind: tl.constexpr = members.dtype.element_ty
     wide: tl.constexpr = tl.float32 if kind.primitive_bitwidth == 16 else kind
     parts = ()
-    for member in tl.static_range(SIZE):
-        place = first + member * after
+    for _ in tl.static_range(SIZE):
         value = tl.load(members + place, mask=inside).to(wide)
         if bias is not None:
             value += tl.load(bias + place // inner % features, mask=inside).to(wide)
         parts = parts + (value.to(kind).to(wide),)
+        place = place + after
     code = tl.zeros((BLOCK,), CODE)
     for number in tl.static_range(len(NETWORK)):
         a = parts[NETWORK[number][0]]
@@ -63,8 +63,10 @@ def _sort(
         low = tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
         high = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
         parts = _replaced(parts, NETWORK[number][0], low, NETWORK[number][1], high)
+    place = group // after * SIZE * after + group % after
     for member in tl.static_range(SIZE):
-        tl.store(ordered + first + member * after, parts[member].to(kind), mask=inside)
+        tl.store(ordered + place, parts[member].to(kind), mask=inside)
+        place = place + after
     if codes is not None:
         tl.store(codes + group, code.to(codes.dtype.element_ty), mask=inside)
 
@@ -85,22 +87,25 @@ def _undo(
     """The comparators backwards, on a gradient's bits; ``NETWORK`` is reversed already."""
     group = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     inside = group < groups
-    first = group // after * (SIZE * after) + group % after
+    place = group // after * SIZE * after + group % after
     code = tl.load(codes + group, mask=inside).to(CODE)
     parts = ()
-    for member in tl.static_range(SIZE):
-        parts = parts + (tl.load(bits + first + member * after, mask=inside),)
+    for _ in tl.static_range(SIZE):
+        parts = parts + (tl.load(bits + place, mask=inside),)
+        place = place + after
     for step in tl.static_range(len(NETWORK)):
         a = parts[NETWORK[step][0]]
         b = parts[NETWORK[step][1]]
         swap = (code >> (len(NETWORK) - 1 - step)) & 1 != 0
         parts = _replaced(parts, NETWORK[step][0], tl.where(swap, b, a), NETWORK[step][1], tl.where(swap, a, b))
+    place = group // after * SIZE * after + group % after
     for member in tl.static_range(SIZE):
-        tl.store(undone + first + member * after, parts[member], mask=inside)
+        tl.store(undone + place, parts[member], mask=inside)
+        place = place + after
 
 
 def sort_on_gpu(members: Tensor, dim: int, bias: Tensor | None, differentiated: bool) -> Tensor:
-    """``members + bias`` sorted along ``dim``; the bias has the last axes of the members, or ones in their place."""
+    """``members + bias`` sorted along ``dim``; the bias as `sort_members` takes it."""
     if differentiated:
         return _Sorted.apply(members, bias, dim)[0]  # type: ignore[no-any-return]
     return _launch_sort(members, bias, dim, save=False)[0]

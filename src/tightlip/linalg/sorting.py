@@ -27,15 +27,17 @@ ROWS_FROM = {True: 9, False: 15}
 def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tensor:
     """``members``, or ``members + bias``, sorted ascending along ``dim``, as fast as number, type and place allow.
 
-    The bias has the last axes of the members, or ones in their place. NaN stays in its group; where a network sorts
+    The bias has the axes of groups and members, and ones for those after. NaN stays in its group; where a network sorts
     that group, it spreads.
     """
     size, dim = members.shape[dim], dim % members.dim()
     forward_mode = forward_ad._current_level >= 0
     transformed = torch._C._are_functorch_transforms_active()
     plain = not transformed and is_plain(members)
+    if plain and members.is_neg():
+        members = members.resolve_neg()
     if bias is not None and members.is_floating_point():
-        bias = bias.to(members.dtype)
+        bias = bias.to(members.dtype).resolve_neg()
     if plain and not forward_mode and 1 < size <= LARGEST_NETWORK and members.is_floating_point():
         kernels = _kernels(members.device.type)
         if kernels is not None:
@@ -44,7 +46,7 @@ def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tenso
     if bias is not None:
         members = members + bias
     if size <= 1:
-        return members
+        return members.clone()  # no alias, as with every other size
     if forward_mode:  # the functions below have no forward derivative
         return members.sort(dim=dim).values
     differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
