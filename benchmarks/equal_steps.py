@@ -34,6 +34,7 @@ from tightlip.provenance import certificate_of_birth, write_json
 SCHEMES: dict[str, tuple[Callable[[], tightlip.Constraint], str]] = {
     "turned in blocks": (tightlip.Orthonormal, "step"),
     "16 blocks": (lambda: tightlip.Orthonormal(blocks=16), "step"),
+    "32 blocks": (lambda: tightlip.Orthonormal(blocks=32), "step"),
     "turned whole": (lambda: tightlip.Orthonormal(blocks=1), "step"),
     "weight trained": (lambda: tightlip.Orthonormal(blocks=0), "step"),
     "3 iterations": (lambda: tightlip.Orthonormal(bjorck(3)), "forward"),
