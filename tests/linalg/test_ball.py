@@ -241,10 +241,11 @@ def test_a_guess_of_other_rows_is_not_used():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_last_bit_of_a_threshold_does_not_add_up_over_many_survivors(dtype):
     """Without what follows the iteration, float32 ended at 1.0007 here."""
-    weight = torch.full((2, 100_000), 0.5, dtype=dtype)
-    weight[0, 0], weight[1, ::3] = 1.0, -0.51
-    exact = project_l1_ball(weight.double())
+    weight = torch.full((4, 100_000), 0.5, dtype=dtype)
+    weight[0, 0], weight[1, ::3], weight[2], weight[3] = 1.0, -0.51, 0.0, -1e-6
+    exact, members = project_l1_ball(weight.double()), weight[2:].clone()
     project_l1_ball_(weight)
+    assert torch.equal(weight[2:], members)
     assert float(weight.double().abs().sum(-1).max()) <= 1 + 16 * torch.finfo(dtype).eps
     torch.testing.assert_close(weight.double(), exact, atol=torch.finfo(dtype).eps, rtol=0)
 

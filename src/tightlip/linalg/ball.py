@@ -146,7 +146,7 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None
         risen = torch.maximum(torch.where(survivors > 0, threshold + excess / survivors, start), risen)
         stays, threshold = torch.equal(risen, threshold), risen
     if stays:  # what is above has finer digits than the threshold, whose last bit counts for every survivor
-        above.sub_(excess.clamp_(min=0.0).div_(survivors)).relu_()
+        above.sub_(excess.clamp_(min=0.0).div_(survivors.clamp_(min=1.0))).relu_()
     bits = _BITS[rows.element_size()]
     rows.view(bits).bitwise_and_(torch.iinfo(bits).min).bitwise_or_(above.view(bits))  # the size, the sign that was
     return (

@@ -21,6 +21,12 @@ LANES = 1024
 
 
 @triton.jit
+def _first(group, after, SIZE: tl.constexpr):
+    """Where the first member of a group lies; in this order, or a product of two sizes could overflow."""
+    return group // after * SIZE * after + group % after
+
+
+@triton.jit
 def _replaced(parts, i: tl.constexpr, low, j: tl.constexpr, high):
     """The members with those at i < j replaced."""
     return parts[:i] + (low,) + parts[i + 1 : j] + (high,) + parts[j + 1 :]
@@ -45,7 +51,7 @@ def _sort(
     """Members (…, SIZE, …) with ``after`` numbers on the axes after; ``place // inner % features`` has the bias."""
     group = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     inside = group < groups
-    place = group // after * SIZE * after + group % after  # in this order, or a product of two sizes could overflow
+    place = _first(group, after, SIZE)
     kind: tl.constexpr = members.dtype.element_ty
     wide: tl.constexpr = tl.float32 if kind.primitive_bitwidth == 16 else kind
     parts = ()
@@ -63,7 +69,7 @@ def _sort(
         low = tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
         high = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
         parts = _replaced(parts, NETWORK[number][0], low, NETWORK[number][1], high)
-    place = group // after * SIZE * after + group % after
+    place = _first(group, after, SIZE)
     for member in tl.static_range(SIZE):
         tl.store(ordered + place, parts[member].to(kind), mask=inside)
         place = place + after
@@ -87,7 +93,7 @@ def _undo(
     """The comparators backwards, on a gradient's bits; ``NETWORK`` is reversed already."""
     group = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     inside = group < groups
-    place = group // after * SIZE * after + group % after
+    place = _first(group, after, SIZE)
     code = tl.load(codes + group, mask=inside).to(CODE)
     parts = ()
     for _ in tl.static_range(SIZE):
@@ -98,7 +104,7 @@ def _undo(
         b = parts[NETWORK[step][1]]
         swap = (code >> (len(NETWORK) - 1 - step)) & 1 != 0
         parts = _replaced(parts, NETWORK[step][0], tl.where(swap, b, a), NETWORK[step][1], tl.where(swap, a, b))
-    place = group // after * SIZE * after + group % after
+    place = _first(group, after, SIZE)
     for member in tl.static_range(SIZE):
         tl.store(undone + place, parts[member], mask=inside)
         place = place + after
