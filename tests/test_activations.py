@@ -246,3 +246,13 @@ def test_householder_claims_nothing_in_the_inf_norm_where_it_is_steeper():
 def test_householder_of_another_width_is_refused():
     with pytest.raises(TightlipError, match="match them"):
         Householder(3)(torch.zeros(1, 8))
+
+
+def test_a_bias_of_a_class_of_its_own_makes_the_sum_one_too():
+    class Own(torch.Tensor):
+        pass
+
+    x, bias = torch.randn(3, 40), torch.randn(40)
+    for size in (2, 20):
+        result = group_sort(x, size, bias=bias.as_subclass(Own))
+        assert type(result) is Own and torch.equal(result.as_subclass(torch.Tensor), group_sort(x + bias, size))

@@ -2,8 +2,8 @@
 
 Both read and write each number once. The members of a group lie in registers, the comparators of their network are
 unrolled, and where they swapped is saved as the bits of one integer per group: half a byte per number in groups of 2
-and 16, less in those of 4. A bias is added as the members are read. This module needs Triton, which torch's builds for
-CUDA bring along, and is loaded when the first tensor on a GPU is sorted; with TRITON_INTERPRET=1 in the environment
+and 16, a quarter in those of 4. A bias is added as the members are read. This module needs Triton, which torch's builds
+for CUDA bring along, and is loaded when the first tensor on a GPU is sorted; with TRITON_INTERPRET=1 in the environment
 tensors on a processor go through it as well, slowly, which is how it is tested.
 """
 
@@ -153,8 +153,7 @@ def _launch_sort(members: Tensor, bias: Tensor | None, dim: int, save: bool) -> 
     features = inner = 1
     if bias is not None:
         bias = bias.contiguous()
-        ones = next((i for i, n in enumerate(reversed(bias.shape)) if n > 1), 0)
-        features, inner = bias.numel(), members.shape[members.dim() - ones :].numel()
+        features, inner = bias.numel(), members.shape[members.dim() + 2 - bias.dim() :].numel()
     _launch(_sort, (members, bias, ordered, codes), (after, features, inner), size, sorting_network(size))
     return ordered, codes
 

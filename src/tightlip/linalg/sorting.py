@@ -33,7 +33,7 @@ def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tenso
     size, dim = members.shape[dim], dim % members.dim()
     forward_mode = forward_ad._current_level >= 0
     transformed = torch._C._are_functorch_transforms_active()
-    plain = not transformed and is_plain(members)
+    plain = not transformed and is_plain(members) and (bias is None or is_plain(bias))
     if plain and members.is_neg():
         members = members.resolve_neg()
     if bias is not None and members.is_floating_point():
