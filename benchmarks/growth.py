@@ -29,14 +29,6 @@ from tightlip.provenance import certificate_of_birth, write_json
 from tightlip.timing import interleaved
 
 
-class InBlocks(tightlip.Orthonormal):
-    """Turned in eight blocks however small it is, so that nothing but the overhead is left."""
-
-    def block_count(self, shape: tuple[int, int]) -> int | None:
-        """8 for square weights."""
-        return 8 if shape[0] == shape[1] else super().block_count(shape)
-
-
 class PlainMaxMin(nn.Module):
     """MaxMin in torch's own words, without a gradient."""
 
@@ -104,7 +96,7 @@ def overhead(rounds: int) -> dict[str, float]:
     """Seconds of overhead per layer, and its share at width 256."""
     per_layer = {}
     for name, make in {
-        "tightlip": lambda widths: constrained(widths, InBlocks()),
+        "tightlip": lambda widths: constrained(widths, tightlip.Orthonormal(blocks=8)),
         "unconstrained": unconstrained,
         "tightlip at 256": lambda widths: constrained(widths, tightlip.Orthonormal()),
     }.items():

@@ -108,7 +108,9 @@ class Contender:
         self.data = iter(data)
         self.network = make(n)
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = tightlip.hold(self.network, torch.optim.Adam(trained, rate, fused=True))
+        self.optimizer = torch.optim.Adam(trained, rate, fused=True)
+        if tightlip.constraints.is_constrained(self.network):
+            tightlip.hold(self.network, self.optimizer)
 
     def step(self) -> None:
         """One training step, on the next batch."""

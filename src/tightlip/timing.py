@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .activations import MaxMin
-from .constraints import Orthonormal, constrain, hold
+from .constraints import Orthonormal, constrain, hold, is_constrained
+from .constraints.frame import block_count
 from .errors import TightlipError
 from .linalg.polar import residual
 from .networks import mlp
@@ -141,7 +142,7 @@ def _distinct(found: dict[str, Way]) -> dict[str, Way]:
 
 
 def _way(shapes: Sequence[tuple[int, int]], constraints: Sequence[Orthonormal]) -> Way:
-    blocks = (c.block_count(shape) or 0 for c, shape in zip(constraints, shapes, strict=True))
+    blocks = (block_count(c, shape) or 0 for c, shape in zip(constraints, shapes, strict=True))
     return Way(tuple(constraints), tuple(blocks))
 
 
@@ -199,7 +200,9 @@ class _Contender:
     def __init__(self, network: nn.Module, batches: list[tuple[Tensor, Tensor]], rate: float) -> None:
         self.network = network.to(batches[0][0].device)
         trained = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = hold(network, torch.optim.Adam(trained, rate, fused=True))
+        self.optimizer = torch.optim.Adam(trained, rate, fused=True)
+        if is_constrained(network):
+            hold(network, self.optimizer)
         self.batches = itertools.cycle(batches)
 
     def __call__(self) -> None:

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from tqdm import tqdm
 
 from .atomic import replacing
-from .constraints import hold, settle
+from .constraints import hold, is_constrained
 from .errors import TightlipError
 from .robustness.evaluation import wrong_size
 
@@ -99,7 +99,9 @@ def fit(
     inputs, targets = (t.to(device) for t in train)
     held_out = tuple(t.to(device) for t in validation)
     steps = math.ceil(len(inputs) / batch_size)
-    engine = hold(network, optimizer(p for p in network.parameters() if p.requires_grad))
+    engine = optimizer(p for p in network.parameters() if p.requires_grad)
+    if is_constrained(network):
+        hold(network, engine)
     scheduler = schedule(engine, epochs * steps)
     key = {
         "epochs": epochs,
@@ -173,7 +175,6 @@ def _epoch(
     torch.manual_seed(seed * 1_000_003 + epoch)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     network.train()
-    settle(network)  # whether the epochs before were run or loaded
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
     right = torch.zeros((), dtype=torch.float64, device=inputs.device)
     order = torch.randperm(len(inputs), generator=generator).to(inputs.device)

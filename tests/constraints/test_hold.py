@@ -1,4 +1,5 @@
 import copy
+import inspect
 import math
 import pickle
 import re
@@ -9,7 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tightlip import MaxMin, Orthonormal, RowL1Ball, TightlipError, constrain, freeze, hold, lipschitz, mlp
-from tightlip.constraints import constraint_of, row_l1, settle
+from tightlip.constraints import constraint_of, row_l1
 
 both = pytest.mark.parametrize("constraint", [Orthonormal(), RowL1Ball()], ids=repr)
 LEFT = "without being pulled back: call tightlip.hold"
@@ -62,15 +63,8 @@ def test_hold_returns_the_optimizer_and_keeps_every_weight_on_its_set(constraint
         assert members(model)
 
 
-class Trained(Orthonormal):
-    """Orthonormal, but never turned: the weight itself is trained."""
-
-    def block_count(self, shape):
-        return None
-
-
 def test_the_step_is_the_projection_of_a_tangent_step():
-    model = constrain(nn.Linear(4, 4, dtype=torch.float64), Trained())
+    model = constrain(nn.Linear(4, 4, dtype=torch.float64), Orthonormal(blocks=0))
     optimizer = hold(model, sgd(model, lr=0.1))
     W, gradient = model.weight.detach().clone(), torch.randn(4, 4, dtype=torch.float64)
     model.weight.grad = gradient.clone()
@@ -244,7 +238,9 @@ def test_loading_members_is_fine_and_loading_others_is_refused():
     model.load_state_dict(members_of_the_set)
     model(torch.zeros(1, 6))
     model.load_state_dict({key: 2 * value for key, value in members_of_the_set.items()})
-    with pytest.raises(TightlipError, match="loaded before constrain, or frozen by freeze"):
+    with pytest.raises(
+        TightlipError, match=r"put back by the next such step, or in the copy that freeze.* loaded before constrain"
+    ):
         model(torch.zeros(1, 6))
 
 
@@ -295,13 +291,57 @@ def test_freezing_members_does_not_warn(caplog):
     assert not caplog.records
 
 
-def test_hold_leaves_networks_without_step_held_layers_alone():
+def test_a_network_in_which_nothing_is_constrained_is_refused():
     model = nn.Sequential(nn.Linear(6, 6), MaxMin())
-    optimizer = hold(model, sgd(model))
+    with pytest.raises(TightlipError, match=r"nothing in this network is constrained.* tightlip.mlp"):
+        hold(model, sgd(model))
+    frozen = freeze(network()).requires_grad_(True)
+    with pytest.raises(TightlipError, match="nothing in this network is constrained"):
+        hold(frozen, sgd(frozen))
+
+
+def test_a_network_held_in_the_forward_pass_needs_no_hold_and_may_have_it():
+    model = network(hold="forward")
+    optimizer = sgd(model)
+    assert hold(model, optimizer) is optimizer
     backward(model)
-    expected = model[0].weight.detach() - 0.5 * model[0].weight.grad
     optimizer.step()
-    assert torch.equal(model[0].weight.detach(), expected)
+    assert members(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (lambda n, o: (o, n), "network first and the optimizer second"),
+        (lambda n, o: (n.state_dict(), o), "needs a network"),
+        (lambda n, o: (n, list(n.parameters())), "needs an optimizer"),
+        (lambda n, o: (n, n), "network first and the optimizer second"),
+    ],
+)
+def test_arguments_of_other_kinds_are_refused_in_a_sentence(arguments, sentence):
+    model = network()
+    with pytest.raises(TightlipError, match=sentence):
+        inspect.unwrap(hold)(*arguments(model, sgd(model)))  # annotations refuse them under test
+
+
+def test_an_optimizer_whose_class_calls_the_step_of_its_parent_is_prepared_once():
+    """torch runs the hooks of every class in the chain whose step it has patched."""
+    weights = []
+    for subclass in (False, True):
+
+        class Steps(torch.optim.SGD):
+            def step(self, closure=None):
+                return super().step(closure)
+
+        model = network(Orthonormal(blocks=2))
+        model.load_state_dict(weights[0][0] if weights else model.state_dict())
+        before = copy.deepcopy(model.state_dict())
+        optimizer = hold(model, (Steps if subclass else torch.optim.SGD)(model.parameters(), lr=0.5))
+        for seed in range(3):
+            backward(model, torch.randn(16, 6, generator=torch.Generator().manual_seed(seed)))
+            optimizer.step()
+        weights.append((before, model.state_dict()))
+    assert all(torch.equal(weights[0][1][key], weights[1][1][key]) for key in weights[0][1])
 
 
 def test_double_backward_reaches_the_weights():
@@ -323,31 +363,6 @@ def test_evaluation_in_inference_mode_works_before_and_after_steps():
         optimizer.zero_grad()
         backward(model)
         optimizer.step()
-
-
-def by_fused_adam(network):
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
-    network(torch.ones(4, 6)).sum().backward()
-    optimizer.step()
-
-
-def by_data(network):
-    for parameter in network.parameters():
-        parameter.data -= 0.3
-
-
-def by_vector(network):
-    vector = nn.utils.parameters_to_vector(network.parameters()).detach()
-    nn.utils.vector_to_parameters(3 * vector, network.parameters())
-
-
-@pytest.mark.parametrize("move", [by_fused_adam, by_data, by_vector])
-def test_weights_moved_behind_the_back_of_the_version_counter_are_noticed(move):
-    network = mlp([6, 8, 8, 3])
-    network(torch.ones(4, 6))
-    move(network)
-    with pytest.raises(TightlipError, match=r"tightlip\.hold"):
-        network(torch.ones(4, 6))
 
 
 def test_a_step_too_large_to_be_pulled_back_raises():
@@ -372,8 +387,6 @@ def test_an_optimizer_of_another_network_is_refused():
     network, other = mlp([4, 8, 2]), mlp([4, 8, 2])
     with pytest.raises(TightlipError, match="trains no parameter of this network: make it from network.parameters"):
         hold(network, torch.optim.Adam(other.parameters()))
-    with pytest.raises(TightlipError, match="a frozen copy has other parameters, which are not trained"):
-        hold(freeze(network), torch.optim.Adam(network.parameters()))
     hold(network, torch.optim.Adam([*network.parameters(), *other.parameters()]))
 
 
@@ -402,11 +415,13 @@ def test_a_projection_begins_where_the_last_one_ended(monkeypatch):
         backward(model)
         optimizer.step()
     guesses, ends = zip(*seen, strict=True)
-    assert guesses[0] is None and guesses[1] is ends[0] and guesses[2] is ends[1]
+    assert guesses[0] is None
+    for guess, end in zip(guesses[1:], ends, strict=False):
+        assert all(torch.equal(a, b) for a, b in zip(guess, end, strict=True))
 
 
-def test_after_settle_the_weights_are_the_whole_state_of_a_projection():
-    """Where the last projection ended is where the next begins, so it tells in the last bits."""
+def test_where_a_projection_ended_is_saved_with_the_optimizer():
+    """It is where the next begins, so it tells in the last bits."""
 
     def advance(model, optimizer, seeds):
         for seed in seeds:
@@ -417,7 +432,6 @@ def test_after_settle_the_weights_are_the_whole_state_of_a_projection():
     first = mlp([40, 64, 8], RowL1Ball())
     optimizer = hold(first, torch.optim.Adam(first.parameters(), lr=0.001))
     advance(first, optimizer, range(20))
-    settle(first)
     other = mlp([40, 64, 8], RowL1Ball())
     other.load_state_dict(first.state_dict())
     resumed = hold(other, torch.optim.Adam(other.parameters(), lr=0.001))

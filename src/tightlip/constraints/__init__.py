@@ -1,10 +1,10 @@
 """Sets of matrices with a proven operator norm, and the two ways to hold a layer on them."""
 
 from .column_l1 import ColumnL1Ball
+from .constraining import constrain, constraint_of, is_constrained
 from .constraint import Constraint, Hold
-from .coordinate import hold, settle
 from .freezing import freeze
-from .holding import constrain, constraint_of
+from .holding import hold
 from .orthonormal import Orthonormal
 from .parseval import Parseval
 from .row_dual import RowDualBall
@@ -27,5 +27,5 @@ __all__ = [
     "constraint_of",
     "freeze",
     "hold",
-    "settle",
+    "is_constrained",
 ]

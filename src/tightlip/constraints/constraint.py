@@ -6,7 +6,7 @@ flags tell the rarer kinds apart: those whose map moves members too, that promis
 """
 
 import abc
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -44,7 +44,7 @@ class Constraint(abc.ABC):
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """A member near ``weight``, differentiably; members map to themselves up to rounding."""
 
-    def map_(self, weight: Float[Tensor, "out in"], last: Any = None) -> Any:
+    def map_(self, weight: Float[Tensor, "out in"], last: Tensor | None = None) -> Tensor | None:
         """The map in place, without a derivative; a weight that has no member near it is left as it is.
 
         Args:
@@ -60,6 +60,7 @@ class Constraint(abc.ABC):
         if not all_finite(member):
             raise TightlipError("a step left a weight too large to be pulled back: lower the learning rate")
         weight.copy_(member)
+        return None
 
     @abc.abstractmethod
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
@@ -75,10 +76,6 @@ class Constraint(abc.ABC):
 
     def chart(self, weight: Float[Tensor, "out in"]) -> nn.Module | None:
         """For ``hold="forward"``: a module V ↦ W with a ``right_inverse``, starting at ``weight``; None means `map`."""
-        return None
-
-    def block_count(self, shape: tuple[int, int]) -> int | None:
-        """For ``hold="step"``: the number of blocks by which weights of this shape are turned; None trains W itself."""
         return None
 
     def contains(self, weight: Float[Tensor, "out in"]) -> bool:

@@ -1,44 +1,68 @@
 """The `Frame` coordinate: an orthonormal weight is turned on its set, for less than one product of its size a step.
 
-A tall or square W (out ≥ in) is turned from the left, W ← R(A)·W, a wide one from the right. What the optimizer trains
-is a skew matrix A, zero between steps. Its gradient comes from activations, at the cost of the ordinary weight
-gradient,
+F is W where it is tall or square and Wᵀ where it is wide, (n, m) with n ≥ m. A step replaces F by R(A)·F with a skew
+matrix A, zero before the step, whose gradient is
 
-    dL/dA = skew(gyᵀ(y − b)),   skew(M) = (M − Mᵀ)/2      (wide: skew(gxᵀx)),
+    dL/dA = skew(G Fᵀ),   skew(M) = (M − Mᵀ)/2,   G = dL/dF.
 
-so the backward pass multiplies no two matrices of the weight's size. After the step the weight is turned by the
-rotation that A stands for (`linalg.rotation`), in which planes that would turn by more than `longest` radians turn by
-half to all of that. What its series and rounding leave is summed up; where the sum exceeds `DRIFT`, the weight is
-replaced by its polar factor. So |σ² − 1| stays below 1e-5 at every forward pass.
+F is cut into q blocks of n/q rows, and each step turns the q/2 disjoint pairs of one round of a tournament, in which
+all blocks meet in K = q − 1 rounds. What the optimizer is handed in the place of W is the A of these pairs, one above
+the other, with an ordinary gradient and a state of its own for each round. The gradient of the pairs that wait is read
+from a sum S of the ordinary gradients that decays by half in K steps and is turned along with F; what a pair has used
+is known from its last reading and taken off:
 
-With q > 1 blocks the rows are cut into q blocks, and each step turns the q/2 disjoint pairs of one round of a
-tournament: 2/q products. The gradient of the other pairs waits and adds up until their round; then the optimizer
-takes one step for all of it, √(q − 1) times as long, so that its learning rate means what it means without blocks.
+    S ← γS + G,   γ = ½^(1/K),   C = skew(S_p F_pᵀ)  for the pairs p of the round
+    off-diagonal blocks:                       C − γᴷ·(C when they last met)
+    diagonal blocks, read in every round:      C − γ·(C of the step before)
+
+A turns √K times as far, as a sum of K noisy steps would. So a step costs 6/q of a product, 4/q where S is not turned:
+layers that are not square mostly read the data, where turning it lost accuracy (docs/theory/frame.md).
 Source: Lezcano-Casado 2019 (parametrizations that are rebased at every step).
 """
 
-import inspect
 import math
+from collections.abc import Hashable, Sequence
 from functools import cache
-from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
+from torch import Tensor
 
-from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
 from ..linalg.polar import polar
 from ..linalg.rotation import LONGEST, rotation, skew_part_, tournament
 from ..linalg.rounding import full_precision
 from .constraint import Constraint
-from .coordinate import Coordinate, Sighting, glance, held
+from .coordinate import Coordinate, Move
+from .fingerprint import fingerprint
+from .orthonormal import Orthonormal
+from .rounds import close_round, open_round, stack_fresh
 
 DRIFT = 42.0
 """The sum of errors in σ² at which the polar factor is taken, in units of rounding: 5e-6 in float32."""
 
 ROUNDING = 0.4
 """What one turn is taken to add to |σ² − 1| by rounding, in the same units: an estimate, which steers the engine."""
+
+KEPT = 0.5
+"""How much of a gradient is left in S after one tournament."""
+
+
+def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:
+    """By how many blocks `Frame` turns weights (out, in) of this shape; None where they are not turned.
+
+    32 from 1024 rows on, 16 from 256 on, 8 where W is not square, 1 below; where such a number does not divide the
+    larger side, the next even one below that does. Two blocks always meet, so they are the whole. Far from square,
+    turning saves little.
+    """
+    size, small = max(shape), min(shape)
+    if not isinstance(constraint, Orthonormal) or constraint.schedule is not None or constraint.blocks == 0:
+        return None
+    if 2 * small < size:
+        return None
+    if constraint.blocks is None and size < 256:
+        return 1
+    most = constraint.blocks or (8 if small < size else 16 if size < 1024 else 32)
+    return next((blocks for blocks in range(most, 2, -2) if size % blocks == 0), 1)
 
 
 def longest(size: int) -> float:
@@ -51,223 +75,159 @@ def longest(size: int) -> float:
 
 
 class Frame(Coordinate):
-    """A is trained, W is turned; for `Orthonormal` weights that are not far from square (`Orthonormal.block_count`).
+    """Turns weights of `Orthonormal` that are not far from square.
 
     Args:
         blocks: q, 1 or an even divisor of max(out, in).
     """
 
     def __init__(self, blocks: int = 1) -> None:
-        self.blocks, self.keeps = blocks, blocks > 1
-        self.round = 0
-        self.drift = 0.0
-        self.waiting: Tensor | None = None
+        self.blocks = blocks
+        self.rounds = max(1, blocks - 1)
 
-    def __copy__(self) -> "Frame":
-        twin = Frame(self.blocks)
-        twin.round, twin.drift = self.round, self.drift
-        twin.waiting = None if self.waiting is None else self.waiting.clone()
-        return twin
-
-    def attach(self, layer: nn.Linear, constraint: Constraint) -> None:
-        """The weight stops being trained; ``weight_turn`` (D, D) gets the gradient, D = max(out, in).
-
-        With blocks, ``weight_turn_r`` (D, 2D/q) holds the pairs of round r, one above the other, for the optimizer.
-        """
-        size, q, trained = max(layer.weight.shape), self.blocks, layer.weight.requires_grad
-        layer.weight.requires_grad_(False)
-        layer.weight_turn = nn.Parameter(layer.weight.new_zeros(size, size), trained)
-        for number in range(q - 1):
-            layer.register_parameter(_pairs(number), nn.Parameter(layer.weight.new_zeros(size, 2 * size // q), trained))
-        super().attach(layer, constraint)
-        if _is_tall(layer):
-            layer.register_forward_hook(turn_output)
-        else:
-            layer.register_forward_pre_hook(turn_input)
-        layer.register_state_dict_post_hook(_without_turns)
-        layer.register_load_state_dict_pre_hook(_with_zero_turns)
-
-    def trained(self, layer: nn.Linear) -> list[Tensor]:
-        """A, and the pairs of each round."""
-        names = ("weight_turn", *map(_pairs, range(self.blocks - 1)))
-        return [layer._parameters[name] for name in names]  # type: ignore[misc]
-
-    def is_folded(self, layer: nn.Linear, constraint: Constraint, seen: Sighting | None) -> bool:
-        """Whether every turn is zero and W is a member, as it is if it has not been written to."""
-        if any(map(glance, self.trained(layer))):
-            return False
-        unmoved = seen is not None and seen.weight == self.sighting(layer).weight
-        return unmoved or super().is_folded(layer, constraint, seen)
+    def group(self, move: Move) -> Hashable:
+        """Weights of one shape are turned together."""
+        return move.weight.shape, move.weight.dtype, move.weight.device, self.blocks
 
     @torch.no_grad()
-    def before_step(self, layer: nn.Linear, constraint: Constraint) -> None:
-        """Hand the optimizer the gradient of this round's pairs; that of the others waits."""
-        turn: Tensor = layer.weight_turn  # type: ignore[assignment]
-        if layer.weight.grad is not None:  # after network.requires_grad_(True); a step along it would leave the set
-            if not turn.requires_grad:
-                raise TightlipError(
-                    "a weight that is turned was unfrozen alone: set requires_grad on the layer, weight_turn included"
-                )
-            layer.weight.grad = None
-        if self.blocks == 1 or turn.grad is None:
+    def before_step(self, move: Move) -> None:
+        """W.data ← zero turns (n, 2n/q), W.grad ← their gradient, optimizer.state[W] ← that of this round."""
+        weight, state = move.weight, move.optimizer.state
+        with full_precision(weight):
+            self._recollect(move)
+            gradient = self._read(move)
+        move.kept |= {"data": weight.data, "state": state.pop(weight, {})}
+        if move.memory["steps"] >= self.rounds:  # this round was there before
+            state[weight] = open_round(move.kept["state"], self._round(move))
+        # a constant has no skew part, so weight decay moves nothing; this one is as large as orthonormal entries are
+        weight.grad, weight.data = None, torch.full_like(gradient, len(gradient) ** -0.5)
+        try:
+            move.hand(gradient if move.scale == 1.0 else gradient.mul_(move.scale))
+        except TightlipError:
+            self._forget(move)
+            raise
+
+    @torch.no_grad()
+    def after_step(self, move: Move) -> None:
+        """W is W again, and what the optimizer made of the turns is kept to be folded."""
+        if "data" not in move.kept:
             return
-        gradient = turn.grad.detach()
-        self.waiting = gradient.clone() if self.waiting is None else self.waiting.to(gradient).add_(gradient)
-        turn.grad = None
-        blocks, place = self._opened(self.waiting)
-        present = self._present(layer)
-        present.grad = blocks[place].permute(0, 1, 3, 2, 4).reshape(present.shape)
-        blocks[place] = 0.0
+        weight, state, stacked = move.weight, move.optimizer.state, move.kept.pop("state")
+        move.kept["turns"], weight.data = weight.data, move.kept.pop("data")
+        close_round(stacked, self._round(move), self.rounds, state.pop(weight, {}))
+        if stacked:
+            state[weight] = stacked
 
     @torch.no_grad()
-    def fold_(self, layer: nn.Linear, constraint: Constraint) -> None:
-        """Turn W by A, or by the pairs of this round, and set them to zero."""
-        present = self._present(layer)
-        if self.blocks == 1 or present.grad is not None:
-            self._turn_by_(layer, present)
-        if self.drift > DRIFT:
-            layer.weight.copy_(polar(layer.weight))
-            self.drift = 0.0
-
-    def moved(self) -> None:
-        """A turn keeps W as far from its set as it was: take the polar factor."""
-        self.drift = math.inf
-
-    def settle(self) -> None:
-        """Begin a new tournament: what waited is given up, and the next step takes the polar factor."""
-        self.round, self.waiting, self.drift = 0, None, math.inf
-
-    def _turn_by_(self, layer: nn.Linear, present: Tensor) -> None:
-        """Turn W by what the optimizer made of ``present``, and set that to zero."""
-        if self.blocks > 1:
-            present.grad = None
-        angles = present.detach().unflatten(0, (max(1, self.blocks // 2), -1))
-        sign = math.sqrt(max(1, self.blocks - 1)) / 2 * (1 if _is_tall(layer) else -1)
-        with full_precision(angles):
-            # any optimizer's A, made exactly skew
-            change, error = rotation((angles - angles.mT).mul_(sign), longest(max(layer.weight.shape)))
+    def fold_(self, moves: Sequence[Move]) -> None:
+        """Turn each weight by the pairs of its round."""
+        weight, pairs = moves[0].weight, max(1, self.blocks // 2)
+        with full_precision(weight):
+            turns = torch.cat([move.kept.pop("turns").unflatten(0, (pairs, -1)) for move in moves])
+            angles = (turns - turns.mT).mul_(0.5 * math.sqrt(self.rounds))  # any optimizer's A, made exactly skew
+            change, error = rotation(angles, longest(max(weight.shape)))
             if not error < math.inf:
+                for move in moves:
+                    self._forget(move)
                 raise TightlipError(
-                    "a step would leave NaN, infinity or no rotation in a weight: lower the learning rate"
+                    f"a step would leave NaN, infinity or no rotation in {moves[0].name}: lower the learning rate"
                 )
-            self._turn_(layer, change)
-        present.zero_()
-        self.round = (self.round + 1) % max(1, self.blocks - 1)
-        self.drift += error / torch.finfo(change.dtype).eps + ROUNDING
+            for move, turn in zip(moves, change.split(pairs), strict=True):
+                self._turn_(move, turn)
+                self._settle_(move, error / torch.finfo(turn.dtype).eps + ROUNDING)
 
-    def _turn_(self, layer: nn.Linear, change: Tensor) -> None:
-        """W ← W + (R − I)·W on the blocks of this round."""
-        frame = layer.weight if _is_tall(layer) else layer.weight.mT
-        if self.blocks == 1:
+    def _settle_(self, move: Move, error: float) -> None:
+        """Count the step; where errors have added up, or W was written to, take the polar factor."""
+        memory = move.memory
+        memory["steps"] += 1
+        memory["drift"] += error
+        if not memory["drift"] <= DRIFT:
+            move.weight.copy_(polar(move.weight))
+            memory["drift"] = 0.0
+        memory["fingerprint"] = fingerprint(move.weight)
+
+    def _recollect(self, move: Move) -> None:
+        """Make ``memory`` that of this very weight: begin anew if there is none, or if W was written to since."""
+        memory, weight, q = move.memory, move.weight, self.blocks
+        if not memory:
+            state = move.optimizer.state.get(weight, {})
+            stacked = stack_fresh(state, weight, self.rounds, (max(weight.shape), 2 * max(weight.shape) // max(2, q)))
+            if stacked:
+                move.optimizer.state[weight] = stacked
+            memory |= {"blocks": q, "steps": self.rounds if stacked else 0, "fingerprint": -1}
+            if q > 1:
+                size = max(weight.shape) // q
+                memory["sum"] = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+                memory["met"] = weight.new_zeros(self.rounds, q // 2, size, size)
+                memory["own"] = weight.new_zeros(q, size, size)
+        elif memory.get("blocks") != q:
+            raise TightlipError(
+                f"the optimizer's state of {move.name} is of blocks={memory.get('blocks')}, and the weight is turned "
+                f"in {q}: load the network alone, or constrain it as it was when the state was saved"
+            )
+        if memory["fingerprint"] != fingerprint(weight):
+            self._forget(move)
+
+    def _forget(self, move: Move) -> None:
+        """Give up the gradients that wait, and have the polar factor taken after the next turn."""
+        for key in {"sum", "met", "own"} & move.memory.keys():
+            move.memory[key].zero_()
+        move.memory["drift"] = math.inf
+
+    def _round(self, move: Move) -> int:
+        return move.memory["steps"] % self.rounds  # type: ignore[no-any-return]
+
+    def _read(self, move: Move) -> Tensor:
+        """The gradient of this round's turns, one pair above the other."""
+        frame, gradient, q = _tall(move.weight.detach()), _tall(move.gradient), self.blocks
+        if move.scale != 1.0:
+            gradient = gradient / move.scale
+        if q == 1:
+            return skew_part_(gradient @ frame.mT)
+        memory, order = move.memory, _order(q, self._round(move), frame.device)
+        decay = KEPT ** (1 / self.rounds)
+        total = _tall(memory["sum"])
+        torch.add(gradient, total, alpha=decay, out=total)
+        product = _pairs(move, total, order) @ _pairs(move, frame, order, "frame").mT
+        skew = (product - product.mT).mul_(0.5)
+        halves = skew.unflatten(2, (2, -1)).unflatten(1, (2, -1))  # (pair, half, row, half, column)
+        own = halves.diagonal(0, 1, 3).permute(0, 3, 1, 2)
+        before = memory["own"].index_select(0, order).view(own.shape)
+        memory["own"].index_copy_(0, order, own.flatten(0, 1))
+        own.sub_(before, alpha=decay)
+        met, last = halves[:, 0, :, 1], memory["met"][self._round(move)]
+        new = met.sub(last, alpha=KEPT)
+        last.copy_(met)
+        met.copy_(new)
+        halves[:, 1, :, 0].copy_(new.mT.neg_())
+        return skew.flatten(0, 1)
+
+    def _turn_(self, move: Move, change: Tensor) -> None:
+        """F ← F + (R − I)·F on the pairs of this round, and S likewise."""
+        frame, q = _tall(move.weight), self.blocks
+        if q == 1:
             frame.add_(change[0] @ frame)
             return
-        blocks = frame.unflatten(0, (self.blocks, -1))
-        for (one, two), turn in zip(tournament(self.blocks)[self.round], change, strict=True):  # pair by pair: in cache
-            pair = blocks[one : two + 1 : two - one]
-            pair.add_((turn @ pair.flatten(0, 1)).view_as(pair))
-
-    def _present(self, layer: nn.Linear) -> Tensor:
-        """The parameter that this round trains."""
-        name = "weight_turn" if self.blocks == 1 else _pairs(self.round)
-        return layer._parameters[name]  # type: ignore[return-value]
-
-    def _opened(self, matrix: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """A (D, D) matrix as (q, q, D/q, D/q) blocks, and where among them this round's pairs are."""
-        index = _meeting(self.blocks, self.round, matrix.device)
-        blocks = matrix.unflatten(1, (self.blocks, -1)).unflatten(0, (self.blocks, -1)).transpose(1, 2)
-        return blocks, (index[:, :, None], index[:, None, :])
+        order = _order(q, self._round(move), frame.device)
+        square = move.weight.shape[0] == move.weight.shape[1]
+        for matrix in (frame, move.memory["sum"]) if square else (frame,):
+            pairs = _pairs(move, matrix, order)
+            turned = torch.bmm(change, pairs, out=move.buffer("turned", *pairs.shape))
+            matrix.unflatten(0, (q, -1)).index_add_(0, order, turned.view(q, -1, turned.shape[-1]))
 
 
-@cache
-def _meeting(blocks: int, number: int, device: torch.device) -> Tensor:
-    """(pairs, 2): which blocks meet in this round."""
-    return torch.tensor(tournament(blocks)[number], device="cpu").to(device)
+def _tall(weight: Tensor) -> Tensor:
+    return weight if weight.shape[0] >= weight.shape[1] else weight.mT
+
+
+def _pairs(move: Move, matrix: Tensor, order: Tensor, use: str = "pairs") -> Tensor:
+    """(n, m) → (q/2, 2n/q, m): the rows of the blocks that meet, in a buffer."""
+    blocks = matrix.unflatten(0, (len(order), -1))
+    found = torch.index_select(blocks, 0, order, out=move.buffer(use, *blocks.shape))
+    return found.view(len(order) // 2, -1, matrix.shape[-1])
 
 
 @cache
-def _pairs(number: int) -> str:
-    return f"weight_turn_{number}"
-
-
-def _is_tall(layer: nn.Linear) -> bool:
-    return layer.weight.shape[0] >= layer.weight.shape[1]
-
-
-class _Side(torch.autograd.Function):
-    """y ↦ y, with the gradient of y + skew(A)z at A = 0."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y: Tensor, z: Tensor, turn: Tensor) -> Tensor:
-        return y.clone()  # no alias of y: what comes next may work in place
-
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1], inputs[2])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        z, turn = ctx.saved_tensors
-        (gradient,) = gradients
-        with full_precision(z):
-            product = (gradient.reshape(-1, gradient.shape[-1]).mT @ z.reshape(-1, z.shape[-1])).to(turn.dtype)
-            if not torch.is_grad_enabled():
-                return gradient, None, skew_part_(product)
-            # a second derivative is asked for, and it goes through A, although A is zero
-            return gradient, gradient @ _skew(turn).to(gradient.dtype), _skew(product)
-
-
-_Side.forward.__signature__ = inspect.signature(_Side.forward)  # type: ignore[attr-defined]  # asked for at every call
-
-
-def _skew(matrix: Tensor) -> Tensor:
-    return (matrix - matrix.mT) / 2
-
-
-def turn_output(layer: nn.Linear, args: Any, y: Tensor) -> Tensor:
-    """The forward hook of tall and square layers: the output as it is, with the gradient of the turn."""
-    turn: Tensor = layer.weight_turn  # type: ignore[assignment]
-    if not (torch.is_grad_enabled() and turn.requires_grad):
-        return y
-    if not torch.compiler.is_compiling() and next(iter(layer._forward_hooks.values())) is not turn_output:
-        _refuse_order(layer)
-    return _Side.apply(y, y * 1 if layer.bias is None else y - layer.bias.to(y.dtype), turn)  # type: ignore[no-any-return]
-
-
-def turn_input(layer: nn.Linear, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """The forward pre-hook of wide layers: the input as it is, with the gradient of the turn."""
-    turn: Tensor = layer.weight_turn  # type: ignore[assignment]
-    if not (torch.is_grad_enabled() and turn.requires_grad):
-        return None
-    if not torch.compiler.is_compiling() and (
-        not args or next(reversed(layer._forward_pre_hooks.values())) is not turn_input
-    ):
-        _refuse_order(layer)
-    return (_Side.apply(args[0], args[0] * 1, turn), *args[1:])  # torch cannot trace one tensor given twice
-
-
-def _refuse_order(layer: nn.Linear) -> NoReturn:
-    raise TightlipError(
-        f"the gradient of {layer} is taken at its own input or output, and a hook or a keyword stands between: "
-        "call it as layer(x), register forward hooks after constrain and forward pre-hooks before it"
-    )
-
-
-TRUSTED_HOOKS.update({turn_output, turn_input})
-
-
-def _without_turns(layer: nn.Linear, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    for name in layer._parameters:
-        if name.startswith("weight_turn"):
-            state.pop(f"{prefix}{name}", None)
-
-
-def _with_zero_turns(layer: nn.Linear, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    record = held(layer)
-    if record is None:
-        return
-    for name, turn in layer._parameters.items():
-        if name.startswith("weight_turn") and turn is not None:
-            state[f"{prefix}{name}"] = torch.zeros_like(turn)
-    record.coordinate.settle()
+def _order(blocks: int, number: int, device: torch.device) -> Tensor:
+    """(q,): the blocks in the order in which they meet in this round, two by two."""
+    return torch.tensor(tournament(blocks)[number], device="cpu").flatten().to(device)

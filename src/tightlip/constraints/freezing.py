@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from ..audit import lipschitz, refuse_altered
+from .constraining import constraint_of
 from .constraint import Constraint
-from .holding import constraint_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,88 +1,236 @@
-"""`constrain` puts a layer's weight on a set, in one of the paper's two ways (§4.2.1).
+"""`hold` keeps every step-held layer of a network on its set through the steps of an optimizer.
 
-* ``hold="step"``: the weight itself lives on the set; after each optimizer step it is pulled back (`coordinate`);
-* ``hold="forward"``: the layer keeps a free parameter V and its weight is map(V), through torch's ``parametrize``.
+The optimizer stays the one that schedulers, scalers and trainers know: torch's own step hooks call the layers'
+coordinates before and after. Its bound ``step`` is wrapped, so that a step that fails leaves every weight as it was.
 """
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.optim import Optimizer
 
-from ..audit import TRUSTED_PARAMETRIZATIONS
 from ..errors import TightlipError
-from .constraint import Constraint, Hold
-from .coordinate import Ambient, held, refuse_half
-from .frame import Frame
+from .constraining import is_constrained
+from .coordinate import Coordinate, Move, refuse_half
+from .fingerprint import mark
+from .guard import Held, held
+
+AnyOptimizer = TypeVar("AnyOptimizer")
+
+OURS = "tightlip_"
+"""What the names of a coordinate's entries in ``optimizer.state[weight]`` begin with."""
 
 
-class _Map(nn.Module):
-    """The parametrization V ↦ W of ``hold="forward"``: the constraint's own chart, or else its map."""
+class _Holding:
+    """What an optimizer that holds remembers: its networks, and the moves of a step that is being taken."""
 
-    def __init__(self, constraint: Constraint, weight: Tensor) -> None:
-        super().__init__()
-        self.constraint = constraint
-        self.chart = constraint.chart(weight)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.constraint.map(weight) if self.chart is None else self.chart(weight)
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight if self.chart is None else self.chart.right_inverse(weight)  # type: ignore[operator]
-
-    def extra_repr(self) -> str:
-        return repr(self.constraint)
+    def __init__(self) -> None:
+        self.networks: list[nn.Module] = []
+        self.moves: list[tuple[Move, list[Held]]] = []
+        self.buffers: dict[Any, Tensor] = {}
+        self.depth = 0  # of steps within steps: torch calls the hooks again where a subclass calls super().step()
 
 
-TRUSTED_PARAMETRIZATIONS.add(_Map)
+def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
+    """Keep every step-held layer of ``network`` on its set through all steps of ``optimizer``; returns the optimizer.
 
-
-def constrain(layer: nn.Linear, constraint: Constraint, hold: Hold = "step") -> nn.Linear:
-    """Put the layer's weight on the set and keep it there; changes the layer in place and returns it.
+    One line in a training loop: ``optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters()))``.
+    Works with any optimizer that steps once per backward, several forwards per step, accumulation and clipping. A
+    weight that does not require a gradient, has none, or is not the optimizer's stays as it is.
 
     Args:
-        layer: A plain ``nn.Linear`` in float32 or float64; its present weight is mapped into the set.
-        constraint: The set, e.g. `Orthonormal()`.
-        hold: "step" (fast; call `tightlip.hold(network, optimizer)` once before training) or "forward" (differentiable
-            map at each forward; needs no other call).
+        network: A module with constrained layers.
+        optimizer: One of ``torch.optim`` or a subclass; of a wrapper with an ``optimizer`` inside, that one is held.
 
     Raises:
-        TightlipError: for other layers, or a layer that is constrained already.
-
-    >>> from tightlip import Orthonormal
-    >>> layer = constrain(nn.Linear(3, 2), Orthonormal())
-    >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(2), atol=1e-6)
-    True
+        TightlipError: for a network in which nothing is constrained; for optimizers that step several times per
+            backward (LBFGS, SAM), move weights in ``eval()`` (schedule-free ones), keep copies of their own (ZeRO), or
+            train nothing of the network; for sharded weights. Later, at a step that would leave NaN or infinity in a
+            weight, and where weights were cast to half precision.
     """
-    if constraint_of(layer) is not None:
-        raise TightlipError(f"this layer is held on {constraint_of(layer)} already: freeze the network to release it")
-    if type(layer) is not nn.Linear:
-        raise TightlipError(f"constraints are for nn.Linear, not {type(layer).__name__}: constrain its linear layers")
-    if not isinstance(constraint, Constraint):
-        raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
-    refuse_half(layer.weight)
-    if hold not in ("step", "forward"):
-        raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
-    if hold not in constraint.holds:
-        raise TightlipError(f"{constraint} cannot be held by {hold!r}: pass hold={constraint.holds[0]!r}")
-    with torch.no_grad():
-        layer.weight.copy_(constraint.map(layer.weight.double()))
-    if hold == "step":
-        blocks = constraint.block_count((layer.out_features, layer.in_features))
-        (Ambient() if blocks is None else Frame(blocks)).attach(layer, constraint)
-    else:
-        parametrize.register_parametrization(layer, "weight", _Map(constraint, layer.weight.detach()))
-    return layer
+    inner = _refuse_arguments(network, optimizer)
+    holding = vars(inner).setdefault("_tightlip_holding", _Holding())
+    if not holding.networks:
+        inner.register_step_pre_hook(_before_step)
+        inner.register_step_post_hook(_after_step)
+        inner.step = types.MethodType(_undoing(inner.step), inner)  # type: ignore[method-assign]
+    if not any(network is known for known in holding.networks):
+        holding.networks.append(network)
+    return optimizer
 
 
-def constraint_of(layer: nn.Module) -> Constraint | None:
-    """The constraint that a layer's weight is held on, or None."""
-    record = held(layer)
-    if record is not None:
-        return record.constraint
-    if parametrize.is_parametrized(layer, "weight"):
-        maps = list(layer.parametrizations.weight)  # type: ignore[union-attr, arg-type]
-        ours = [m for m in maps if type(m) is _Map]
-        if ours and len(maps) > 1:
-            raise TightlipError(f"the weight of a layer is {ours[0].constraint} and parametrized again: keep one")
-        return ours[0].constraint if ours else None
-    return None
+def _refuse_arguments(network: Any, optimizer: Any) -> Optimizer:
+    """The optimizer whose steps are to be held, if all is as it should be."""
+    if isinstance(network, Optimizer) or isinstance(optimizer, nn.Module):
+        raise TightlipError("hold takes the network first and the optimizer second: hold(network, optimizer)")
+    if not isinstance(network, nn.Module):
+        raise TightlipError(f"hold needs a network (nn.Module), not {type(network).__name__}: hold(network, optimizer)")
+    while not hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    kind = type(optimizer).__name__
+    if not isinstance(optimizer, Optimizer):
+        raise TightlipError(f"hold needs an optimizer of torch.optim or a subclass, not {kind}")
+    if isinstance(optimizer, torch.optim.LBFGS) or hasattr(optimizer, "first_step"):
+        raise TightlipError(f"{kind} evaluates between its own steps, off the set: use Adam or SGD, or hold='forward'")
+    if callable(getattr(optimizer, "eval", None)):
+        raise TightlipError(f"{kind} moves weights in its eval() and train(), off the set: use AdamW with a schedule")
+    if hasattr(optimizer, "consolidate_state_dict"):
+        raise TightlipError(f"{kind} steps copies of the weights: use an optimizer of torch.optim on each rank")
+    if not is_constrained(network):
+        raise TightlipError(
+            "nothing in this network is constrained, so there is nothing to hold: build it with tightlip.mlp, or call "
+            "tightlip.constrain(layer, Orthonormal()) on its layers"
+        )
+    _refuse_weights(network, optimizer)
+    return optimizer
+
+
+def _refuse_weights(network: nn.Module, optimizer: Optimizer) -> None:
+    if _listed(optimizer).isdisjoint(map(id, network.parameters())):
+        raise TightlipError(
+            "the optimizer trains no parameter of this network: make it from network.parameters(); a frozen copy has "
+            "other parameters, which are not trained"
+        )
+    sets: dict[int, Held] = {}
+    for name, layer, record in _held_layers(network):
+        weight = _weight(name, layer)
+        first = sets.setdefault(id(weight), record)
+        if repr(first.constraint) != repr(record.constraint):
+            raise TightlipError(
+                f"{name} is one tensor with another layer's weight, which is on another set: {first.constraint} and "
+                f"{record.constraint}; constrain both by the same"
+            )
+
+
+def _listed(optimizer: Optimizer) -> set[int]:
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def _held_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module, Held]]:
+    for name, layer in network.named_modules():
+        record = held(layer)
+        if record is not None:
+            yield f"{name}.weight" if name else "the weight", layer, record
+
+
+def _weight(name: str, layer: nn.Module) -> nn.Parameter:
+    weight = layer._parameters.get("weight")
+    if type(weight) is not nn.Parameter or type(weight.data) is not Tensor:
+        kind = "parametrized by something else" if weight is None else f"a {type(weight).__name__}"
+        raise TightlipError(
+            f"{name} is {kind}, and only whole, plain weights are held: constrain the layer with hold='forward', or "
+            "use DistributedDataParallel instead of sharding"
+        )
+    return weight
+
+
+def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step``, after whose failure every weight is as it was before."""
+
+    @functools.wraps(step)
+    def undoing(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return step(*args, **kwargs)
+        except BaseException:
+            vars(optimizer)["_tightlip_holding"].depth = 0
+            _restore(optimizer)
+            raise
+
+    return undoing
+
+
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+    """Prepare the gradients; where the optimizer computes them itself, by a closure, after that."""
+    holding: _Holding = vars(optimizer)["_tightlip_holding"]
+    holding.depth += 1
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first is the optimizer
+    if holding.depth > 1:
+        return None
+    if closure is None:
+        _prepare(optimizer)
+        return None
+
+    def prepared() -> Any:
+        loss = closure()
+        _prepare(optimizer)
+        return loss
+
+    return args[:1], {**kwargs, "closure": prepared}
+
+
+def _prepare(optimizer: Optimizer) -> None:
+    _restore(optimizer)
+    holding: _Holding = vars(optimizer)["_tightlip_holding"]
+    scale, overflowed = _loss_scale(optimizer)
+    for (name, weight), records in _trained(holding.networks, _listed(optimizer)).items():
+        refuse_half(weight)
+        state = optimizer.state.get(weight, {})
+        memory = {key.removeprefix(OURS): state.pop(key) for key in list(state) if key.startswith(OURS)}
+        move = Move(name, weight, weight.grad, records[0].constraint, optimizer, memory, scale, buffers=holding.buffers)  # type: ignore[arg-type]
+        holding.moves.append((move, records))
+        if overflowed:
+            weight.grad = None  # the optimizer would leave it as it is, but knows it in another shape
+        else:
+            records[0].coordinate.before_step(move)
+
+
+def _trained(networks: list[nn.Module], listed: set[int]) -> dict[tuple[str, nn.Parameter], list[Held]]:
+    """The weights that this step moves, each with the records of all layers that share it."""
+    found: dict[int, tuple[str, nn.Parameter, list[Held]]] = {}
+    for network in networks:
+        for name, layer, record in _held_layers(network):
+            weight = _weight(name, layer)
+            if id(weight) in listed and weight.grad is not None and weight.requires_grad:
+                found.setdefault(id(weight), (name, weight, []))[2].append(record)
+    return {(name, weight): records for name, weight, records in found.values()}
+
+
+def _loss_scale(optimizer: Optimizer) -> tuple[float, bool]:
+    """What a `torch.amp.GradScaler` has left for a fused optimizer to do: its scale, and whether to skip the step."""
+    scale, overflows = (getattr(optimizer, name, None) for name in ("grad_scale", "found_inf"))
+    return 1.0 if scale is None else float(scale), overflows is not None and float(overflows) > 0
+
+
+def _restore(optimizer: Optimizer) -> list[tuple[Move, list[Held]]]:
+    """Every weight is a weight again, with its ordinary gradient; the moves of this step, each once."""
+    holding: _Holding = vars(optimizer)["_tightlip_holding"]
+    moves, holding.moves = holding.moves, []
+    for move, records in moves:
+        move.weight.grad = None
+        records[0].coordinate.after_step(move)
+        move.weight.grad = move.gradient
+        _remember(move)
+    return moves
+
+
+def _remember(move: Move) -> None:
+    if move.memory:
+        move.optimizer.state[move.weight] |= {OURS + key: value for key, value in move.memory.items()}
+
+
+def _after_step(optimizer: Optimizer, *_: Any) -> None:
+    holding: _Holding = vars(optimizer)["_tightlip_holding"]
+    holding.depth -= 1
+    if holding.depth > 0:
+        return
+    moves = [(move, records) for move, records in _restore(optimizer) if move.handed]
+    groups: dict[Any, tuple[Coordinate, list[Move]]] = {}
+    for move, records in moves:
+        coordinate = records[0].coordinate
+        groups.setdefault((type(coordinate), coordinate.group(move)), (coordinate, []))[1].append(move)
+    problems = []
+    for coordinate, together in groups.values():
+        try:
+            coordinate.fold_(together)
+        except TightlipError as problem:  # the others are folded all the same
+            problems.append(problem)
+    for move, records in moves:
+        _remember(move)
+        for record in records:
+            record.seen = mark(move.weight)
+    if problems:
+        raise problems[0]

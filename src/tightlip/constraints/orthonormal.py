@@ -25,8 +25,8 @@ class Orthonormal(Constraint):
         finish: The steps that `freeze` runs on weights trained with a ``schedule``, e.g. ``bjorck(15)``. It changes the
             network, and a warning says by how much.
         blocks: For ``hold="step"``: an even number q turns a weight in q blocks, 2/q of it in each step, or in as many
-            below q as divide its larger side; 1 turns it whole; 0 trains the weight itself. None chooses
-            (`block_count`).
+            below q as divide its larger side; 1 turns it whole; 0 lets the optimizer move the weight itself. None
+            chooses by the shape (docs/theory/frame.md).
 
     Source: paper §4.2.1, Eq. 2, Theorem 2 and §7 (3 iterations in training, 15 or more at the end).
 
@@ -49,7 +49,7 @@ class Orthonormal(Constraint):
                     f"{name}={given!r} is no schedule: give one of tightlip.linalg.schedules, such as bjorck(3)"
                 )
         if blocks is not None and (type(blocks) is not int or blocks < 0 or (blocks != 1 and blocks % 2)):
-            raise TightlipError(f"blocks={blocks!r} makes no tournament: give an even number, 1, 0 or None")
+            raise TightlipError(f"blocks must be an even number, 1, 0 or None, got {blocks!r}")
         self.schedule, self.finish_schedule, self.blocks = schedule, finish, blocks
         self.projects = schedule is None
 
@@ -62,23 +62,6 @@ class Orthonormal(Constraint):
         if self.schedule is None or self.finish_schedule is not None:
             return orthonormalize(weight, self.finish_schedule)
         return weight
-
-    def block_count(self, shape: tuple[int, int]) -> int | None:
-        """32 from 1024 rows on, 16 from 256 on, 4 where W is not square, 1 below; None where W itself is trained.
-
-        Where such a number does not divide the larger side, the next even one below that does. W itself is trained far
-        from square, where turning saves little, and if wide already from 4·out < 3·in on: wide layers mostly stand
-        first, where it costs accuracy, as more blocks do (docs/theory/frame.md). Always 1 where a process group is
-        running: `DistributedDataParallel` expects a gradient for every parameter.
-        """
-        size, square = max(shape), shape[0] == shape[1]
-        wide = 4 * shape[0] < 3 * shape[1] and self.blocks is None
-        if self.schedule is not None or self.blocks == 0 or wide or 2 * min(shape) < size:
-            return None
-        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        most = self.blocks or (4 if not square else 16 if size < 1024 else 32)
-        fitting = (blocks for blocks in range(most, 1, -2) if size % blocks == 0)
-        return next(fitting, 1) if alone and (self.blocks or size >= 256) else 1
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """‖WᵀW − I‖_F on the small side, a bound on every |σ² − 1|; with a schedule, how much ‖W‖₂ exceeds 1."""

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,9 +22,9 @@ class RowL1Ball(Constraint):
         """The Euclidean projection of each row onto the L1 ball."""
         return project_l1_ball(weight)
 
-    def map_(self, weight: Float[Tensor, "out in"], last: Guess | None = None) -> Guess:
+    def map_(self, weight: Float[Tensor, "out in"], last: Tensor | None = None) -> Tensor:
         """The same in place, with no copy of the weight; the thresholds of a step ago are where it begins."""
-        return project_l1_ball_(weight, guess=last)
+        return torch.cat(project_l1_ball_(weight, guess=None if last is None else Guess(*last.split(1, 1))), 1)
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """How much the largest row norm exceeds 1."""

@@ -86,7 +86,7 @@ def summary(network: nn.Module, p: float = 2, q: float | None = None) -> Summary
     bound = _unless_refused(lambda: lipschitz(network, p, q))
     end = bound.output_norm if bound is not None else q or p
     rows = tuple(_row(*listed, ((p, p), (p, end), (end, end))) for listed in _listed(network))
-    count = _count(network)
+    count = sum(p.numel() for p in network.parameters())
     return Summary(rows, SummaryRow("network", _kind(network), None, count, bound, None, None))
 
 
@@ -122,7 +122,7 @@ def _row(name: str, layer: nn.Module, opened: bool, pairs: Pairs) -> SummaryRow:
         name,
         _kind(layer) if isinstance(weight, Tensor) else _with_options(layer),
         tuple(weight.shape) if isinstance(weight, Tensor) else None,
-        _count(layer, recurse=not opened),
+        sum(p.numel() for p in layer.parameters(recurse=not opened)),
         _unless_refused(lambda: _bound(layer, name, (*own, *pairs))),
         None if matrix is None else _residual_norm(matrix),
         constraint,
@@ -141,12 +141,6 @@ def _residual_norm(weight: Float[Tensor, "out in"]) -> float:
     if not torch.isfinite(weight).all():
         return float("nan")
     return float(torch.linalg.eigvalsh(residual(weight.double())).abs().max())
-
-
-def _count(module: nn.Module, recurse: bool = True) -> int:
-    """How many numbers a module trains or holds; turns only say how weights move."""
-    named = module.named_parameters(recurse=recurse)
-    return sum(p.numel() for name, p in named if not name.rpartition(".")[2].startswith("weight_turn"))
 
 
 _HEADER = ("layer", "module", "weight", "parameters", "norms", "constant ≤", "‖WᵀW − I‖₂", "constraint")

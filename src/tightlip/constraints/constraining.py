@@ -1,0 +1,94 @@
+"""`constrain` puts a layer's weight on a set, in one of the paper's two ways (§4.2.1).
+
+* ``hold="step"``: the weight itself lives on the set; after each optimizer step it is pulled back (`holding`);
+* ``hold="forward"``: the layer keeps a free parameter V and its weight is map(V), through torch's ``parametrize``.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..audit import TRUSTED_PARAMETRIZATIONS
+from ..errors import TightlipError
+from .constraint import Constraint, Hold
+from .coordinate import Ambient, refuse_half
+from .frame import Frame, block_count
+from .guard import attach, held
+
+
+class _Map(nn.Module):
+    """The parametrization V ↦ W of ``hold="forward"``: the constraint's own chart, or else its map."""
+
+    def __init__(self, constraint: Constraint, weight: Tensor) -> None:
+        super().__init__()
+        self.constraint = constraint
+        self.chart = constraint.chart(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.constraint.map(weight) if self.chart is None else self.chart(weight)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight if self.chart is None else self.chart.right_inverse(weight)  # type: ignore[operator]
+
+    def extra_repr(self) -> str:
+        return repr(self.constraint)
+
+
+TRUSTED_PARAMETRIZATIONS.add(_Map)
+
+
+def constrain(layer: nn.Linear, constraint: Constraint, hold: Hold = "step") -> nn.Linear:
+    """Put the layer's weight on the set and keep it there; changes the layer in place and returns it.
+
+    Args:
+        layer: A plain ``nn.Linear`` in float32 or float64; its present weight is mapped into the set.
+        constraint: The set, e.g. `Orthonormal()`.
+        hold: "step" (fast; call `tightlip.hold(network, optimizer)` once before training) or "forward" (differentiable
+            map at each forward; needs no other call).
+
+    Raises:
+        TightlipError: for other layers, or a layer that is constrained already.
+
+    >>> from tightlip import Orthonormal
+    >>> layer = constrain(nn.Linear(3, 2), Orthonormal())
+    >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(2), atol=1e-6)
+    True
+    """
+    if constraint_of(layer) is not None:
+        raise TightlipError(f"this layer is held on {constraint_of(layer)} already: freeze the network to release it")
+    if type(layer) is not nn.Linear:
+        raise TightlipError(f"constraints are for nn.Linear, not {type(layer).__name__}: constrain its linear layers")
+    if not isinstance(constraint, Constraint):
+        raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
+    refuse_half(layer.weight)
+    if hold not in ("step", "forward"):
+        raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
+    if hold not in constraint.holds:
+        raise TightlipError(f"{constraint} cannot be held by {hold!r}: pass hold={constraint.holds[0]!r}")
+    with torch.no_grad():
+        layer.weight.copy_(constraint.map(layer.weight.double()))
+    if hold == "step":
+        blocks = block_count(constraint, (layer.out_features, layer.in_features))
+        attach(layer, constraint, Ambient() if blocks is None else Frame(blocks))
+    else:
+        parametrize.register_parametrization(layer, "weight", _Map(constraint, layer.weight.detach()))
+    return layer
+
+
+def constraint_of(layer: nn.Module) -> Constraint | None:
+    """The constraint that a layer's weight is held on, or None."""
+    record = held(layer)
+    if record is not None:
+        return record.constraint
+    if parametrize.is_parametrized(layer, "weight"):
+        maps = list(layer.parametrizations.weight)  # type: ignore[union-attr, arg-type]
+        ours = [m for m in maps if type(m) is _Map]
+        if ours and len(maps) > 1:
+            raise TightlipError(f"the weight of a layer is {ours[0].constraint} and parametrized again: keep one")
+        return ours[0].constraint if ours else None
+    return None
+
+
+def is_constrained(network: nn.Module) -> bool:
+    """Whether a layer of the network is held on a set, in either way."""
+    return any(constraint_of(layer) is not None for layer in network.modules())

@@ -1,0 +1,164 @@
+"""Writes to a held weight: noticed at the next forward pass or undone by the next step, without watching others."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from tightlip import Orthonormal, RowL1Ball, TightlipError, constrain, hold, mlp
+from tightlip.constraints.fingerprint import fingerprint
+from tightlip.linalg.polar import residual
+
+
+def off(layer):
+    return float(torch.linalg.eigvalsh(residual(layer.weight.detach().double())).abs().max())
+
+
+def by_fused_adam(network):
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+    network(torch.ones(4, 6)).sum().backward()
+    optimizer.step()
+
+
+def by_data(network):
+    for parameter in network.parameters():
+        parameter.data -= 0.3
+
+
+def by_vector(network):
+    vector = nn.utils.parameters_to_vector(network.parameters()).detach()
+    nn.utils.vector_to_parameters(3 * vector, network.parameters())
+
+
+@pytest.mark.parametrize("move", [by_fused_adam, by_data, by_vector])
+def test_weights_moved_behind_the_back_of_the_version_counter_are_noticed(move):
+    network = mlp([6, 8, 8, 3])
+    network(torch.ones(4, 6))
+    move(network)
+    with pytest.raises(TightlipError, match=r"tightlip\.hold"):
+        network(torch.ones(4, 6))
+
+
+class Measured(Orthonormal):
+    """Orthonormal, and counts how often a weight is measured."""
+
+    count = 0
+
+    def contains(self, weight):
+        self.count += 1
+        return super().contains(weight)
+
+
+def test_importing_the_library_hooks_nobodys_optimizer():
+    code = (
+        "import torch, tightlip\nfrom torch.optim import optimizer as o\n"
+        "assert not o._global_optimizer_pre_hooks and not o._global_optimizer_post_hooks\n"
+        "m = torch.nn.Linear(2, 2); s = torch.optim.SGD(m.parameters(), 0.1)\n"
+        "assert not s._optimizer_step_pre_hooks and not s._optimizer_step_post_hooks"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_steps_of_a_generator_do_not_make_a_critic_measure_itself_again(held):
+    torch.manual_seed(0)
+    constraint = Measured()
+    critic, generator = constrain(nn.Linear(8, 8), constraint), constrain(nn.Linear(8, 8), Orthonormal())
+    optimizer = torch.optim.Adam(generator.parameters() if held else nn.Linear(8, 8).parameters(), 0.1, fused=True)
+    if held:
+        hold(generator, optimizer)
+    for _ in range(3):
+        critic(generator(torch.randn(3, 8))).sum().backward()
+        optimizer.step()
+    critic(torch.randn(3, 8))
+    assert constraint.count == 0
+
+
+def changed(weight):
+    """Ways to change a matrix through ``.data`` that a sample, a sum or a version counter could miss."""
+    rows, columns = weight.shape
+    flat = weight.view(-1)
+    yield "one entry", lambda: flat[rows * columns // 2 + 1].mul_(1.0001)
+    yield "the last bit of one entry", lambda: flat[7].copy_(torch.nextafter(flat[7], flat.new_tensor(9.0)))
+    yield "one sign", lambda: flat[5].neg_()
+    yield "two signs in a column", lambda: weight[:2, 3].neg_()
+    yield "signs in a checkerboard", lambda: weight[::2, ::2].neg_()
+    yield "signs of half the rows in odd columns", lambda: weight[: rows // 2, 1::2].neg_()
+    yield "all signs", lambda: weight.neg_()
+    yield "two entries exchanged", lambda: flat.__setitem__([1, 2], flat[[2, 1]])
+    yield "two rows exchanged", lambda: weight.__setitem__([0, 1], weight[[1, 0]])
+    yield "columns rolled", lambda: weight.copy_(weight.roll(1, 1))
+    yield "transposed", lambda: weight.copy_(weight.mT.clone())
+    yield "all but a sample", lambda: flat[1::2].mul_(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_change_shows_in_the_fingerprint(dtype):
+    torch.manual_seed(0)
+    original = torch.randn(64, 64, dtype=dtype)
+    for number, _ in enumerate(changed(original)):
+        weight = original.clone()
+        name, change = list(changed(weight))[number]
+        assert fingerprint(weight) == fingerprint(original)
+        change()
+        assert not torch.equal(weight, original) and fingerprint(weight) != fingerprint(original), name
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize("number", range(12))
+def test_a_weight_written_through_data_is_back_on_its_set_after_the_next_step(count, number):
+    torch.manual_seed(0)
+    layer = constrain(nn.Linear(128, 128), Orthonormal(blocks=count))
+    optimizer = hold(layer, torch.optim.Adam(layer.parameters(), 1e-3))
+    for _ in range(2):
+        optimizer.zero_grad()
+        layer(torch.randn(3, 128)).sum().backward()
+        optimizer.step()
+    list(changed(layer.weight.data))[number][1]()
+    optimizer.step()
+    layer(torch.randn(3, 128))
+    assert off(layer) <= 1e-5
+
+
+def test_signs_and_rows_written_between_backward_and_step_do_not_stay():
+    """The red team's ‖W‖ = 12.8 that stayed for 60 steps."""
+    torch.manual_seed(0)
+    network = mlp([256, 256, 8])
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), 1e-3))
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.randn(3, 256)).sum().backward()
+        network[0].weight.data.copy_(network[0].weight.data.abs())
+        optimizer.step()
+        assert off(network[0]) <= 1e-5
+
+
+def test_a_step_by_hand_through_data_is_not_lost_without_a_word():
+    layer = constrain(nn.Linear(64, 64), Orthonormal())
+    layer(torch.randn(4, 64)).sum().backward()
+    for p in layer.parameters():
+        p.data.add_(p.grad, alpha=-0.1)
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        layer(torch.randn(4, 64))
+
+
+@pytest.mark.parametrize("constraint", [Orthonormal(), Orthonormal(blocks=0), RowL1Ball()])
+def test_a_fused_step_without_hold_is_noticed(constraint):
+    layer = constrain(nn.Linear(8, 8), constraint)
+    optimizer = torch.optim.Adam(layer.parameters(), 0.5, fused=True)
+    (layer(torch.randn(3, 8)) - 9).square().sum().backward()
+    optimizer.step()
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        layer(torch.randn(3, 8))
+
+
+def test_an_optimizer_that_holds_another_network_does_not_move_this_one_unnoticed():
+    network, other = mlp([8, 8, 4]), mlp([8, 8, 4])
+    optimizer = hold(network, torch.optim.Adam([*network.parameters(), *other.parameters()], 0.1, fused=True))
+    (network(torch.randn(3, 8)) + other(torch.randn(3, 8))).square().sum().backward()
+    optimizer.step()
+    network(torch.randn(3, 8))
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        other(torch.randn(3, 8))
