@@ -48,21 +48,20 @@ KEPT = 0.5
 
 
 def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:
-    """By how many blocks `Frame` turns weights (out, in) of this shape; None where they are not turned.
+    """By how many blocks `Frame` turns weights (out, in) of this shape; None where the optimizer moves them itself.
 
-    32 from 1024 rows on, 16 from 256 on, 8 where W is not square, 1 below; where such a number does not divide the
-    larger side, the next even one below that does. Two blocks always meet, so they are the whole. Far from square,
-    turning saves little.
+    n × n weights by 32 from n = 1024 on and by 16 from 256 on, others (n × m, n > m) by 8n/m, or by the next even number
+    below that divides n. Two blocks always meet, so they are the whole. Smaller weights, and those with n > 4m, are not
+    turned: it saves little there.
     """
-    size, small = max(shape), min(shape)
+    large, small = max(shape), min(shape)
     if not isinstance(constraint, Orthonormal) or constraint.schedule is not None or constraint.blocks == 0:
         return None
-    if 2 * small < size:
+    if large > 4 * small or (constraint.blocks is None and large < 256):
         return None
-    if constraint.blocks is None and size < 256:
-        return 1
-    most = constraint.blocks or (8 if small < size else 16 if size < 1024 else 32)
-    return next((blocks for blocks in range(most, 2, -2) if size % blocks == 0), 1)
+    usual = (16 if large < 1024 else 32) if large == small else 8 * large // small
+    most = (constraint.blocks or usual) // 2 * 2
+    return next((blocks for blocks in range(most, 2, -2) if large % blocks == 0), 1)
 
 
 def longest(size: int) -> float:

@@ -57,6 +57,10 @@ class Orthonormal(Constraint):
         """The polar factor, or what the schedule makes of a weight scaled by a true bound."""
         return orthonormalize(weight, self.schedule)
 
+    def map_(self, weight: Float[Tensor, "out in"], last: Tensor | None = None) -> None:
+        """The same in place."""
+        weight.copy_(self.map(weight))
+
     def finish(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """The polar factor; with a schedule, the result of ``finish``, or the weight as it is."""
         if self.schedule is None or self.finish_schedule is not None:

@@ -62,7 +62,7 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
     tensor([[ 1.0000,  0.0000],
             [ 0.2000, -0.3000]])
     """
-    _refuse(weight, radius)
+    _refuse_radius(radius)
     return _Projection.apply(weight, radius)[0]  # type: ignore[no-any-return]
 
 
@@ -73,13 +73,17 @@ def project_l1_ball_(weight: Float[Tensor, "out in"], radius: float = 1.0, guess
     Raises:
         TightlipError: as `project_l1_ball` does; then the weight is as it was.
     """
-    _refuse(weight, radius)
+    _refuse_radius(radius)
+    _refuse_values(weight)
     return _project_blocks_(weight, radius, guess)[1]
 
 
-def _refuse(weight: Tensor, radius: float) -> None:
+def _refuse_radius(radius: float) -> None:
     if not radius > 0:
-        raise TightlipError(f"radius = {radius} makes no ball: give a number > 0")
+        raise TightlipError(f"radius must be > 0, got {radius}")
+
+
+def _refuse_values(weight: Tensor) -> None:
     if not all_finite(weight):
         raise TightlipError("a weight is NaN or infinite and has no projection: lower the learning rate")
 
@@ -89,6 +93,7 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+        _refuse_values(weight)
         projected = weight.clone(memory_format=torch.contiguous_format)
         rows = projected.view(-1, weight.shape[-1]) if weight.numel() else projected.new_empty(0, 1)
         outside, _ = _project_blocks_(rows, radius)
@@ -98,14 +103,26 @@ class _Projection(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*output)
+        ctx.save_for_forward(*output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        projected, outside = ctx.saved_tensors
-        (gradient, _), signs = gradients, projected.detach().sign()
-        count = signs.abs().sum(-1, keepdim=True).clamp(min=1.0)
-        inward = signs.abs() * gradient - signs * ((signs * gradient).sum(-1, keepdim=True) / count)
-        return torch.where(outside, inward, gradient), None
+        return _along(*ctx.saved_tensors, gradients[0]), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, None]:
+        return _along(*ctx.saved_tensors, tangents[0]), None  # a projection, so its own adjoint
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], weight: Tensor, radius: float) -> tuple[tuple[Tensor, Tensor], Any]:
+        return _Projection.apply(weight.movedim(in_dims[0], 0), radius), (0, 0)
+
+
+def _along(projected: Tensor, outside: Tensor, direction: Tensor) -> Tensor:
+    signs = projected.detach().sign()
+    count = signs.abs().sum(-1, keepdim=True).clamp(min=1.0)
+    inward = signs.abs() * direction - signs * ((signs * direction).sum(-1, keepdim=True) / count)
+    return torch.where(outside, inward, direction)
 
 
 def _project_blocks_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None = None) -> tuple[Tensor, Guess]:

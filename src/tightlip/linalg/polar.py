@@ -71,12 +71,14 @@ def orthonormalize(
     if not all_finite(weight):
         raise TightlipError("a weight is NaN or infinite and cannot be orthonormalized: lower the learning rate")
     with full_precision(weight):
-        excess = norm_bound(weight) / ((1.0 + schedule.reach) / 2.0)
-        return iterate(weight / excess.clamp(min=1.0)[..., None, None], schedule)
+        excess = norm_bound(weight)[..., None, None] / ((1.0 + schedule.reach) / 2.0)
+        return iterate(weight / excess.clamp(min=1.0), schedule)
 
 
 def norm_bound(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch"]:
     """An upper bound on ‖W‖₂ up to rounding, differentiable: the least of three that are tight in different places."""
+    if weight.dim() == 2:  # forward-mode derivatives of numbers without an axis come out in float64
+        return norm_bound(weight[None])[0]
     scale = weight.detach().abs().amax((-2, -1), keepdim=True).clamp(min=1.0)  # fourth powers would overflow
     weight = weight / scale
     error = residual(weight)
@@ -85,7 +87,7 @@ def norm_bound(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch"
     near = (1.0 + (torch.linalg.matrix_norm(square @ square) + tiny) ** 0.25).sqrt()  # tight at orthonormal matrices
     rows, columns = weight.abs().sum(-1).amax(-1), weight.abs().sum(-2).amax(-1)
     scale, sums = scale[..., 0, 0], (rows * columns + tiny).sqrt()
-    near = torch.where(scale > 1.0, torch.inf, near)  # unlike the others it is no multiple of its scale
+    near = near.masked_fill(scale > 1.0, torch.inf)  # unlike the others it is no multiple of its scale
     return scale * torch.minimum(torch.minimum(torch.linalg.matrix_norm(weight), sums), near)
 
 
@@ -96,8 +98,15 @@ def _step(tall: Float[Tensor, "*batch m n"], error: Float[Tensor, "*batch n n"],
         return coefficients[0] * tall
     total = coefficients[-1] * error
     for c in reversed(coefficients[1:-1]):
-        total = error @ total + c * error
-    return coefficients[0] * tall + tall @ total
+        total = _product_plus(error, total, error, c)
+    return _product_plus(tall, total, tall, coefficients[0])
+
+
+def _product_plus(a: Tensor, b: Tensor, summand: Tensor, factor: float = 1.0, sign: float = 1.0) -> Tensor:
+    """sign·AB + factor·S, without a pass of its own for the sum where there is no batch."""
+    if summand.dim() == 2:
+        return torch.addmm(summand, a, b, beta=factor, alpha=sign)
+    return factor * summand + sign * (a @ b)
 
 
 def tangent(weight: Float[Tensor, "*batch out in"], gradient: Float[Tensor, "*batch out in"]) -> Tensor:
@@ -106,7 +115,7 @@ def tangent(weight: Float[Tensor, "*batch out in"], gradient: Float[Tensor, "*ba
         return tangent(weight.mT, gradient.mT).mT
     with full_precision(weight):
         product = weight.mT @ gradient
-        return gradient - weight @ ((product + product.mT) / 2)
+        return _product_plus(weight, product + product.mT, gradient, sign=-0.5)
 
 
 def polar(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch out in"]:
@@ -140,6 +149,8 @@ def _polar_value(tall: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n
     for _ in range(MAX_STEPS):
         if size <= floor:
             return matrix.clone() if matrix is tall else matrix
+        if floor < size**4 and size < 0.5:  # or one step more than is needed would be taken
+            size = min(size, float(torch.linalg.matrix_norm(error @ error).max()) ** 0.5)
         enough = next((order for order in (1, 2, 3) if size ** (order + 1) <= floor), None)
         if enough is not None:  # what is left, c_{order+1}·‖E‖^{order+1}, is below rounding: no need to measure it
             return _step(matrix, error, series(enough))
@@ -178,25 +189,61 @@ class _Polar(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        weight, q = ctx.saved_tensors
-        (gradient,) = grad_outputs
-        with full_precision(weight):
-            p = q.mT @ weight
-            p = (p + p.mT) / 2
-            k = q.mT @ gradient
-            result = q @ _Sylvester.apply(p, k - k.mT)
-            if q.shape[-2] > q.shape[-1]:
-                rest, singular = torch.linalg.solve_ex(p, gradient - q @ k, left=False)
-                result = torch.where((singular != 0)[..., None, None], torch.nan, result + rest)
+        return _derivative(*ctx.saved_tensors, grad_outputs[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return _derivative(*ctx.saved_tensors, tangents[0])  # it is its own adjoint
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], tall: Tensor) -> tuple[Tensor, int]:
+        return _Polar.apply(*_batched(in_dims, tall)), 0
+
+
+def _derivative(weight: Tensor, q: Tensor, direction: Tensor) -> Tensor:
+    """Q S + (I − QQᵀ) D P⁻¹ with P S + S P = QᵀD − DᵀQ."""
+    with full_precision(weight):
+        p = q.mT @ weight
+        p = (p + p.mT) / 2
+        k = q.mT @ direction
+        result = q @ _Sylvester.apply(p, k - k.mT)
+        if q.shape[-2] > q.shape[-1]:
+            rest, singular = torch.linalg.solve_ex(p, direction - q @ k, left=False)
+            result = torch.where((singular != 0)[..., None, None], torch.nan, result + rest)
+    return _Finite.apply(result)  # type: ignore[no-any-return]
+
+
+class _Finite(torch.autograd.Function):
+    """The derivative as it is, or an error where there is none."""
+
+    @staticmethod
+    def forward(result: Tensor) -> Tensor:
         if not torch.isfinite(result).all():
             raise TightlipError(
                 "the polar factor has no finite derivative at a matrix without full rank: start from another weight, "
                 "or lower the learning rate"
             )
-        return result
+        return result.view_as(result)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        return grad_outputs[0]
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[0].view_as(tangents[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], result: Tensor) -> tuple[Tensor, int]:
+        return _Finite.apply(*_batched(in_dims, result)), 0
 
 
 class _Sylvester(torch.autograd.Function):
@@ -223,6 +270,7 @@ class _Sylvester(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,3 +278,18 @@ class _Sylvester(torch.autograd.Function):
         with full_precision(p):
             t = _Sylvester.apply(p, grad_outputs[0])
             return -(t @ solution.mT + solution.mT @ t), t
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        (p, solution), (dp, dk) = ctx.saved_tensors, tangents
+        with full_precision(p):
+            return _Sylvester.apply(p, dk - dp @ solution - solution @ dp)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], p: Tensor, k: Tensor) -> tuple[Tensor, int]:
+        return _Sylvester.apply(*_batched(in_dims, p, k)), 0
+
+
+def _batched(in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
+    """The tensors with `torch.func.vmap`'s dimension first; those that have none of theirs are broadcast against it."""
+    return [tensor if dim is None else tensor.movedim(dim, 0) for dim, tensor in zip(in_dims, tensors, strict=True)]
