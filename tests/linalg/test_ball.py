@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.func import grad, jvp, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tightlip import TightlipError
@@ -264,3 +265,24 @@ def test_far_rows_beside_near_ones_and_members():
     guess = project_l1_ball_(weight)
     torch.testing.assert_close(weight, torch.tensor(expected), atol=2e-7, rtol=0)
     assert torch.isfinite(guess.stretch).all() and float(guess.survivors.min()) >= 1
+
+
+def test_vmap_and_forward_mode_give_what_loops_and_differences_give():
+    torch.manual_seed(0)
+    weights, directions = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+
+    def total(weight, direction):
+        return (project_l1_ball(weight) * direction).sum()
+
+    torch.testing.assert_close(vmap(project_l1_ball, in_dims=2)(weights.permute(1, 2, 0)), project_l1_ball(weights))
+    batched = vmap(grad(total))(weights, directions)
+    looped = torch.stack([grad(total)(w, d) for w, d in zip(weights, directions, strict=True)])
+    torch.testing.assert_close(batched, looped)
+    torch.testing.assert_close(
+        vmap(grad(total), (None, 0))(weights[0], directions)[2], grad(total)(weights[0], directions[2])
+    )
+    step = 1e-6
+    higher, lower = (project_l1_ball(weights + sign * step * directions) for sign in (1, -1))
+    torch.testing.assert_close(
+        jvp(project_l1_ball, (weights,), (directions,))[1], (higher - lower) / (2 * step), atol=1e-8, rtol=0
+    )

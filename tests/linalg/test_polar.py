@@ -5,6 +5,7 @@ from math import comb
 
 import pytest
 import torch
+from torch.func import grad, hessian, jacrev, jvp, vmap
 
 from tightlip import TightlipError
 from tightlip.linalg.polar import iterate, orthonormalize, polar, residual, tangent
@@ -196,7 +197,7 @@ def test_the_closed_derivative_equals_autograd_through_sixty_iterations(shape, s
 
 
 def test_when_the_iteration_does_not_arrive_the_log_says_so_and_the_factor_is_exact(caplog):
-    weight, factor = with_singular_values([1.0, 0.9, 1e-9], 3)
+    weight, factor = with_singular_values([1.0, 0.9, 1e-12], 3)
     with caplog.at_level(logging.WARNING):
         torch.testing.assert_close(polar(weight), factor, atol=1e-5, rtol=0)
     assert "30 iterations left" in caplog.text
@@ -245,3 +246,31 @@ def test_autocast_does_not_touch_the_backward_pass():
     with torch.autocast("cpu", torch.bfloat16):
         (under,) = torch.autograd.grad(polar(weight), weight, gradient)
     torch.testing.assert_close(under, exact, atol=1e-6, rtol=0)
+
+
+def gradient_sum(weight, direction):
+    return (polar(weight) * direction).sum()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5)])
+def test_vmap_and_forward_mode_give_what_loops_and_differences_give(shape):
+    torch.manual_seed(0)
+    weights, directions = torch.randn(2, 6, *shape, dtype=torch.float64)
+    torch.testing.assert_close(vmap(polar)(weights), torch.stack([polar(w) for w in weights]), atol=1e-12, rtol=0)
+    batched = vmap(grad(gradient_sum))(weights, directions)
+    looped = torch.stack([grad(gradient_sum)(w, d) for w, d in zip(weights, directions, strict=True)])
+    torch.testing.assert_close(batched, looped, atol=1e-10, rtol=0)
+    one_weight = vmap(grad(gradient_sum), (None, 0))(weights[0], directions)
+    torch.testing.assert_close(one_weight[1], grad(gradient_sum)(weights[0], directions[1]), atol=1e-10, rtol=0)
+    _, tangent = jvp(polar, (weights[0],), (directions[0],))
+    step = 1e-6
+    difference = (polar(weights[0] + step * directions[0]) - polar(weights[0] - step * directions[0])) / (2 * step)
+    torch.testing.assert_close(tangent, difference, atol=1e-6, rtol=1e-5)
+    second = jacrev(jacrev(gradient_sum))(weights[0], directions[0])
+    torch.testing.assert_close(hessian(gradient_sum)(weights[0], directions[0]), second, atol=1e-8, rtol=1e-6)
+
+
+def test_a_matrix_without_full_rank_has_no_derivative_under_vmap_either():
+    weights = torch.stack([torch.eye(3), torch.diag(torch.tensor([1.0, 1.0, 0.0]))])
+    with pytest.raises(TightlipError, match="no finite derivative"):
+        vmap(grad(gradient_sum))(weights, torch.ones(2, 3, 3))
