@@ -271,6 +271,6 @@ def test_vmap_and_forward_mode_give_what_loops_and_differences_give(shape):
 
 
 def test_a_matrix_without_full_rank_has_no_derivative_under_vmap_either():
-    weights = torch.stack([torch.eye(3), torch.diag(torch.tensor([1.0, 1.0, 0.0]))])
+    weights = torch.stack([torch.eye(3)[:, :2], torch.zeros(3, 2)])
     with pytest.raises(TightlipError, match="no finite derivative"):
-        vmap(grad(gradient_sum))(weights, torch.ones(2, 3, 3))
+        vmap(grad(gradient_sum))(weights, torch.ones(2, 3, 2))

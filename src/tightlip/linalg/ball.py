@@ -107,11 +107,13 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _along(*ctx.saved_tensors, gradients[0]), None
+        projected, outside = ctx.saved_tensors
+        return _along(projected, outside, gradients[0]), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, None]:
-        return _along(*ctx.saved_tensors, tangents[0]), None  # a projection, so its own adjoint
+        projected, outside = ctx.saved_tensors
+        return _along(projected, outside, tangents[0]), None  # a projection, so its own adjoint
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int, None], weight: Tensor, radius: float) -> tuple[tuple[Tensor, Tensor], Any]:

@@ -193,11 +193,13 @@ class _Polar(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        return _derivative(*ctx.saved_tensors, grad_outputs[0])
+        weight, q = ctx.saved_tensors
+        return _derivative(weight, q, grad_outputs[0])
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return _derivative(*ctx.saved_tensors, tangents[0])  # it is its own adjoint
+        weight, q = ctx.saved_tensors
+        return _derivative(weight, q, tangents[0])  # it is its own adjoint
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], tall: Tensor) -> tuple[Tensor, int]:
