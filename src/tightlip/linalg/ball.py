@@ -111,7 +111,7 @@ class _Projection(torch.autograd.Function):
         return _along(projected, outside, gradients[0]), None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, None]:
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         projected, outside = ctx.saved_tensors
         return _along(projected, outside, tangents[0]), None  # a projection, so its own adjoint
 
