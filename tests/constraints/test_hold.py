@@ -395,7 +395,10 @@ def test_an_optimizer_of_another_network_is_refused():
 def test_weights_cast_to_half_precision_after_constrain_are_refused_at_the_step(constraint, dtype):
     network = mlp([4, 8, 2], constraint).to(dtype)
     optimizer = hold(network, torch.optim.SGD(network.parameters(), 0.1))
-    network(torch.randn(3, 4, dtype=dtype)).sum().backward()
+    with pytest.raises(TightlipError, match="cannot be held exactly: keep them float32, use autocast"):
+        network(torch.randn(3, 4, dtype=dtype))
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
     with pytest.raises(TightlipError, match="cannot be held exactly: keep them float32, use autocast"):
         optimizer.step()
 
@@ -440,3 +443,20 @@ def test_where_a_projection_ended_is_saved_with_the_optimizer():
     advance(other, resumed, range(20, 40))
     for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (12, 8), (8, 12)])
+@pytest.mark.parametrize("constraint", [Orthonormal(blocks=0), Orthonormal(blocks=4), RowL1Ball()], ids=repr)
+def test_a_fused_optimizer_does_what_another_does(shape, constraint):
+    """It reads a gradient in the layout of the parameter, whatever the gradient's own."""
+    weights = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        layer = constrain(nn.Linear(shape[1], shape[0]), constraint)
+        optimizer = hold(layer, torch.optim.Adam(layer.parameters(), 0.01, fused=fused))
+        for _ in range(4):
+            optimizer.zero_grad()
+            (layer(torch.randn(5, shape[1])) - 1).square().sum().backward()
+            optimizer.step()
+        weights.append(layer.weight.detach())
+    torch.testing.assert_close(*weights, atol=1e-5, rtol=0)

@@ -58,12 +58,17 @@ class Move:
             self.buffers[key] = self.weight.new_empty(shape)
         return self.buffers[key]
 
-    def hand(self, gradient: Tensor) -> None:
-        """Give the optimizer a gradient that is all finite, or raise: nothing has been moved by then."""
+    def refuse_non_finite(self, gradient: Tensor) -> None:
+        """Raise for NaN and infinity: nothing has been moved by then."""
         if not all_finite(gradient):
             raise TightlipError(
                 f"the gradient of {self.name} is NaN or infinite, and no weight was moved: lower the learning rate"
             )
+
+    def hand(self, gradient: Tensor) -> None:
+        """Give the optimizer a gradient, for this step."""
+        if gradient.stride() != self.weight.stride():  # fused optimizers read both as one layout
+            gradient = torch.empty_like(self.weight).copy_(gradient)
         self.weight.grad = gradient
         self.handed = True
 
@@ -82,6 +87,9 @@ class Coordinate(abc.ABC):
     def fold_(self, moves: Sequence[Move]) -> None:
         """Put the weights of moves of one `group` back on their sets, in place."""
 
+    def after_failure_(self, move: Move) -> None:  # noqa: B027  most have moved nothing by then
+        """Put the weight back on its set where the failed step has moved it."""
+
     def group(self, move: Move) -> Hashable:
         """What is equal for moves that are folded together."""
         return id(move.weight)
@@ -93,6 +101,8 @@ class Ambient(Coordinate):
     @torch.no_grad()
     def before_step(self, move: Move) -> None:
         """G ← tangent(W, G)."""
+        refuse_other_blocks(move, 0)
+        move.refuse_non_finite(move.gradient)
         move.hand(move.constraint.tangent(move.weight.detach(), move.gradient))
 
     @torch.no_grad()
@@ -102,6 +112,21 @@ class Ambient(Coordinate):
             last = move.constraint.map_(move.weight, move.memory.get("last"))
             if last is not None:
                 move.memory["last"] = last
+
+    def after_failure_(self, move: Move) -> None:
+        """The optimizer may have moved W before it failed."""
+        if not move.constraint.contains(move.weight.detach()):
+            self.fold_([move])
+
+
+def refuse_other_blocks(move: Move, blocks: int) -> None:
+    """Raise where the optimizer's state of a weight is of another way to move it."""
+    saved = move.memory.get("blocks", 0)
+    if saved != blocks:
+        raise TightlipError(
+            f"the optimizer's state of {move.name} was saved with Orthonormal(blocks={saved}), and the weight is held "
+            f"with blocks={blocks} now: load the network alone, or constrain it as it was then"
+        )
 
 
 def refuse_half(weight: Tensor) -> None:

@@ -32,7 +32,7 @@ from ..linalg.polar import polar
 from ..linalg.rotation import LONGEST, rotation, skew_part_, tournament
 from ..linalg.rounding import full_precision
 from .constraint import Constraint
-from .coordinate import Coordinate, Move
+from .coordinate import Coordinate, Move, refuse_other_blocks
 from .fingerprint import fingerprint
 from .orthonormal import Orthonormal
 from .rounds import close_round, open_round, stack_fresh
@@ -95,16 +95,19 @@ class Frame(Coordinate):
         with full_precision(weight):
             self._recollect(move)
             gradient = self._read(move)
-        move.kept |= {"data": weight.data, "state": state.pop(weight, {})}
-        if move.memory["steps"] >= self.rounds:  # this round was there before
-            state[weight] = open_round(move.kept["state"], self._round(move))
-        # a constant has no skew part, so weight decay moves nothing; this one is as large as orthonormal entries are
-        weight.grad, weight.data = None, torch.full_like(gradient, len(gradient) ** -0.5)
         try:
-            move.hand(gradient if move.scale == 1.0 else gradient.mul_(move.scale))
+            move.refuse_non_finite(gradient)
         except TightlipError:
             self._forget(move)
             raise
+        stacked = state.pop(weight, {})
+        move.kept |= {"data": weight.data, "state": stacked}
+        # a round that was not there before has no state yet, but SGD, fused, wants all buffers or none
+        if move.memory["steps"] >= self.rounds or (stacked and isinstance(move.optimizer, torch.optim.SGD)):
+            state[weight] = open_round(stacked, self._round(move))
+        # a constant has no skew part, so weight decay moves nothing; this one is as large as orthonormal entries are
+        weight.grad, weight.data = None, torch.full_like(gradient, len(gradient) ** -0.5)
+        move.hand(gradient if move.scale == 1.0 else gradient.mul_(move.scale))
 
     @torch.no_grad()
     def after_step(self, move: Move) -> None:
@@ -147,31 +150,29 @@ class Frame(Coordinate):
 
     def _recollect(self, move: Move) -> None:
         """Make ``memory`` that of this very weight: begin anew if there is none, or if W was written to since."""
-        memory, weight, q = move.memory, move.weight, self.blocks
+        memory, weight = move.memory, move.weight
         if not memory:
+            size = max(weight.shape)
             state = move.optimizer.state.get(weight, {})
-            stacked = stack_fresh(state, weight, self.rounds, (max(weight.shape), 2 * max(weight.shape) // max(2, q)))
+            stacked = stack_fresh(state, weight, self.rounds, (size, 2 * size // max(2, self.blocks)))
+            if stacked is None:
+                refuse_other_blocks(move, self.blocks)
             if stacked:
                 move.optimizer.state[weight] = stacked
-            memory |= {"blocks": q, "steps": self.rounds if stacked else 0, "fingerprint": -1}
-            if q > 1:
-                size = max(weight.shape) // q
-                memory["sum"] = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-                memory["met"] = weight.new_zeros(self.rounds, q // 2, size, size)
-                memory["own"] = weight.new_zeros(q, size, size)
-        elif memory.get("blocks") != q:
-            raise TightlipError(
-                f"the optimizer's state of {move.name} is of blocks={memory.get('blocks')}, and the weight is turned "
-                f"in {q}: load the network alone, or constrain it as it was when the state was saved"
-            )
+            memory |= {"blocks": self.blocks, "steps": self.rounds if stacked else 0, "fingerprint": -1}
+        refuse_other_blocks(move, self.blocks)
         if memory["fingerprint"] != fingerprint(weight):
             self._forget(move)
 
     def _forget(self, move: Move) -> None:
         """Give up the gradients that wait, and have the polar factor taken after the next turn."""
-        for key in {"sum", "met", "own"} & move.memory.keys():
-            move.memory[key].zero_()
-        move.memory["drift"] = math.inf
+        memory, weight, q = move.memory, move.weight, self.blocks
+        memory["drift"] = math.inf
+        if q > 1:
+            size = max(weight.shape) // q
+            memory["sum"] = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+            memory["met"] = weight.new_zeros(self.rounds, q // 2, size, size)
+            memory["own"] = weight.new_zeros(q, size, size)
 
     def _round(self, move: Move) -> int:
         return move.memory["steps"] % self.rounds  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from torch import nn
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
 from .constraint import Constraint
-from .coordinate import Coordinate
+from .coordinate import Coordinate, refuse_half
 from .fingerprint import Mark, mark
 
 
@@ -46,6 +46,7 @@ def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
     record = held(layer)
     if record is None or layer.weight.is_inference() or mark(layer.weight) == record.seen:
         return
+    refuse_half(layer.weight)
     if not record.constraint.contains(layer.weight.detach()):
         raise TightlipError(
             f"a weight has left {record.constraint} without being pulled back: call tightlip.hold(network, optimizer) "

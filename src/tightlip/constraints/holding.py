@@ -69,7 +69,7 @@ def _refuse_arguments(network: Any, optimizer: Any) -> Optimizer:
         raise TightlipError("hold takes the network first and the optimizer second: hold(network, optimizer)")
     if not isinstance(network, nn.Module):
         raise TightlipError(f"hold needs a network (nn.Module), not {type(network).__name__}: hold(network, optimizer)")
-    while not hasattr(optimizer, "_optimizer_step_pre_hooks") and hasattr(optimizer, "optimizer"):
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):  # a wrapper
         optimizer = optimizer.optimizer
     kind = type(optimizer).__name__
     if not isinstance(optimizer, Optimizer):
@@ -77,7 +77,7 @@ def _refuse_arguments(network: Any, optimizer: Any) -> Optimizer:
     if isinstance(optimizer, torch.optim.LBFGS) or hasattr(optimizer, "first_step"):
         raise TightlipError(f"{kind} evaluates between its own steps, off the set: use Adam or SGD, or hold='forward'")
     if callable(getattr(optimizer, "eval", None)):
-        raise TightlipError(f"{kind} moves weights in its eval() and train(), off the set: use AdamW with a schedule")
+        raise TightlipError(f"{kind} moves weights in its eval() and train(), off the set: use Adam or SGD")
     if hasattr(optimizer, "consolidate_state_dict"):
         raise TightlipError(f"{kind} steps copies of the weights: use an optimizer of torch.optim on each rank")
     if not is_constrained(network):
@@ -137,7 +137,8 @@ def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:
             return step(*args, **kwargs)
         except BaseException:
             vars(optimizer)["_tightlip_holding"].depth = 0
-            _restore(optimizer)
+            for move, records in _restore(optimizer):
+                records[0].coordinate.after_failure_(move)
             raise
 
     return undoing
@@ -172,8 +173,8 @@ def _prepare(optimizer: Optimizer) -> None:
         memory = {key.removeprefix(OURS): state.pop(key) for key in list(state) if key.startswith(OURS)}
         move = Move(name, weight, weight.grad, records[0].constraint, optimizer, memory, scale, buffers=holding.buffers)  # type: ignore[arg-type]
         holding.moves.append((move, records))
-        if overflowed:
-            weight.grad = None  # the optimizer would leave it as it is, but knows it in another shape
+        if overflowed or not weight.requires_grad:
+            weight.grad = None  # it stays as it is
         else:
             records[0].coordinate.before_step(move)
 
@@ -184,7 +185,7 @@ def _trained(networks: list[nn.Module], listed: set[int]) -> dict[tuple[str, nn.
     for network in networks:
         for name, layer, record in _held_layers(network):
             weight = _weight(name, layer)
-            if id(weight) in listed and weight.grad is not None and weight.requires_grad:
+            if id(weight) in listed and weight.grad is not None:
                 found.setdefault(id(weight), (name, weight, []))[2].append(record)
     return {(name, weight): records for name, weight, records in found.values()}
 

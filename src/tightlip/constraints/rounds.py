@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import TightlipError
-
 State = dict[str, Any]
 
 
@@ -32,11 +30,10 @@ def close_round(stacked: State, number: int, rounds: int, state: State) -> None:
             place.copy_(value)
 
 
-def stack_fresh(state: State, weight: Tensor, rounds: int, shape: tuple[int, int]) -> State:
+def stack_fresh(state: State, weight: Tensor, rounds: int, shape: tuple[int, int]) -> State | None:
     """What an optimizer has laid out for a weight before its first step, for all rounds: constants, as Adagrad's.
 
-    Raises:
-        TightlipError: if it is the state of steps that moved the weight itself.
+    None if it is the state of steps that moved the weight itself.
     """
     stacked: State = {}
     for key, value in state.items():
@@ -47,8 +44,5 @@ def stack_fresh(state: State, weight: Tensor, rounds: int, shape: tuple[int, int
         elif torch.equal(value, value.flatten()[:1].expand_as(value)):
             stacked[key] = value.flatten()[0].expand(rounds, *shape).clone()
         else:
-            raise TightlipError(
-                "the optimizer's state is of steps that moved this weight itself, and it is turned now: "
-                "load the network alone, or constrain it as it was when the state was saved"
-            )
+            return None
     return stacked

@@ -216,15 +216,15 @@ def _derivative(weight: Tensor, q: Tensor, direction: Tensor) -> Tensor:
         if q.shape[-2] > q.shape[-1]:
             rest, singular = torch.linalg.solve_ex(p, direction - q @ k, left=False)
             result = torch.where((singular != 0)[..., None, None], torch.nan, result + rest)
-    return _Finite.apply(result)  # type: ignore[no-any-return]
+    return _Finite.apply(result, direction)  # type: ignore[no-any-return]
 
 
 class _Finite(torch.autograd.Function):
     """The derivative as it is, or an error where there is none."""
 
     @staticmethod
-    def forward(result: Tensor) -> Tensor:
-        if not torch.isfinite(result).all():
+    def forward(result: Tensor, direction: Tensor) -> Tensor:
+        if not torch.isfinite(result).all() and torch.isfinite(direction).all():
             raise TightlipError(
                 "the polar factor has no finite derivative at a matrix without full rank: start from another weight, "
                 "or lower the learning rate"
@@ -236,16 +236,16 @@ class _Finite(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        return grad_outputs[0]
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return grad_outputs[0], None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return tangents[0].view_as(tangents[0])
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return tangents[0].view_as(tangents[0])  # type: ignore[no-any-return]
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], result: Tensor) -> tuple[Tensor, int]:
-        return _Finite.apply(*_batched(in_dims, result)), 0
+    def vmap(info: Any, in_dims: tuple[int | None, ...], result: Tensor, direction: Tensor) -> tuple[Tensor, int]:
+        return _Finite.apply(*_batched(in_dims, result, direction)), 0
 
 
 class _Sylvester(torch.autograd.Function):
