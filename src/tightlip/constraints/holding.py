@@ -60,6 +60,8 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
         inner.step = types.MethodType(_undoing(inner.step), inner)  # type: ignore[method-assign]
     if not any(network is known for known in holding.networks):
         holding.networks.append(network)
+        if optimizer is not inner and hasattr(optimizer, "_optimizer_step_post_hooks"):  # it may write to weights too
+            optimizer.register_step_post_hook(functools.partial(_pull_back, network))  # type: ignore[attr-defined]
     return optimizer
 
 
@@ -104,6 +106,15 @@ def _refuse_weights(network: nn.Module, optimizer: Optimizer) -> None:
                 f"{name} is one tensor with another layer's weight, which is on another set: {first.constraint} and "
                 f"{record.constraint}; constrain both by the same"
             )
+
+
+@torch.no_grad()
+def _pull_back(network: nn.Module, *_: Any) -> None:
+    """Put what a wrapper has written to, after the step of the optimizer inside, back on its set."""
+    for _name, layer, record in _held_layers(network):
+        if mark(layer.weight) != record.seen and not record.constraint.contains(layer.weight):  # type: ignore[arg-type]
+            record.constraint.map_(layer.weight)  # type: ignore[arg-type]
+        record.seen = mark(layer.weight)  # type: ignore[arg-type]
 
 
 def _listed(optimizer: Optimizer) -> set[int]:
