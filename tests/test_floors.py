@@ -10,10 +10,10 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "tightlip"
 PACKAGE = "tightlip"
 ROOMS = [
-    ["errors", "atomic", "norms", "linalg"],
+    ["errors", "atomic", "tensors", "norms", "linalg"],
     ["audit"],
     ["constraints", "activations", "layers", "pooling"],
-    ["networks", "serialization", "constructions", "losses", "penalties"],
+    ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "timing"],
     ["experiments"],

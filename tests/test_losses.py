@@ -175,6 +175,15 @@ def test_hinge_kantorovich_takes_the_papers_labels_and_torchs_alike():
     assert torch.equal(hinge_kantorovich(scores, labels), hinge_kantorovich(scores, (labels + 1) // 2))
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_one_score_per_input_is_a_vector_or_a_column(shape):
+    scores, labels = torch.tensor([0.5, 2.0, -3.0, 0.25]), torch.tensor([1, 1, 0, 0])
+    expected = hinge_kantorovich(scores, labels)
+    assert torch.equal(hinge_kantorovich(scores.reshape(shape), labels), expected)
+    assert torch.equal(hinge_kantorovich(scores.reshape(shape), labels[:, None]), expected)
+    assert kantorovich(scores[:2].reshape(2, *shape[1:]), scores[2:]) == kantorovich(scores[:2], scores[2:])
+
+
 @pytest.mark.parametrize(("sign", "labels"), [(1.0, [1, 1, 1]), (-1.0, [0, 0, 0]), (-1.0, [-1, -1, -1])])
 def test_a_batch_of_one_class_has_the_hinge_alone_and_stops_no_shuffled_loop(sign, labels):
     scores = torch.tensor([0.5, 2.0, -3.0], requires_grad=True)

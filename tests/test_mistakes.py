@@ -12,7 +12,6 @@ from tightlip import (
     Orthonormal,
     TightlipError,
     activation_statistics,
-    fit,
     gradient_norm,
     hinge_kantorovich,
     jacobian_singular_values,
@@ -50,17 +49,6 @@ def test_a_schedule_is_no_number_and_no_name(wrong, name):
     says = f"{name}={wrong!r} is no schedule: give one of tightlip.linalg.schedules, such as bjorck"
     refuses(says, Orthonormal.__init__, object.__new__(Orthonormal), **{name: wrong})
     assert Orthonormal(**{name: bjorck(3)})
-
-
-@pytest.mark.parametrize(
-    "train",
-    [BATCHES, BATCHES.dataset, X, (X, Y, Y), (X, Y.tolist()), None],
-    ids=["loader", "dataset", "inputs", "three", "list", "nothing"],
-)
-def test_fit_takes_tensors_and_makes_the_batches_itself(train):
-    says = r"part is a \w+, and fit makes its own batches: give tensors .inputs, targets."
-    refuses(f"the training {says}", fit, NETWORK, margin_cross_entropy, train, (X, Y), epochs=1)
-    refuses(f"the validation {says}", fit, NETWORK, margin_cross_entropy, (X, Y), train, epochs=1)
 
 
 @pytest.mark.parametrize("look", [jacobian_singular_values, gradient_norm, activation_statistics])
@@ -109,12 +97,12 @@ def test_labels_are_one_integer_for_each_row_of_logits(loss, logits, labels):
     ("scores", "labels"),
     [
         (X[:, :2], Y % 2),
-        (X[:, :1], Y % 2),
         (X[:, 0], Y[:5] % 2),
         (X[:, 0], (Y % 2).float()),
-        (X[:, :1], Y[:, None] % 2),
+        (X[:, :1], Y[:5, None] % 2),
+        (X[:, 0].sum(), Y % 2),
     ],
-    ids=["two columns", "one column", "too few", "floats", "columns both"],
+    ids=["two columns", "too few", "floats", "too short a column", "one number"],
 )
 def test_the_scores_of_two_classes_are_one_number_for_each_input(scores, labels):
     refuses("give one score and one integer per input", hinge_kantorovich, scores, labels)
@@ -127,3 +115,9 @@ def test_a_bound_is_more_than_the_constant_that_a_loss_takes():
 def test_the_distance_to_no_samples_is_refused_and_not_nan():
     refuses("0 and 6 samples have no distance", kantorovich, X[:0, 0], X[:, 0])
     refuses("6 and 0 samples have no distance", kantorovich, X[:, 0], X[:0, 0])
+
+
+@pytest.mark.parametrize("outputs", [X, X[:, :2], X.sum()], ids=["three", "two", "none"])
+def test_a_critic_has_one_output_per_sample(outputs):
+    refuses(r"one number per sample, got outputs of shape", kantorovich, X[:, 0], outputs)
+    refuses(r"one number per sample, got outputs of shape", kantorovich, outputs, X[:, :1])

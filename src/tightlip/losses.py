@@ -150,28 +150,37 @@ def _norm_of(layer: nn.Module, name: str, p: float) -> float | Tensor:
     return float(table[p, p])
 
 
-def kantorovich(first: Float[Tensor, " n *one"], second: Float[Tensor, " m *one"]) -> Float[Tensor, ""]:
+def kantorovich(first: Float[Tensor, " n *one"], second: Float[Tensor, " m *single"]) -> Float[Tensor, ""]:
     """−(mean f(x) − mean f(x')): minimizing it over 1-Lipschitz f estimates the Wasserstein-1 distance from below.
 
     Args:
-        first: The critic on samples of the first distribution.
+        first: The critic on samples of the first distribution, (n,) or (n, 1).
         second: The critic on samples of the second.
 
     Source: paper Eq. 1.
 
     Raises:
-        TightlipError: if there are no samples of one of the two.
+        TightlipError: if there are no samples of one of the two, or a sample has several outputs.
 
     >>> kantorovich(torch.tensor([3.0]), torch.tensor([1.0]))
     tensor(-2.)
     """
+    for outputs in (first, second):
+        if outputs.dim() == 0 or outputs.numel() != len(outputs):
+            shape = tuple(outputs.shape)
+            raise TightlipError(
+                f"a critic gives one number per sample, got outputs of shape {shape}: give (n,) or (n, 1)"
+            )
     if not (len(first) and len(second)):
         raise TightlipError(f"{len(first)} and {len(second)} samples have no distance: give at least one of each")
     return second.mean() - first.mean()
 
 
 def hinge_kantorovich(
-    scores: Float[Tensor, " batch"], labels: Int[Tensor, " batch"], margin: float = 1.0, weight: float = 10.0
+    scores: Float[Tensor, " batch *one"],
+    labels: Int[Tensor, " batch *single"],
+    margin: float = 1.0,
+    weight: float = 10.0,
 ) -> Float[Tensor, ""]:
     """weight·mean max(0, margin − s·f(x)) − (mean f over s = +1 − mean f over s = −1), with s = ±1 by class.
 
@@ -179,8 +188,8 @@ def hinge_kantorovich(
     Source: Serrurier et al. 2021 (hinge-Kantorovich–Rubinstein).
 
     Args:
-        scores: One number per input.
-        labels: −1 and +1, or 0 and 1.
+        scores: One number per input, (batch,) or (batch, 1).
+        labels: −1 and +1, or 0 and 1; of either shape too.
         margin: Asked of s·f(x), in units of the scores.
         weight: Of the hinge.
 
@@ -190,10 +199,12 @@ def hinge_kantorovich(
     >>> hinge_kantorovich(torch.tensor([1.0, -1.0]), torch.tensor([1, -1]))
     tensor(-2.)
     """
+    shapes = f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} of {labels.dtype}"
+    scores, labels = (t.reshape(len(t)) if t.dim() == 2 and t.shape[1] == 1 else t for t in (scores, labels))
     if scores.dim() != 1 or labels.shape != scores.shape or labels.is_floating_point():
         raise TightlipError(
-            f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} of {labels.dtype} do not fit: give one "
-            "score and one integer per input, both of shape (batch,), or use multiclass_hinge_kantorovich"
+            f"{shapes} do not fit: give one score and one integer per input, of shape (batch,) or (batch, 1), or use "
+            "multiclass_hinge_kantorovich"
         )
     positive = labels == 1
     if not bool((positive | (labels == 0)).all()) and not bool((positive | (labels == -1)).all()):

@@ -150,7 +150,7 @@ def test_the_best_epoch_of_the_history_is_the_one_named(finished):
     _, folder, _ = finished
     metrics = strict(folder / "metrics.json")
     scores = [row["validation_score"] for row in metrics["history"]]
-    assert len(scores) == 20 and metrics["best_epoch"] == 1 + scores.index(max(scores))
+    assert len(scores) == 20 and metrics["best_epoch"] == 20 - scores[::-1].index(max(scores))  # of equals the later
 
 
 def test_examples_are_images_of_the_test_part_with_their_gradients(finished):

@@ -164,8 +164,37 @@ def test_constant_networks_and_empty_batches_are_survived():
 
 
 @pytest.mark.parametrize(
+    ("says", "got"),
+    [
+        (lambda y: {"logits": y}, "a dict"),
+        (lambda y: (y, y), "a tuple"),
+        (lambda y: y[:, 0], r"a tensor \(40,\)"),
+        (lambda y: y[:, :1], r"a tensor \(40, 1\)"),
+        (lambda y: y[:, :, None], r"a tensor \(40, 4, 1\)"),
+    ],
+)
+def test_networks_that_return_no_logits_are_refused_in_a_sentence(problem, says, got):
+    class Says(nn.Module):
+        def forward(self, z):
+            return says(network(z))
+
+    network, x, y = problem
+    with pytest.raises(TightlipError, match=rf"the attack needs logits \(batch, classes ≥ 2\), got {got}: wrap"):
+        pgd(Says(), x, 0 * y, 0.1, steps=2, restarts=1)
+
+
+def test_arrays_are_attacked_as_tensors_are(problem):
+    network, x, y = problem
+    found = pgd(network, x.numpy(), y.int().numpy(), 0.1, steps=2, restarts=1)
+    assert torch.equal(found, pgd(network, x, y, 0.1, steps=2, restarts=1))
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ({"y": torch.zeros(40)}, "integer labels"),
+        ({"y": [0] * 40}, "y must be a tensor or a numpy array, got a list"),
+        ({"x": torch.zeros(40, 3, 2, 2, dtype=torch.uint8)}, "floating-point inputs"),
         ({"p": 1}, "2-norm and the inf-norm"),
         ({"p": 3}, "no norm is called 3"),
         ({"eps": -0.1}, "radii ≥ 0"),
@@ -180,4 +209,4 @@ def test_constant_networks_and_empty_batches_are_survived():
 def test_what_cannot_be_attacked_is_refused(problem, change, sentence):
     network, x, y = problem
     with pytest.raises(TightlipError, match=sentence):
-        pgd(network, x, **({"y": y, "eps": 0.1, "steps": 2, "restarts": 1} | change))
+        pgd(network, **({"x": x, "y": y, "eps": 0.1, "steps": 2, "restarts": 1} | change))

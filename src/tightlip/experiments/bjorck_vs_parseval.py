@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..audit import lipschitz
-from ..constraints import Cayley, Constraint, MatrixExponential, Orthonormal, Parseval, SpectralBall, freeze, hold
+from ..constraints import Cayley, Constraint, MatrixExponential, Orthonormal, Parseval, SpectralBall, freeze
+from ..descent import descend
 from ..linalg.schedules import bjorck
 from ..losses import kantorovich
 from ..networks import mlp
@@ -78,17 +79,19 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     make, way = SCHEMES[config.scheme]
     network = mlp([config.dimension, *[config.width] * 3, 1], make(), hold=way)  # type: ignore[arg-type]
-    engine = hold(network, torch.optim.Adam(network.parameters(), lr=config.learning_rate))
+    engine = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(engine, config.steps)
     center = torch.zeros(1, config.dimension)
     curve: dict[str, list[float]] = {"step": [], "largest": [], "smallest": []}
-    for step in range(config.steps):
+
+    def watch(step: int) -> None:
         if step % max(1, config.steps // 20) == 0:
             _record(curve, step, network)
-        engine.zero_grad()
-        kantorovich(network(center), network(sphere(config))).backward()
-        engine.step()
-        schedule.step()
+
+    def loss(_: int) -> Tensor:
+        return kantorovich(network(center), network(sphere(config)))
+
+    descend(network, engine, loss, range(config.steps), schedule, watch)
     _record(curve, config.steps, network)
     frozen, points = freeze(network), sphere(config, config.points)
     with torch.no_grad():

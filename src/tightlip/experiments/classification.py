@@ -250,7 +250,6 @@ def _train(
     )
     is_image = train.images.dim() == 4
     augment = partial(random_shift, pixels=config.shift) if config.shift and is_image else None
-    needed = _sensitivity(config.p) * k * config.radius
     return fit(
         network,
         loss,
@@ -259,7 +258,7 @@ def _train(
         epochs=config.epochs,
         batch_size=config.batch_size,
         optimizer=partial(torch.optim.Adam, lr=config.rate),
-        score=lambda f, x, y: float((-cw_loss(predict(f, x), y) > needed).double().mean()),
+        score=partial(_certified_share, margin=_sensitivity(config.p) * k * config.radius),
         augment=augment,
         device=device,
         seed=config.seed,
@@ -267,6 +266,11 @@ def _train(
         resume=resume,
         progress=progress,
     )
+
+
+def _certified_share(network: nn.Module, x: Tensor, y: Tensor, margin: float) -> float:
+    """The share of inputs that lead by more than ``margin``."""
+    return float((-cw_loss(predict(network, x), y) > margin).double().mean())
 
 
 def _sensitivity(p: float) -> float:
@@ -283,7 +287,7 @@ def _metrics(
 ) -> dict[str, Any]:
     sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
     shape = list(parts.test.images.shape[1:])
-    best = max(history, key=lambda row: (row["validation_score"], -row["epoch"]))
+    best = max(history, key=lambda row: (row["validation_score"], row["epoch"]))
     eps = f"{config.radius:g}"
     return {
         "format": 1,

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..constraints import freeze, hold
+from ..constraints import freeze
+from ..descent import descend
 from ..diagnostics import gradient_norm
 from ..losses import kantorovich
 from ..transport import high_dimensional_cone
@@ -55,18 +56,20 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     pair, generator = high_dimensional_cone(config.dimension), torch.Generator().manual_seed(seed)
     network = critic([*[config.dimension] * 4, 1], config.activation, bias="random")
-    optimizer = hold(network, torch.optim.Adam(network.parameters(), config.learning_rate, fused=True))
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     curve: dict[str, list[float]] = {"step": [], "gradient_norm": [], "nonlinearity": []}
-    for step in range(config.steps):
+
+    def watch(step: int) -> None:
         if step % max(1, config.steps // 20) == 0:
             _record(curve, step, network, config)
-        optimizer.zero_grad()
+
+    def loss(_: int) -> Tensor:
         first, second = pair.sample(config.batch_size, generator)
         points = ball(config.batch_size, config.dimension, generator)
-        (kantorovich(network(first), network(second)) + config.pull * departure(network, points)).backward()
-        optimizer.step()
-        schedule.step()
+        return kantorovich(network(first), network(second)) + config.pull * departure(network, points)
+
+    descend(network, optimizer, loss, range(config.steps), schedule, watch)
     frozen = freeze(network)
     _record(curve, config.steps, frozen, config)
     last = {"gradient_norm": curve["gradient_norm"][-1], "nonlinearity": curve["nonlinearity"][-1]}

@@ -5,6 +5,7 @@ projects back onto the ball of radius ε around the input (paper §7.3; Madry et
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 from ..errors import TightlipError
 from ..norms import as_norm
+from ..tensors import as_tensor
 
 
 def pgd(
     network: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Any,
+    y: Any,
     eps: float | Tensor,
     p: float = 2,
     steps: int = 200,
@@ -33,8 +35,8 @@ def pgd(
 
     Args:
         network: Any classifier, (batch, classes) logits.
-        x: Inputs (batch, …).
-        y: The class that the attack tries to leave, (batch,), in [0, classes).
+        x: Inputs (batch, …), floating-point numbers; a tensor, or an array of numpy.
+        y: The class that the attack tries to leave, (batch,), integers in [0, classes).
         eps: Radius, one for all or one per input (batch,), in units of x.
         p: 2 or ``math.inf``.
         steps: Gradient steps per restart.
@@ -43,12 +45,16 @@ def pgd(
         seed: Of the random starts.
 
     Raises:
-        TightlipError: for p = 1, negative radii, inputs outside the box, labels out of range, or misfit shapes.
+        TightlipError: for p = 1, negative radii, inputs outside the box, labels out of range, misfit shapes, or a
+            network that does not return one tensor of at least two logits per input.
     """
     p = as_norm(p)
     if p == 1:
         raise TightlipError("this attack knows the 2-norm and the inf-norm: choose p=2 or p=inf")
-    x = x.detach()
+    x, y = as_tensor(x, "x"), as_tensor(y, "y")
+    if not x.is_floating_point() or y.is_floating_point():
+        raise TightlipError(f"the attack needs floating-point inputs and integer labels, got {x.dtype} and {y.dtype}")
+    y = y.long()
     radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
     if y.shape != x.shape[:1] or radius.shape not in ((), x.shape[:1]) or not bool((radius >= 0).all()):
         raise TightlipError("the attack needs one label per input, and radii ≥ 0: a number, or one per input")
@@ -91,13 +97,23 @@ def _descend(
             point = point.clamp(*clamp)
         point.requires_grad_(True)
         with torch.enable_grad():
-            loss = cw_loss(network(point), y)
+            loss = cw_loss(_logits(network(point)), y)
             (gradient,) = torch.autograd.grad(loss.sum(), point)
         better = loss.detach() > best_loss
         best[better], best_loss[better] = point.detach()[better], loss.detach()[better]
         size = max(0.25, 27.0 / max(1, steps)) * 0.04 ** (step / max(1, steps))  # steps add up to 2 radii at least
         delta = point.detach() - x + _column(size * radius, x) * _step(gradient, p)
     return best, best_loss > 0
+
+
+def _logits(outputs: Any) -> Tensor:
+    if isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1:
+        return outputs
+    kind = f"a tensor {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+    raise TightlipError(
+        f"the attack needs logits (batch, classes ≥ 2), got {kind}: wrap the network so that it returns them, for one "
+        "score s per input as (−s, s)"
+    )
 
 
 def cw_loss(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
-from ..constraints import hold
+from ..constraints import constraint_of
+from ..descent import descend
 from ..errors import TightlipError
 from ..losses import kantorovich
+from ..tensors import as_tensor, refuse_non_finite
 
 Sampler = Callable[[int], tuple[Tensor, Tensor]]
 """How many samples of each distribution → both."""
@@ -18,13 +22,14 @@ Sampler = Callable[[int], tuple[Tensor, Tensor]]
 
 def train_critic(
     critic: nn.Module,
-    sample: Sampler,
+    sample: Any,
     steps: int = 1000,
     batch_size: int = 256,
     learning_rate: float = 3e-3,
     optimizer: Callable[..., Optimizer] = partial(torch.optim.Adam, fused=True),
     decay: bool = True,
     watch: Callable[[int], None] | None = None,
+    unconstrained: bool = False,
 ) -> nn.Module:
     """Maximize mean f(x) − mean f(x') over the critic's weights, in place; returns the critic, not yet frozen.
 
@@ -32,30 +37,74 @@ def train_critic(
 
     Args:
         critic: A network whose layers are constrained, e.g. ``mlp([d, 256, 256, 1])``.
-        sample: Gives a fresh batch of each distribution.
+        sample: Gives a fresh batch of each distribution; or two samples, tensors or numpy arrays of shapes (n, …) and
+            (m, …), from which batches are drawn with replacement by torch's global generator.
         steps: Of the optimizer.
         batch_size: Samples of each distribution per step.
         learning_rate: At the first step.
         optimizer: Made of the parameters and the rate, e.g. ``torch.optim.SGD``; see `hold` for those that will do.
         decay: Whether the rate falls to zero along a cosine.
         watch: Called with the number of each step before it is taken, and once at the end.
+        unconstrained: Whether weights that nothing constrains may be trained. The objective has no upper bound then,
+            and says nothing about W1 until it is divided by an audited constant.
 
     Raises:
-        TightlipError: if there is no step to take, or a step leaves NaN or infinity in a weight.
+        TightlipError: if there is no step to take, a weight is not constrained, samples are missing, NaN or infinite,
+            the critic has several outputs, or the loss or a weight becomes NaN or infinite.
     """
+    if not isinstance(critic, nn.Module):
+        raise TightlipError(f"the critic is a {type(critic).__name__}: give a network first, then what to sample from")
     if steps < 1 or batch_size < 1:
         raise TightlipError(f"{steps} steps of {batch_size} samples train nothing: give at least one of each")
-    held = hold(critic, optimizer(critic.parameters(), learning_rate))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(held, steps)
-    for step in tqdm(range(steps), unit="step", disable=None, leave=False):
-        if watch is not None:
-            watch(step)
-        held.zero_grad()
-        first, second = sample(batch_size)
-        kantorovich(critic(first), critic(second)).backward()
-        held.step()
-        if decay:
-            schedule.step()
+    if not unconstrained:
+        _refuse_free_weights(critic)
+    draw = sample if callable(sample) else _resampler(critic, sample)
+
+    def loss(_: int) -> Tensor:
+        batch = draw(batch_size)
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TightlipError(f"sample returned a {type(batch).__name__}: return (first, second), one batch of each")
+        return kantorovich(critic(batch[0]), critic(batch[1]))
+
+    engine = optimizer(critic.parameters(), learning_rate)
+    schedule = CosineAnnealingLR(engine, steps) if decay else None
+    descend(critic, engine, loss, tqdm(range(steps), unit="step", disable=None, leave=False), schedule, watch)
     if watch is not None:
         watch(steps)
     return critic
+
+
+def _refuse_free_weights(critic: nn.Module) -> None:
+    """A matrix that nothing holds makes the objective as large as it likes."""
+    inside = {id(part) for layer in critic.modules() if constraint_of(layer) is not None for part in layer.modules()}
+    for name, module in critic.named_modules():
+        weights = [w for w in module.parameters(recurse=False) if w.requires_grad and w.dim() >= 2]
+        if weights and id(module) not in inside:
+            raise TightlipError(
+                f"nothing constrains {name or 'the critic'} ({type(module).__name__}), so the critic has no Lipschitz "
+                "constant to rely on: build it with mlp(…) or constrain(layer, Orthonormal()), or pass "
+                "unconstrained=True"
+            )
+
+
+def _resampler(critic: nn.Module, samples: Any) -> Sampler:
+    """Draws from two fixed samples, in the critic's dtype and on its device."""
+    if not isinstance(samples, tuple | list) or len(samples) != 2:
+        raise TightlipError(
+            f"sample is a {type(samples).__name__}: give a function of the batch size, such as pair.sample, or two "
+            "samples (first, second)"
+        )
+    like = next((w for w in critic.parameters() if w.is_floating_point()), torch.empty(0))
+    both = [as_tensor(points, f"the {name} sample") for points, name in zip(samples, ("first", "second"), strict=True)]
+    both = [points.to(like.device, like.dtype if points.is_floating_point() else points.dtype) for points in both]
+    for points, name in zip(both, ("first", "second"), strict=True):
+        if points.dim() == 0 or len(points) == 0:
+            raise TightlipError(f"the {name} sample has shape {tuple(points.shape)}: give points (n, …), at least one")
+        refuse_non_finite(points, f"points of the {name} sample")
+    first, second = both
+
+    def draw(count: int) -> tuple[Tensor, Tensor]:
+        index = [torch.randint(len(points), (count,)).to(points.device) for points in both]
+        return first[index[0]], second[index[1]]
+
+    return draw

@@ -1,0 +1,47 @@
+"""Tensors out of what callers have: tensors as they are, arrays of numpy as copies, anything else in one sentence."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import TightlipError
+
+
+def as_tensor(given: Any, name: str) -> Tensor:
+    """A tensor is detached and shares its memory; an array is copied.
+
+    Args:
+        given: What a caller has passed.
+        name: What to call it in errors, such as "the training inputs".
+
+    Raises:
+        TightlipError: for lists, data frames and everything else, and for arrays that are not of numbers.
+
+    >>> as_tensor(np.array([1.0, 2.0]), "x")
+    tensor([1., 2.], dtype=torch.float64)
+    """
+    if isinstance(given, Tensor):
+        return given.detach()
+    if not isinstance(given, np.ndarray):
+        kind = type(given).__name__
+        raise TightlipError(f"{name} must be a tensor or a numpy array, got a {kind}: convert with torch.tensor(…)")
+    try:
+        return torch.tensor(np.ascontiguousarray(given)).reshape(given.shape)
+    except TypeError as problem:
+        raise TightlipError(f"{name} must be numbers, got an array of {given.dtype}: convert them first") from problem
+
+
+def refuse_non_finite(values: Tensor, name: str) -> None:
+    """Count the rows of ``values`` (N, …) with NaN or infinity.
+
+    Raises:
+        TightlipError: if there are any, with their number and the first.
+    """
+    finite = torch.isfinite(values).flatten(1).all(1) if values.dim() > 1 else torch.isfinite(values)
+    if not bool(finite.all()):
+        raise TightlipError(
+            f"{int((~finite).sum())} of {len(values)} {name} are NaN or infinite in {values.dtype}, the first at index "
+            f"{int(finite.long().argmin())}: mend or drop them"
+        )

@@ -1,0 +1,79 @@
+"""Before training: a few examples of each part go through the network, and what does not fit is refused."""
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TightlipError
+from .examples import Batch, Stream, Tensors
+from .measures import Measures, Metric, Score, is_classification, predict
+from .targets import Form, Loss, are_labels, compare, fitting
+
+REHEARSED = 8
+"""Examples."""
+
+
+def rehearse(
+    network: nn.Module,
+    loss: Loss,
+    source: Tensors | Stream,
+    held_out: Batch | None,
+    score: Score | None,
+    metrics: dict[str, Metric],
+) -> Measures:
+    """Send a few examples of each part through the network, and decide what is measured and how targets are put.
+
+    Raises:
+        TightlipError: for whatever does not fit; the network is as it was.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    x, y = source.first(REHEARSED)
+    seen = (source.inputs, source.targets) if isinstance(source, Tensors) else (x, y)
+    network.eval()
+    try:
+        with torch.random.fork_rng():
+            outputs = _outputs(network, x)
+            form = fitting(loss, outputs, y)
+            _try_labels(network, loss, form, outputs, seen)
+            if held_out is not None:
+                held_out = _alike(outputs, y, _outputs(network, held_out[0][:REHEARSED]), held_out)
+                _try_labels(network, loss, form, outputs, held_out)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    classifies = all(is_classification(outputs, part[1]) for part in (seen, held_out) if part is not None)
+    return Measures(loss, form, classifies, held_out, score, metrics)
+
+
+def _outputs(network: nn.Module, x: Tensor) -> Tensor:
+    try:
+        outputs = predict(network, x)
+    except RuntimeError as problem:
+        reason = str(problem).splitlines()[0]
+        if not x.is_floating_point():
+            reason = f"they are {x.dtype}, give floating-point numbers, as in x.float() / 255"
+        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {reason}") from problem
+    if len(outputs) != len(x):
+        raise TightlipError(f"the network makes {len(outputs)} outputs of {len(x)} inputs: keep the batch axis first")
+    return outputs
+
+
+def _alike(outputs: Tensor, y: Tensor, other: Tensor, held_out: Batch) -> Batch:
+    """Validation data in the form of the training data: a column and a vector of targets are one."""
+    x, held = held_out
+    shapes = [[n for n in t.shape[1:] if n != 1] for t in (y, held)]
+    if shapes[0] != shapes[1] or y.dtype != held.dtype or outputs.shape[1:] != other.shape[1:]:
+        kinds = [f"{tuple(t.shape[1:])} of {t.dtype}" for t in (y, held)]
+        raise TightlipError(
+            f"training targets are {kinds[0]} and validation targets {kinds[1]} per example, outputs "
+            f"{tuple(outputs.shape[1:])} and {tuple(other.shape[1:])}: give both parts one form"
+        )
+    return x, held.reshape(len(held), *y.shape[1:])
+
+
+def _try_labels(network: nn.Module, loss: Loss, form: Form, outputs: Tensor, part: Batch) -> None:
+    """Let the loss say whether it knows labels that are not classes of the network, such as one to be ignored."""
+    x, y = part
+    if are_labels(outputs, y) and not is_classification(outputs, y):
+        each = y.reshape(len(y), -1)
+        rows = torch.stack([each.amin(1).argmin(), each.amax(1).argmax()])
+        compare(loss, predict(network, x[rows]), form(outputs, y[rows]))

@@ -1,0 +1,205 @@
+"""`fit`: one trainer for every network here and every supervised loss, on CPU or GPU, that survives being killed.
+
+Every epoch draws its own random numbers from (seed, epoch), and the whole state is written after each epoch, so a run
+resumed after ``kill -9`` has the same history as one that never stopped. The best network on *validation* data is the
+one that remains.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+from tqdm import tqdm
+
+from ..errors import TightlipError
+from .checkpoint import State, writable
+from .epoch import Adversary, Augment, Epoch
+from .examples import entry, examples, whole
+from .identity import digest, identity, structure
+from .measures import TAKEN, Metric, Score
+from .rehearsal import rehearse
+from .targets import Loss
+
+logger = logging.getLogger(__name__)
+
+History = list[dict[str, float]]
+
+
+def fit(
+    network: nn.Module,
+    loss: Loss,
+    train: Any,
+    validation: Any = None,
+    epochs: int = 50,
+    batch_size: int | None = None,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = partial(Adam, lr=2e-3),
+    schedule: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
+    score: Score | None = None,
+    augment: Augment | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    adversary: Adversary | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    tag: str | None = None,
+) -> History:
+    """Train ``network`` in place; it ends, in eval mode, with the weights of the epoch with the best validation score.
+
+    Of equal scores the later epoch is the better one. Without validation data the last epoch stays. Everything is
+    checked before the first step, so that a wrong call costs nothing; data are not modified.
+
+    Args:
+        network: Any module from a batch to one tensor (N, …); step-held layers are held for the optimizer.
+        loss: (outputs, targets) → scalar. Where one of them is (N,) and the other (N, 1), targets get the shape that
+            the loss takes without comparing every output with every target.
+        train: Inputs (N, …) and targets (N, …): a pair of tensors or numpy arrays, a `Part`, a ``Dataset`` of torch
+            (drawn item by item) or a ``DataLoader`` (used as it is, with its own batches and order). Floating-point
+            numbers are converted to the dtype of the network's weights, integer targets to int64.
+        validation: The same, to choose the epoch by, read once into memory; or None.
+        epochs: Passes over the training data.
+        batch_size: Examples per step, 128 if None; the last, smaller batch of an epoch is used too.
+        optimizer: Makes the optimizer from the parameters.
+        schedule: Makes a scheduler from the optimizer and the total number of steps; stepped once per step. None keeps
+            the rate.
+        score: (network, inputs, targets) → number to maximize on validation data. None: the accuracy, where targets are
+            integers and outputs are logits (N, C ≥ 2), and minus the validation loss elsewhere.
+        augment: (inputs, generator) → inputs, applied to every training batch.
+        device: Where to train; the network is moved there.
+        seed: Of the order of the examples, of ``augment`` and of the network's own randomness.
+        checkpoint: File written after each epoch, atomically; None keeps nothing.
+        resume: Continue from ``checkpoint`` if it exists. What determines the run must be the same: data, network,
+            loss, optimizer, schedule, augmentation, adversary, score, metrics and the numbers above. A ``DataLoader``
+            with a generator of its own goes on from the state that this has.
+        progress: Show a progress bar on a terminal.
+        adversary: (network, inputs, targets) → inputs to train on instead, e.g. ``partial(pgd, eps=0.3, steps=10)``;
+            applied after ``augment``, the network being in eval mode. Gradients that it leaves do not count.
+        metrics: name → (outputs, targets) → number, measured on validation data, into the history.
+        tag: A name of yours for what a checkpoint cannot describe, such as a loss that refers to an open file; with a
+            tag, lambdas and functions of a script or notebook are not looked into.
+
+    Returns:
+        One row per epoch: epoch, loss, learning_rate, seconds; train_accuracy (running) where accuracy applies; with
+        validation data validation_loss, validation_accuracy where it applies, validation_<name of a metric>,
+        validation_score.
+
+    Raises:
+        TightlipError: for data, outputs, options or targets that do not fit, NaN or infinity among data, a loss or
+            score that becomes NaN, or a checkpoint that is truncated or of another run.
+    """
+    if not isinstance(network, nn.Module) or not callable(loss) or isinstance(loss, type):
+        kinds = [f"the class {t.__name__}" if isinstance(t, type) else f"a {type(t).__name__}" for t in (network, loss)]
+        raise TightlipError(
+            f"fit takes a network and a loss (outputs, targets) → number, got {kinds[0]} and {kinds[1]}: give these "
+            "first, made, as nn.MSELoss() is"
+        )
+    path = _check(epochs, batch_size, optimizer, score, metrics, validation, checkpoint, resume)
+    network.to(device)
+    enter = entry(network, device)
+    source = examples(train, batch_size, enter)
+    held_out = None if validation is None else whole(validation, enter)
+    measures = rehearse(network, loss, source, held_out, score, dict(metrics or {}))
+    engine = optimizer(_trainable(network))
+    recipe = _recipe(engine)
+    scheduler = _scheduler(schedule, engine, epochs * len(source))
+    state = State(network, engine, scheduler, path)
+    if path is not None:
+        callables = {"loss": loss, "schedule": schedule, "augment": augment, "adversary": adversary, "score": score}
+        numbers = {"tag": tag, "batch_size": source.batch_size, "epochs": epochs, "seed": seed}
+        state.key = numbers | {"optimizer": recipe, "validation data": [digest(t) for t in measures.held_out or ()]}
+        state.key |= {"network": structure(network, tag)}
+        for name, thing in (callables | {"metrics": metrics, "training data": source.identity()}).items():
+            state.key[name] = identity(thing, f"its {name}", network, tag)
+        if resume and path.exists():
+            state.restore(device)
+    epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed)
+    bar = tqdm(total=epochs, initial=len(state.history), unit="epoch", disable=None if progress else True)
+    for number in range(len(state.history) + 1, epochs + 1):
+        began = time.perf_counter()
+        with torch.random.fork_rng():
+            row = epoch(number)
+            network.eval()
+            row |= measures(network)
+        row["seconds"] = time.perf_counter() - began
+        state.record(row)
+        _tell(bar, row, epochs)
+    bar.close()
+    network.load_state_dict(state.best["network"])
+    network.eval()
+    return state.history
+
+
+def _check(
+    epochs: Any,
+    batch_size: Any,
+    optimizer: Any,
+    score: Any,
+    metrics: Any,
+    validation: Any,
+    checkpoint: Path | str | None,
+    resume: bool,
+) -> Path | None:
+    """Refuse options that fit nothing, before any data is looked at; returns where to write."""
+    sizes = {"epochs": epochs} | ({} if batch_size is None else {"batch_size": batch_size})
+    for name, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise TightlipError(f"{name}={value!r} trains nothing: give whole numbers ≥ 1")
+    if isinstance(optimizer, Optimizer) or not callable(optimizer):
+        raise TightlipError(
+            "optimizer is made by fit from the parameters: give e.g. partial(torch.optim.Adam, lr=1e-3)"
+        )
+    for name, given in {"score": score, "metrics": metrics}.items():
+        if given is not None and validation is None:
+            raise TightlipError(f"{name} is measured on validation data, and there are none: give validation=…")
+    if TAKEN & set(metrics or {}):
+        raise TightlipError(f"metrics may not be called {', '.join(sorted(TAKEN))}, which fit measures: rename them")
+    if resume and checkpoint is None:
+        raise TightlipError("resume=True continues from a checkpoint, and none is named: give checkpoint=…")
+    return writable(checkpoint)
+
+
+def _trainable(network: nn.Module) -> list[nn.Parameter]:
+    found = [weight for weight in network.parameters() if weight.requires_grad]
+    if not found:
+        raise TightlipError("no weight of the network trains: give one whose parameters require gradients")
+    return found
+
+
+def _scheduler(schedule: Any, engine: Optimizer, steps: int) -> LRScheduler | None:
+    if schedule is None:
+        return None
+    if isinstance(schedule, LRScheduler) or not callable(schedule):
+        raise TightlipError("schedule is made by fit from (optimizer, steps): give e.g. CosineAnnealingLR, or None")
+    scheduler: LRScheduler = schedule(engine, steps)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise TightlipError(
+            "ReduceLROnPlateau waits for a score, and fit steps once per batch: give a schedule of steps"
+        )
+    return scheduler
+
+
+def _recipe(engine: Optimizer) -> str:
+    """The optimizer and its options, group by group, before a schedule changes them."""
+    groups = [
+        {name: value if name != "params" else len(value) for name, value in group.items()}
+        for group in engine.param_groups
+    ]
+    return f"{type(engine).__name__} {groups}"
+
+
+def _tell(bar: Any, row: dict[str, float], epochs: int) -> None:
+    """Show a row in the bar, or else in the log, so that one sees that it lives."""
+    told = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate", "seconds")}
+    bar.update()
+    bar.set_postfix({name: f"{value:.4f}" for name, value in told.items()})
+    words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in told.items())
+    level = logging.INFO if bar.disable else logging.DEBUG
+    logger.log(level, "epoch %d/%d: %s, %.1f s", row["epoch"], epochs, words, row["seconds"])
