@@ -146,7 +146,7 @@ def test_what_a_layer_collects_is_the_squared_mean_of_what_it_sorts(name):
 
 
 def test_every_change_of_the_base_changes_what_comes_out():
-    config = maxmin_depth.Config(dimension=8, width=16, depth=3, steps=4, points=100)
+    config = maxmin_depth.Config(dimension=8, width=256, depth=3, steps=4, points=100)
     found = {
         change: maxmin_depth.run(replace(config, change=change), 0)["objective"] for change in maxmin_depth.CHANGES
     }
