@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tightlip import MaxMin, Orthonormal, TightlipError, constrain, freeze, hold, lipschitz, mlp
-from tightlip.constraints.frame import ROUNDING, Frame, block_count, longest
+from tightlip.constraints.frame import KEPT, ROUNDING, Frame, block_count, longest
 from tightlip.constraints.guard import held
 from tightlip.linalg.polar import residual
 from tightlip.linalg.rotation import rotation, tournament
@@ -91,7 +91,7 @@ def test_the_ordinary_gradient_is_there_before_and_after_a_step():
 def reference(frame, gradients, q, rate, transported):
     """Frame's algorithm in words of one block each, dense and slow: what each step hands over, and the last F."""
     n, rounds = len(frame), q - 1
-    decay, b = 0.5 ** (1 / rounds), n // q
+    decay, b = KEPT ** (1 / rounds), n // q
     total, met, own = torch.zeros_like(frame), {}, {}
     place = [slice(i * b, (i + 1) * b) for i in range(q)]
     handed = []
@@ -104,7 +104,7 @@ def reference(frame, gradients, q, rate, transported):
             for k, rows in ((i, slice(0, b)), (j, slice(b, 2 * b))):
                 new[rows, rows] = C[place[k], place[k]] - decay * own.get(k, torch.zeros(b, b))
                 own[k] = C[place[k], place[k]]
-            across = C[place[i], place[j]] - 0.5 * met.get((i, j), torch.zeros(b, b))
+            across = C[place[i], place[j]] - KEPT * met.get((i, j), torch.zeros(b, b))
             met[i, j] = C[place[i], place[j]]
             new[:b, b:], new[b:, :b] = across, -across.mT
             pairs.append(new)
@@ -142,7 +142,7 @@ def test_the_gradient_of_one_step_is_handed_over_once_and_fades():
         optimizer.step()
     sizes = [float(gradient.square().sum()) for _, gradient in optimizer.seen]
     assert all(size > 0 for size in sizes[:3]) and max(sizes[3:]) <= 1e-24
-    faded = sum(size / 0.5 ** (2 * k / 3) for k, size in enumerate(sizes[:3]))
+    faded = sum(size / KEPT ** (2 * k / 3) for k, size in enumerate(sizes[:3]))
     assert faded == pytest.approx(float(whole), rel=1e-9)
 
 

@@ -8,10 +8,10 @@ matrix A, zero before the step, whose gradient is
 F is cut into q blocks of n/q rows, and each step turns the q/2 disjoint pairs of one round of a tournament, in which
 all blocks meet in K = q − 1 rounds. What the optimizer is handed in the place of W is the A of these pairs, one above
 the other, with an ordinary gradient and a state of its own for each round. The gradient of the pairs that wait is read
-from a sum S of the ordinary gradients that decays by half in K steps and is turned along with F; what a pair has used
-is known from its last reading and taken off:
+from a sum S of the ordinary gradients that decays by a quarter in K steps and is turned along with F; what a pair has
+used is known from its last reading and taken off:
 
-    S ← γS + G,   γ = ½^(1/K),   C = skew(S_p F_pᵀ)  for the pairs p of the round
+    S ← γS + G,   γ = ¾^(1/K),   C = skew(S_p F_pᵀ)  for the pairs p of the round
     off-diagonal blocks:                       C − γᴷ·(C when they last met)
     diagonal blocks, read in every round:      C − γ·(C of the step before)
 
@@ -43,8 +43,8 @@ DRIFT = 42.0
 ROUNDING = 0.4
 """What one turn is taken to add to |σ² − 1| by rounding, in the same units: an estimate, which steers the engine."""
 
-KEPT = 0.5
-"""How much of a gradient is left in S after one tournament."""
+KEPT = 0.75
+"""How much of a gradient is left in S after one tournament. Measured: docs/theory/frame.md."""
 
 
 def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:

@@ -12,6 +12,7 @@ which at P = I is the tangent projection G − Q sym(QᵀG). Truncated schedules
 """
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -141,10 +142,10 @@ def polar(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch out i
 
 
 def _polar_value(tall: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
-    if not all_finite(tall):
-        raise TightlipError("a weight is NaN or infinite and has no polar factor: lower the learning rate")
     matrix, error = tall, residual(tall)
     size = float(torch.linalg.matrix_norm(error).max())
+    if not size < math.inf and not all_finite(tall):
+        raise TightlipError("a weight is NaN or infinite and has no polar factor: lower the learning rate")
     floor = 4.0 * torch.finfo(tall.dtype).eps * tall.shape[-1] ** 0.5
     for _ in range(MAX_STEPS):
         if size <= floor:
