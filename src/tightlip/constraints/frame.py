@@ -179,16 +179,15 @@ class Frame(Coordinate):
 
     def _read(self, move: Move) -> Tensor:
         """The gradient of this round's turns, one pair above the other."""
-        frame, gradient, q = _tall(move.weight.detach()), _tall(move.gradient), self.blocks
+        weight, gradient = move.weight.detach(), move.gradient
         if move.scale != 1.0:
             gradient = gradient / move.scale
-        if q == 1:
-            return skew_part_(gradient @ frame.mT)
-        memory, order = move.memory, _order(q, self._round(move), frame.device)
-        decay = KEPT ** (1 / self.rounds)
-        total = _tall(memory["sum"])
+        if self.blocks == 1:
+            return skew_part_(_tall(gradient) @ _tall(weight).mT)
+        memory, order = move.memory, _order(self.blocks, self._round(move), weight.device)
+        decay, total = KEPT ** (1 / self.rounds), memory["sum"]
         torch.add(gradient, total, alpha=decay, out=total)
-        product = _pairs(move, total, order) @ _pairs(move, frame, order, "frame").mT
+        product = torch.bmm(_pairs(move, total, order), _pairs(move, weight, order, "frame").mT)
         skew = (product - product.mT).mul_(0.5)
         halves = skew.unflatten(2, (2, -1)).unflatten(1, (2, -1))  # (pair, half, row, half, column)
         own = halves.diagonal(0, 1, 3).permute(0, 3, 1, 2)
@@ -204,27 +203,42 @@ class Frame(Coordinate):
 
     def _turn_(self, move: Move, change: Tensor) -> None:
         """F ← F + (R − I)·F on the pairs of this round, and S likewise."""
-        frame, q = _tall(move.weight), self.blocks
-        if q == 1:
-            frame.add_(change[0] @ frame)
+        weight = move.weight
+        if self.blocks == 1:
+            _tall(weight).add_(change[0] @ _tall(weight))
             return
-        order = _order(q, self._round(move), frame.device)
-        square = move.weight.shape[0] == move.weight.shape[1]
-        for matrix in (frame, move.memory["sum"]) if square else (frame,):
-            pairs = _pairs(move, matrix, order)
-            turned = torch.bmm(change, pairs, out=move.buffer("turned", *pairs.shape))
-            matrix.unflatten(0, (q, -1)).index_add_(0, order, turned.view(q, -1, turned.shape[-1]))
+        order = _order(self.blocks, self._round(move), weight.device)
+        square = weight.shape[0] == weight.shape[1]
+        for matrix in (weight, move.memory["sum"]) if square else (weight,):
+            pairs, (blocks, dim) = _pairs(move, matrix, order), _blocks(matrix, self.blocks)
+            turned = move.buffer("turned", *blocks.shape)
+            if dim == 0:
+                torch.bmm(change, pairs, out=_two_by_two(turned, dim))
+            else:  # the transposed product, which lies in memory as the weight does
+                torch.bmm(pairs.mT, change.mT, out=_two_by_two(turned, dim).mT)
+            blocks.index_add_(dim, order, turned)
 
 
 def _tall(weight: Tensor) -> Tensor:
     return weight if weight.shape[0] >= weight.shape[1] else weight.mT
 
 
+def _blocks(matrix: Tensor, count: int) -> tuple[Tensor, int]:
+    """The larger side cut into blocks, and its place: (q, n/q, m) and 0, or of a wide matrix (m, q, n/q) and 1."""
+    dim = 0 if matrix.shape[0] >= matrix.shape[1] else 1
+    return matrix.unflatten(dim, (count, -1)), dim
+
+
+def _two_by_two(blocks: Tensor, dim: int) -> Tensor:
+    """Ordered blocks as pairs (q/2, 2n/q, m)."""
+    pairs = blocks.unflatten(dim, (-1, 2)).flatten(dim + 1, dim + 2)
+    return pairs if dim == 0 else pairs.permute(1, 2, 0)
+
+
 def _pairs(move: Move, matrix: Tensor, order: Tensor, use: str = "pairs") -> Tensor:
-    """(n, m) → (q/2, 2n/q, m): the rows of the blocks that meet, in a buffer."""
-    blocks = matrix.unflatten(0, (len(order), -1))
-    found = torch.index_select(blocks, 0, order, out=move.buffer(use, *blocks.shape))
-    return found.view(len(order) // 2, -1, matrix.shape[-1])
+    """(q/2, 2n/q, m): the rows of F in the blocks that meet, copied."""
+    blocks, dim = _blocks(matrix, len(order))
+    return _two_by_two(torch.index_select(blocks, dim, order, out=move.buffer(use, *blocks.shape)), dim)
 
 
 @cache
