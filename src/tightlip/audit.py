@@ -24,7 +24,7 @@ from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
 
 from .errors import TightlipError
-from .linalg.rounding import UNIT_ROUNDOFF, gamma, round_up
+from .linalg.rounding import UNIT_ROUNDOFF, gamma, refuse_inexact, round_up
 from .linalg.spectral import frobenius_norm_bound, operator_norm_bounds
 from .norms import NORMS, PAIRS, as_norm, norm_name
 from .stored import numbers
@@ -298,6 +298,7 @@ def _linear(module: nn.Linear) -> Gains:
     weight = module.weight
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         raise TightlipError("the weight of a Linear is one matrix: restore a tensor of two axes")
+    refuse_inexact(weight, "weight of Linear")
     if module.bias is not None:
         numbers(module, "bias", weight.shape[:1])  # another shape would be broadcast, and repeat the output
     table = {pair: _representable(bound) for pair, bound in operator_norm_bounds(weight).items()}

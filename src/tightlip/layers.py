@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .audit import Gains, Roundoff, gains, rule, within
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
-from .stored import numbers
+from .stored import brief, numbers
 
 
 class Scale(nn.Module):
@@ -30,7 +30,7 @@ class Scale(nn.Module):
     def __init__(self, scale: float) -> None:
         super().__init__()
         if not isinstance(scale, Real) or not 0 < scale <= sys.float_info.max:
-            raise TightlipError(f"K must be a number > 0, got {scale!r:.40}: give a finite number > 0")
+            raise TightlipError(f"K must be a number > 0, got {brief(scale)}: give a finite number > 0")
         narrow = torch.finfo(torch.get_default_dtype())
         held = narrow.smallest_normal <= scale <= narrow.max
         stored = torch.tensor(float(scale), dtype=torch.get_default_dtype() if held else torch.float64)

@@ -24,6 +24,7 @@ from torch import nn
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import gamma, round_up, sqrt_up
+from .stored import brief
 
 MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
 AvgPool = nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d
@@ -52,7 +53,7 @@ def _avg_pool(module: AvgPool) -> Gains:
         return _convex(uses, _sum_roundoff(size, _root(Fraction(uses))))
     if divisor is not None and (type(divisor) is not int or not 0 < abs(divisor) < 2**31):
         raise TightlipError(
-            f"an average cannot be divided by {divisor!r}: give divisor_override=None or an integer ≠ 0 below 2³¹"
+            f"an average cannot be divided by {brief(divisor)}: give divisor_override=None or an integer ≠ 0 below 2³¹"
         )
     return _average(kernel, stride, abs(size if divisor is None else divisor))
 
@@ -131,7 +132,7 @@ def _per_axis(module: nn.Module, option: str, absent: int | None = None, least: 
     values = [absent if v is None else v for v in values * (axes if len(values) == 1 else 1)]
     if len(values) != axes or not all(type(v) is int and least <= v < 2**31 for v in values):
         wanted = f"an integer ≥ {least}, or {axes} of them, below 2³¹"
-        raise TightlipError(f"{kind} has {option}={value!r}: give {wanted}")
+        raise TightlipError(f"{kind} has {option}={brief(value)}: give {wanted}")
     return values
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from .errors import TightlipError
-from .linalg.rounding import widened
+from .linalg.rounding import refuse_inexact, widened
 
 
 def exact_float(value: Any) -> float | None:
@@ -51,7 +51,7 @@ def number(module: nn.Module, option: str, infinite: bool = False) -> float:
     held = exact_float(value)
     if held is None or (math.isinf(held) and not infinite):
         kind, wanted = type(module).__name__, "a number" if infinite else "a finite number"
-        raise TightlipError(f"{kind} has {option} = {_short(value)}: give {wanted} that a float64 holds exactly")
+        raise TightlipError(f"{kind} has {option} = {brief(value)}: give {wanted} that a float64 holds exactly")
     return held
 
 
@@ -64,7 +64,7 @@ def integer(module: nn.Module, option: str) -> int:
     value = getattr(module, option)
     if type(value) is not int or not -(2**31) <= value < 2**31:
         kind = type(module).__name__
-        raise TightlipError(f"{kind} has {option} = {_short(value)}: give an integer of at most 32 bits")
+        raise TightlipError(f"{kind} has {option} = {brief(value)}: give an integer of at most 32 bits")
     return value
 
 
@@ -80,13 +80,11 @@ def numbers(module: nn.Module, name: str, shape: Sequence[int] | None = None) ->
     """
     tensor, kind = getattr(module, name), type(module).__name__
     if not isinstance(tensor, Tensor):
-        raise TightlipError(f"{kind} has {name} = {_short(tensor)}: restore a tensor")
+        raise TightlipError(f"{kind} has {name} = {brief(tensor)}: restore a tensor")
     if shape is not None and tuple(tensor.shape) != tuple(shape):
         raise TightlipError(f"{kind} has {name} of shape {tuple(tensor.shape)}: restore one of shape {tuple(shape)}")
-    try:
-        held = widened(tensor)
-    except TightlipError as problem:
-        raise TightlipError(f"{name} of {kind}: {problem}") from problem
+    refuse_inexact(tensor, f"{name} of {kind}")
+    held = widened(tensor)
     if not bool(torch.isfinite(held).all()):
         raise TightlipError(
             f"{name} of {kind} contains NaN or infinity, so nothing can be proven: restore a finite checkpoint"
@@ -94,6 +92,7 @@ def numbers(module: nn.Module, name: str, shape: Sequence[int] | None = None) ->
     return held
 
 
-def _short(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value as a message can show it: one line of at most 60 characters."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**40 else "of more than 40 digits"
     return " ".join(text.split()) if len(text) < 60 else f"{' '.join(text.split())[:57]}…"

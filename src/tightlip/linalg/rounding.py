@@ -110,6 +110,15 @@ def norm_above(x: Float64[Tensor, "*shape"], order: float, dim: int) -> Float64[
     return scale.squeeze(dim) * squares.sqrt_() * (1.0 + 4.0 * UNIT_ROUNDOFF) + FLUSHED
 
 
+def refuse_inexact(tensor: Shaped[Tensor, "..."], name: str = "a tensor") -> None:
+    """Raise unless the tensor is dense and holds real floating-point numbers of 16 to 64 bits."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.dtype not in _EXACT:
+        kind = f"{tensor.layout}, {tensor.dtype}, on {tensor.device}"
+        raise TightlipError(
+            f"{name} of this kind ({kind}) cannot be read exactly: convert it to a dense tensor of float32 or float64"
+        )
+
+
 def widened(tensor: Shaped[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
     """A copy in float64 on the CPU, exact to the last denormal number: made by this thread, whose mode is looked at.
 
@@ -117,11 +126,7 @@ def widened(tensor: Shaped[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
         TightlipError: unless the tensor is dense and holds real floating-point numbers of 16 to 64 bits, or if this
             thread flushes denormal numbers to zero.
     """
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.dtype not in _EXACT:
-        kind = f"{tensor.layout}, {tensor.dtype}, on {tensor.device}"
-        raise TightlipError(
-            f"numbers of this kind ({kind}) cannot be read exactly: convert them to a dense float32 or float64 tensor"
-        )
+    refuse_inexact(tensor)
     source = tensor.detach().cpu().resolve_neg()
     with np.errstate(all="ignore"):
         if not np.multiply(_TINY, 1.0).all():

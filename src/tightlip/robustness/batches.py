@@ -94,5 +94,5 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 
 def _classes(y: Tensor) -> Tensor:
     if y.dtype in _UNSIGNED:  # of which torch knows no minimum, and int64 not all
-        y = torch.from_numpy(np.minimum(y.cpu().numpy(), 2**62).astype(np.int64))
+        y = torch.from_numpy(np.minimum(y.cpu().numpy().astype(np.uint64), 2**62).astype(np.int64))
     return y.to(torch.int64)
