@@ -237,7 +237,7 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
 def _unknown(module: nn.Module, cls: type, name: str) -> str:
     """The full type of a module without a rule, and what to do: one word like Linear may stand for several classes."""
     full = f"{cls.__module__}.{cls.__qualname__}"
-    where = f"{cls.__name__} ({full})" + (f" at {name!r}" if name else "")
+    where = f"{cls.__name__} at {name!r} ({full})" if name else f"{cls.__name__} ({full})"
     namesakes = [f"{known.__module__}.{known.__qualname__}" for known in _RULES if known.__name__ == cls.__name__]
     inner = next((key for key in ("_orig_mod", "module") if isinstance(getattr(module, key, None), nn.Module)), None)
     if "quantized" in full.split("."):
