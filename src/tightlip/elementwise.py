@@ -4,6 +4,8 @@ An elementwise map has the largest |slope| of its function as constant, in every
 module is read exactly (`stored`). Slopes: docs/theory/audit.md.
 """
 
+import math
+
 from torch import nn
 
 from .audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
@@ -23,8 +25,9 @@ def _one(module: nn.Module) -> Gains:
 
 @rule(nn.Hardtanh, nn.ReLU6)
 def _clipped(module: nn.Hardtanh | nn.ReLU6) -> Gains:
-    for end in ("min_val", "max_val"):
-        number(module, end, infinite=True)
+    low, high = (number(module, end, infinite=True) for end in ("min_val", "max_val"))
+    if low == math.inf or high == -math.inf:
+        raise TightlipError(f"{type(module).__name__} clips to {low} to {high}, which no number is: give finite ends")
     return Gains.constant(1.0, EXACT)
 
 
