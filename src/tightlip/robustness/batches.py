@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TightlipError
+from ..tensors import as_tensor
 
 Labeled = tuple[Tensor, Tensor | None]
 """Inputs, and their true classes where these are known."""
@@ -86,10 +87,10 @@ def _is_integer(y: Tensor | np.ndarray) -> bool:
 
 
 def _tensor(values: Tensor | np.ndarray) -> Tensor:
-    """A copy of an array, since arrays may be read-only, reversed or of the other byte order."""
-    if isinstance(values, Tensor):
-        return values
-    return torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("="), order="C"))
+    """A tensor, which shares its memory, or a copy of an array, which may be of the other byte order."""
+    if isinstance(values, np.ndarray):
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return as_tensor(values, "inputs and labels")
 
 
 def _classes(y: Tensor) -> Tensor:
