@@ -146,6 +146,16 @@ def test_squares_beyond_the_range_of_floats_do_not_widen_the_bound(n, scale):
     assert scale < 1e-280 or bound**2 <= n * value**2 * (1 + Fraction(1, 10**9))
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_norm_is_bounded_in_every_order_of_summation(order, monkeypatch):
+    """One by one, from the largest on, every addend is lost to rounding."""
+    monkeypatch.setattr(torch.Tensor, "sum", lambda x, dim: x.cumsum(dim).select(dim, -1))
+    small = 2.0**-54 if order == 1 else 2.0**-27
+    x = torch.cat((torch.ones(1), torch.full((4096,), small))).double()
+    assert float(x.abs().pow(order).sum(0)) == 1.0
+    assert Fraction(float(norm_above(x, order, 0))) ** order >= 1 + 4096 * Fraction(2) ** -54
+
+
 def test_what_is_not_finite_has_no_finite_norm_and_nothing_has_none():
     for bad in (math.nan, math.inf):
         for order in (1, 2, math.inf):
