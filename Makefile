@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both build .venv with the versions pinned in constraints.txt.
 #
 #   PYTHON=python3.12               another interpreter (at least 3.11)
-#   ARGS="…"                        more arguments for `tightlip train` (demo) or for pytest (test)
+#   ARGS="…"                        more arguments for `tightlip train` (demo), pytest (test) or scripts/redteam.py
 #   TORCH_INDEX_URL=…               an index for torch alone, such as one of CPU-only builds
 #   RESULTS=runs                    where `make paper` looks for the rows (default: results)
 #   PIP_INDEX_URL=, PIP_FIND_LINKS= pip's own settings, from the environment or given to make (make exports them)
@@ -24,7 +24,7 @@ DEV  := $(VENV)/.dev-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench paper lint format clean
+.PHONY: help demo test redteam bench paper lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -34,6 +34,9 @@ demo: $(RUN)  ## train on real images, audit, certify, attack; says where the pa
 
 test: $(TEST)  ## every test, doctest and example, on two processes
 	@$(BIN)/python -m pytest -n 2 -q --durations=10 $(ARGS)
+
+redteam: $(RUN)  ## 10,000 random and adversarial networks against exact rationals, from fresh seeds
+	@$(BIN)/python scripts/redteam.py $(ARGS)
 
 bench: $(RUN)  ## step times beside peers, as ratios within one run; writes results/step-time.json
 	@$(PIP) install --quiet --no-deps geotorch==0.4.0 deel-torchlip==1.0.5 orthogonium==0.0.4 einops

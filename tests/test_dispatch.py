@@ -281,3 +281,59 @@ def test_a_linear_layer_altered_in_a_rarer_way_is_refused(alter):
     alter(layer)
     with pytest.raises(TightlipError):
         lipschitz(layer, 2)
+
+
+WRAPPED = {
+    "compiled": (torch.compile, "torch._dynamo.eval_frame.OptimizedModule.*give its _orig_mod"),
+    "averaged": (torch.optim.swa_utils.AveragedModel, "AveragedModel.*give its module, the module itself"),
+    "parallel": (nn.DataParallel, "torch.nn.parallel.data_parallel.DataParallel.*give its module"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported
+@pytest.mark.parametrize("way", WRAPPED)
+def test_a_wrapped_network_is_told_to_be_unwrapped(way):
+    wrap, says = WRAPPED[way]
+    refused(wrap(nn.Sequential(nn.Linear(2, 2))), says)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_network_compiled_in_place_is_told_apart_from_one_with_another_forward():
+    network = nn.Sequential(nn.Linear(2, 2))
+    network.compile()
+    refused(network, "Sequential.*was compiled in place")
+
+
+class Stand(nn.Module):
+    """As torch's quantized layers are called: like what they were made from, in a module of another name."""
+
+
+Stand.__name__ = Stand.__qualname__ = "Linear"
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        (
+            "torch.ao.nn.quantized.dynamic.modules.linear",
+            "a quantized layer: audit and certify the network",
+        ),
+        ("elsewhere.layers", "which is not torch.nn.modules.linear.Linear: use that one"),
+    ],
+)
+def test_a_namesake_of_a_known_layer_is_called_by_its_full_type(place, says, monkeypatch):
+    monkeypatch.setattr(Stand, "__module__", place)
+    refused(Stand(), rf"no Lipschitz rule is known for Linear.*{place}.Linear.*{says}")
+    with pytest.raises(TightlipError, match="at '1'"):
+        lipschitz(nn.Sequential(nn.ReLU(), Stand()), 2)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own: quantization is moving to another package
+def test_a_layer_that_torch_has_quantized_says_so():
+    network = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(2, 2)), {nn.Linear})
+    refused(network[0], "torch.ao.nn.quantized.dynamic.modules.linear.Linear.*a quantized layer")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+def test_a_scripted_network_is_told_what_to_give_instead():
+    refused(torch.jit.script(nn.Sequential(nn.Linear(2, 2))), "a scripted module: give the module")

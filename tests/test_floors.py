@@ -11,8 +11,8 @@ SRC = Path(__file__).parents[1] / "src" / "tightlip"
 PACKAGE = "tightlip"
 ROOMS = [
     ["errors", "atomic", "tensors", "norms", "linalg"],
-    ["audit"],
-    ["constraints", "activations", "layers", "pooling"],
+    ["audit", "stored"],
+    ["constraints", "activations", "layers", "pooling", "elementwise"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "timing"],

@@ -62,3 +62,9 @@ def test_rows_that_are_not_finite_are_counted(bad, shape):
     values[[2, 4]] = bad
     with pytest.raises(TightlipError, match="2 of 5 things are NaN or infinite in torch.float32, the first at index 2"):
         refuse_non_finite(values, "things")
+
+
+def test_an_array_of_one_entry_that_runs_backwards_is_copied():
+    array = np.arange(3.0)[::-1]
+    for part in (array[:1], array[:2], np.ones((4, 2))[::-1][3:]):
+        assert torch.equal(as_tensor(part, "x"), torch.tensor(part.tolist(), dtype=torch.float64))

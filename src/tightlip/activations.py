@@ -14,6 +14,7 @@ from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF
 from .linalg.sorting import sort_members
+from .stored import integer, numbers
 
 
 def grouped(x: Tensor, group_size: int | None, dim: int, contiguous: bool = True) -> Tensor:
@@ -165,6 +166,8 @@ class Householder(nn.Module):
 
     def __init__(self, pairs: int, dim: int = -1) -> None:
         super().__init__()
+        if type(pairs) is not int or pairs < 1:
+            raise TightlipError(f"pairs must be an integer ≥ 1, got {pairs!r}")
         self.angle = nn.Parameter(torch.full((pairs,), math.pi / 2))
         self.dim = dim
 
@@ -188,6 +191,8 @@ class Householder(nn.Module):
 @rule(GroupSort, MaxMin, FullSort, Maxout)
 def _group_sort(module: GroupSort | Maxout) -> Gains:
     _refuse_batch_axis(module)
+    if module.group_size is not None or isinstance(module, Maxout):
+        integer(module, "group_size")  # that it divides the features, only the forward can tell
     return Gains.constant(1.0, EXACT)
 
 
@@ -199,10 +204,13 @@ def _abs(module: Abs) -> Gains:
 @rule(Householder)
 def _householder(module: Householder) -> Gains:
     _refuse_batch_axis(module)
+    if numbers(module, "angle").dim() != 1:  # of two axes, one pair would become several
+        raise TightlipError(f"Householder has angles of shape {tuple(module.angle.shape)}: restore one axis of them")
     return Gains({(2.0, 2.0): 1.0}, Roundoff(input=64.0 * UNIT_ROUNDOFF))
 
 
 def _refuse_batch_axis(module: GroupSort | Maxout | Householder) -> None:
-    if module.dim == 0 or module.dim < -1:
+    dim = integer(module, "dim")
+    if dim == 0 or dim < -1:
         name = type(module).__name__
-        raise TightlipError(f"{name}(dim={module.dim}) could mix the batch, not the features: use dim=1 or dim=-1")
+        raise TightlipError(f"{name}(dim={dim}) could mix the batch, not the features: use dim=1 or dim=-1")

@@ -19,14 +19,15 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
 
 from .errors import TightlipError
-from .linalg.rounding import SMALLEST_SQUARED, UNIT_ROUNDOFF, gamma, round_up
-from .linalg.spectral import operator_norm_bounds
+from .linalg.rounding import UNIT_ROUNDOFF, gamma, refuse_inexact, round_up
+from .linalg.spectral import frobenius_norm_bound, operator_norm_bounds
 from .norms import NORMS, PAIRS, as_norm, norm_name
+from .stored import numbers
 
 ARITHMETIC = "exact arithmetic on the stored weights; every constant is a float64 upper bound"
 
@@ -162,12 +163,17 @@ def audit_layers(module: nn.Module, name: str = "") -> list[Audited]:
     return [(place, leaf, gains(leaf, place)) for place, leaf in chain(module, name)]
 
 
-def bound_of(rows: Sequence[Audited], p: float, q: float | None = None) -> Bound:
-    """What `lipschitz` says of a network with these layers."""
-    p = as_norm(p)
+def composed(rows: Sequence[Audited]) -> Gains:
+    """The gains of layers one after another."""
     total = Gains.constant(1.0)
     for _, _, layer in rows:
         total = total.then(layer)
+    return total
+
+
+def bound_of(rows: Sequence[Audited], p: float, q: float | None = None) -> Bound:
+    """What `lipschitz` says of a network with these layers."""
+    p, total = as_norm(p), composed(rows)
     choices = [_bound(total, p, s) for s in ([as_norm(q)] if q is not None else NORMS) if (p, s) in total.table]
     if not choices:
         asked = f"{norm_name(p)}→{norm_name(q)}" if q is not None else f"any norm from {norm_name(p)}"
@@ -209,13 +215,14 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
     cls = _original_type(module)
     where = f"{cls.__name__} at {name!r}" if name else cls.__name__
     if cls is not nn.Sequential and cls not in _RULES:
+        raise TightlipError(f"no Lipschitz rule is known for {_unknown(module, cls, name)}")
+    if module._compiled_call_impl is not None:
         raise TightlipError(
-            f"no Lipschitz rule is known for {where}: build the network from nn.Sequential and modules with rules, "
-            "or register one with @tightlip.rule(YourModule)"
+            f"{where} was compiled in place, so that other code than its own runs: audit a copy.deepcopy made before "
+            ".compile(), or one loaded anew"
         )
     known = _SEQUENTIAL if cls is nn.Sequential else _RULES[cls][1]
-    replaced = {"forward", "_call_impl"} & vars(module).keys() or module._compiled_call_impl is not None
-    if replaced or type(module).forward is not known:
+    if {"forward", "_call_impl"} & vars(module).keys() or type(module).forward is not known:
         raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None and type(tensor) not in (torch.Tensor, nn.Parameter):
@@ -225,6 +232,26 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
     hooks += [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
     if any(hook not in TRUSTED_HOOKS for hook in hooks):
         raise TightlipError(f"{where} runs a forward hook that could change its output: remove the hook first")
+
+
+def _unknown(module: nn.Module, cls: type, name: str) -> str:
+    """The full type of a module without a rule, and what to do: one word like Linear may stand for several classes."""
+    full = f"{cls.__module__}.{cls.__qualname__}"
+    where = f"{cls.__name__} at {name!r} ({full})" if name else f"{cls.__name__} ({full})"
+    namesakes = [f"{known.__module__}.{known.__qualname__}" for known in _RULES if known.__name__ == cls.__name__]
+    inner = next((key for key in ("_orig_mod", "module") if isinstance(getattr(module, key, None), nn.Module)), None)
+    if "quantized" in full.split("."):
+        return f"{where}, a quantized layer: audit and certify the network that it was made from"
+    if inner is not None:
+        return f"{where}, a wrapper of another module: give its {inner}, the module itself, instead"
+    if isinstance(module, torch.jit.ScriptModule):
+        return f"{where}, a scripted module: give the module that it was made from"
+    if namesakes:
+        return f"{where}, which is not {namesakes[0]}: use that one, or register a rule with @tightlip.rule"
+    return (
+        f"{where}: build the network from nn.Sequential and modules with rules, "
+        "or register one with @tightlip.rule(YourModule)"
+    )
 
 
 def _original_type(module: nn.Module) -> type[nn.Module]:
@@ -269,69 +296,12 @@ _SEQUENTIAL = nn.Sequential.forward
 @rule(nn.Linear)
 def _linear(module: nn.Linear) -> Gains:
     weight = module.weight
-    if not weight.is_floating_point() or weight.dim() != 2 or weight.layout != torch.strided or weight.is_meta:
-        kind = f"{weight.layout}, {weight.dtype}, {weight.dim()} axes, on {weight.device}"
-        raise TightlipError(f"weights of this kind ({kind}) have no rule: convert them to a dense real matrix")
-    if module.bias is not None and not torch.isfinite(module.bias).all():
-        raise TightlipError("a bias contains NaN or infinity, so nothing can be proven: restore a finite checkpoint")
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise TightlipError("the weight of a Linear is one matrix: restore a tensor of two axes")
+    refuse_inexact(weight, "weight of Linear")
+    if module.bias is not None:
+        numbers(module, "bias", weight.shape[:1])  # another shape would be broadcast, and repeat the output
     table = {pair: _representable(bound) for pair, bound in operator_norm_bounds(weight).items()}
-    size = float(torch.linalg.matrix_norm(weight.detach().double())) + SMALLEST_SQUARED
     # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
     unit = 1.01 * gamma(weight.shape[1] + 2)
-    return Gains(table, Roundoff(2.0 * unit * size, unit))
-
-
-@rule(nn.Identity, nn.ReLU)
-def _no_rounding(module: nn.Module) -> Gains:
-    return Gains.constant(1.0, EXACT)
-
-
-@rule(nn.Tanh, nn.Softsign, nn.LogSigmoid)
-def _one(module: nn.Module) -> Gains:
-    return Gains.constant(1.0, FEW_ULPS)
-
-
-@rule(nn.Hardtanh, nn.ReLU6)
-def _clipped(module: nn.Module) -> Gains:
-    return Gains.constant(1.0, EXACT)
-
-
-@rule(nn.Sigmoid)
-def _sigmoid(module: nn.Sigmoid) -> Gains:
-    return Gains.constant(0.25, FEW_ULPS)
-
-
-@rule(nn.ELU)
-def _elu(module: nn.ELU) -> Gains:
-    return Gains.constant(max(abs(module.alpha), 1.0), FEW_ULPS)
-
-
-@rule(nn.GELU)
-def _gelu(module: nn.GELU) -> Gains:
-    ulps = FEW_ULPS.output  # 1 + erf(x) cancels for negative x, so the error is relative to x
-    return Gains.constant(1.13, Roundoff(ulps, ulps))  # the slope peaks at √2: 1.1289 (exact), 1.1290 (tanh)
-
-
-@rule(nn.SiLU)
-def _silu(module: nn.SiLU) -> Gains:
-    return Gains.constant(1.1, FEW_ULPS)  # the slope peaks near 2.4 with 1.09984
-
-
-@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) -> Gains:
-    if module.training and module.p > 0:
-        kind = type(module).__name__
-        raise TightlipError(f"{kind} in training mode is random: call network.eval() before the audit")
-    return Gains.constant(1.0, EXACT)
-
-
-@rule(nn.LeakyReLU)
-def _leaky_relu(module: nn.LeakyReLU) -> Gains:
-    return Gains.constant(max(abs(module.negative_slope), 1.0), FEW_ULPS)
-
-
-@rule(nn.Flatten)
-def _flatten(module: nn.Flatten) -> Gains:
-    if module.start_dim < 1:
-        raise TightlipError("Flatten(start_dim < 1) mixes the examples of a batch: use start_dim=1")
-    return Gains.constant(1.0, EXACT)
+    return Gains(table, Roundoff(2.0 * unit * frobenius_norm_bound(weight), unit))

@@ -1,20 +1,25 @@
 """Layers with a known constant: one `Scale(K)` per network, input normalization, and the residual block."""
 
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
+from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .audit import Gains, Roundoff, gains, rule, within
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
+from .stored import brief, numbers
 
 
 class Scale(nn.Module):
     """x ↦ K·x, the one place where a network's constant K lives (paper §4).
 
-    K is a buffer in the default dtype, rounded toward zero so that the network never exceeds the K asked for.
+    K is a buffer in the default dtype (in float64 where that cannot hold it), rounded toward zero so that the network
+    never exceeds the K asked for.
 
     >>> Scale(8.0)(torch.tensor([0.5]))
     tensor([4.])
@@ -24,9 +29,11 @@ class Scale(nn.Module):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
-        if not 0 < scale < float("inf"):
-            raise TightlipError(f"K = {scale} is no Lipschitz constant: give a finite number > 0")
-        stored = torch.tensor(float(scale))
+        if not isinstance(scale, Real) or not 0 < scale <= sys.float_info.max:
+            raise TightlipError(f"K must be a number > 0, got {brief(scale)}: give a finite number > 0")
+        narrow = torch.finfo(torch.get_default_dtype())
+        held = narrow.smallest_normal <= scale <= narrow.max
+        stored = torch.tensor(float(scale), dtype=torch.get_default_dtype() if held else torch.float64)
         if float(stored) > scale:
             stored = torch.nextafter(stored, torch.zeros_like(stored))
         self.register_buffer("scale", stored)
@@ -58,8 +65,12 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
-        mean_, std_ = (torch.as_tensor(value, dtype=torch.get_default_dtype()) for value in (mean, std))
-        if not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):
+        try:
+            mean_, std_ = (torch.as_tensor(value, dtype=torch.get_default_dtype()) for value in (mean, std))
+        except (TypeError, ValueError, OverflowError, RuntimeError) as problem:
+            raise TightlipError(f"mean {mean!r} and std {std!r} cannot normalize: give finite numbers") from problem
+        empty = not (mean_.numel() and std_.numel())
+        if empty or not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):
             raise TightlipError(f"mean {mean} and std {std} cannot normalize: give finite numbers, std > 0")
         self.register_buffer("mean", mean_)
         self.register_buffer("std", std_)
@@ -118,17 +129,20 @@ def halfway(half: Tensor, y: Tensor) -> Tensor:
 
 @rule(Scale)
 def _scale(module: Scale) -> Gains:
-    if module.scale.dim():
-        raise TightlipError("the constant of Scale is one number: restore its buffer to a tensor without axes")
-    return Gains.constant(abs(float(module.scale)), Roundoff(output=2.0 * UNIT_ROUNDOFF))
+    return Gains.constant(abs(float(numbers(module, "scale", ()))), Roundoff(output=2.0 * UNIT_ROUNDOFF))
 
 
 @rule(Normalize)
 def _normalize(module: Normalize) -> Gains:
-    smallest = float(module.std.double().abs().min())
-    if not (smallest > 0 and torch.isfinite(module.std).all() and torch.isfinite(module.mean).all()):
-        raise TightlipError("Normalize holds a std of zero, NaN or infinity: restore finite numbers, give std > 0")
-    return Gains.constant(round_up(1 / Fraction(smallest)), Roundoff(output=4.0 * UNIT_ROUNDOFF))
+    mean, std = numbers(module, "mean"), numbers(module, "std")
+    counts = {tensor.numel() for tensor in (mean, std)} - {1}
+    if 0 in counts or len(counts) > 1:
+        shapes = f"{tuple(mean.shape)} and {tuple(std.shape)}"
+        raise TightlipError(f"Normalize holds mean and std of shapes {shapes}: restore one number each per channel")
+    smallest = Fraction(float(np.abs(std.numpy()).min()))
+    if smallest == 0:
+        raise TightlipError("Normalize holds a std of zero: give std > 0")
+    return Gains.constant(round_up(1 / smallest), Roundoff(output=4.0 * UNIT_ROUNDOFF))
 
 
 @rule(Residual)

@@ -33,10 +33,11 @@ def as_norm(p: float | str) -> float:
     """
     try:
         value = float(p)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         value = math.nan
     if value not in NORMS:
-        raise TightlipError(f"no norm is called {p!r}: choose 1, 2 or inf")
+        shown = repr(p) if not isinstance(p, int) or abs(p) < 1e9 else "of so many digits"
+        raise TightlipError(f"no norm is called {shown}: choose 1, 2 or inf")
     return value
 
 

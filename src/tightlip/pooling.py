@@ -24,6 +24,7 @@ from torch import nn
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import gamma, round_up, sqrt_up
+from .stored import brief
 
 MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
 AvgPool = nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d
@@ -35,6 +36,7 @@ AdaptiveAvgPool = nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPo
 def _max_pool(module: MaxPool) -> Gains:
     _refuse_indices(module)
     kernel, stride = _kernel_and_stride(module)
+    _per_axis(module, "padding", least=0)
     dilation = _per_axis(module, "dilation")
     steps = [s // math.gcd(s, d) for s, d in zip(stride, dilation, strict=True)]
     return _convex(_uses(kernel, steps), EXACT)
@@ -45,13 +47,13 @@ def _avg_pool(module: AvgPool) -> Gains:
     kernel, stride = _kernel_and_stride(module)
     uses, size = _uses(kernel, stride), math.prod(kernel)
     divisor = getattr(module, "divisor_override", None)
-    padded = module.padding not in (0, (0,) * len(kernel))
+    padded = any(_per_axis(module, "padding", least=0))
     if divisor is None and (module.ceil_mode or (padded and not module.count_include_pad)):
         # the divisor is the number of entries in the window, which may be as small as 1
         return _convex(uses, _sum_roundoff(size, _root(Fraction(uses))))
-    if divisor == 0 or not isinstance(divisor, int | None):
+    if divisor is not None and (type(divisor) is not int or not 0 < abs(divisor) < 2**31):
         raise TightlipError(
-            f"an average cannot be divided by {divisor!r}: give divisor_override=None or an integer ≠ 0"
+            f"an average cannot be divided by {brief(divisor)}: give divisor_override=None or an integer ≠ 0 below 2³¹"
         )
     return _average(kernel, stride, abs(size if divisor is None else divisor))
 
@@ -122,14 +124,15 @@ def _kernel_and_stride(module: MaxPool | AvgPool) -> tuple[list[int], list[int]]
     return kernel, kernel if module.stride is None else _per_axis(module, "stride")
 
 
-def _per_axis(module: nn.Module, option: str, absent: int | None = None) -> list[int]:
-    """An option as one number per pooled axis; ``absent`` stands in for None."""
+def _per_axis(module: nn.Module, option: str, absent: int | None = None, least: int = 1) -> list[int]:
+    """An option as one number ≥ ``least`` per pooled axis; ``absent`` stands in for None."""
     kind, value = type(module).__name__, getattr(module, option)
     axes = int(kind[-2])  # MaxPool2d
     values = list(value) if isinstance(value, tuple | list) else [value]
     values = [absent if v is None else v for v in values * (axes if len(values) == 1 else 1)]
-    if len(values) != axes or not all(type(v) is int and v >= 1 for v in values):
-        raise TightlipError(f"{kind} has {option}={value!r}: give an integer ≥ 1, or {axes} of them")
+    if len(values) != axes or not all(type(v) is int and least <= v < 2**31 for v in values):
+        wanted = f"an integer ≥ {least}, or {axes} of them, below 2³¹"
+        raise TightlipError(f"{kind} has {option}={brief(value)}: give {wanted}")
     return values
 
 

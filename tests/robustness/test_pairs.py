@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import MaxMin, RowL1Ball, Scale, certify, freeze, lipschitz, mlp, pgd
+from tightlip import MaxMin, RowL1Ball, Scale, TightlipError, certify, freeze, lipschitz, mlp, pgd
+from tightlip.audit import audit_layers, bound_of
+from tightlip.robustness.pairs import pair_sensitivity
 
 INF = math.inf
 NORMS = [1.0, 2.0, INF]
@@ -80,3 +82,55 @@ def test_scales_far_from_one_round_to_the_safe_side(exponent, seed):
         for i in set(range(3)) - {t}:
             gap = sum((abs(a - b) for a, b in zip(rows[t], rows[i], strict=True)), Fraction(0))
             assert Fraction(radius) * gap <= logits[t] - logits[i]
+
+
+def affine(*matrices, bias=None):
+    layers = []
+    for rows in matrices:
+        weight = torch.tensor(rows, dtype=torch.float64)
+        layers.append(nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=torch.float64))
+        layers[-1].weight.data = weight
+    if bias is not None:
+        layers[-1].bias = nn.Parameter(torch.tensor(bias, dtype=torch.float64))
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("tiny", [1e-100, 1e-140, 1e-162, 1e-200, 1e-250])
+@pytest.mark.parametrize("p", NORMS)
+def test_differences_of_rows_whose_squares_underflow_still_count(tiny, p):
+    """Two layers grow by 1/tiny in all, and the last rows differ by 2·tiny: the logits differ by 1 + 2·x₂."""
+    grow = [[0.0, 0.0], [0.0, 1 / math.sqrt(tiny)]]
+    network = affine(grow, grow, [[1.0, tiny], [1.0, -tiny]], bias=[1.0, 0.0])
+    radius = float(certify(network, torch.zeros(1, 2, dtype=torch.float64), p=p).radius)
+    assert 0.5 * (1 - 1e-9) <= radius <= 0.5
+
+
+@pytest.mark.parametrize("p", NORMS)
+def test_no_pair_is_less_steep_than_its_rows_at_any_scale(p, seed):
+    """Layers diag(d) and then rows at scales from 1e-320 to 1e300, composed in rationals; rows that differ in one entry
+    only, or by less than a float64 can square."""
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        scales = 10.0 ** torch.empty(7, dtype=torch.float64).uniform_(-320, 150, generator=draw)
+        first = torch.diag(torch.minimum(1 / scales[:3], torch.tensor(1e150, dtype=torch.float64)))
+        last = torch.randn(4, 3, dtype=torch.float64, generator=draw) * scales[:3]
+        last[1] = last[0]
+        last[1, 2] *= 1 + 2.0**-40
+        last[3] *= scales[4]
+        network = affine(first.tolist(), last.tolist())
+        try:
+            audited = audit_layers(network)
+            overall = bound_of(audited, p).sensitivity
+        except TightlipError as refused:
+            assert "exceeds the largest float64" in str(refused)
+            continue
+        table = pair_sensitivity(audited, p, overall, 4)
+        rows = [
+            [Fraction(w) * Fraction(d) for w, d in zip(row, first.diagonal().tolist(), strict=True)]
+            for row in last.tolist()
+        ]
+        for t in range(4):
+            for i in range(4):
+                gap = [abs(a - b) for a, b in zip(rows[t], rows[i], strict=True)]
+                square = {1.0: max(gap) ** 2, 2.0: sum(g * g for g in gap), INF: sum(gap) ** 2}[p]
+                assert math.isinf(table[t, i]) or Fraction(float(table[t, i])) ** 2 >= square

@@ -65,6 +65,6 @@ def linear(affine: Affine) -> nn.Linear:
 
 def scale(K: float, like: Tensor) -> Scale:
     """``Scale(K)`` in the dtype of ``like`` and on its device."""
-    layer = Scale(K)
+    layer = Scale(1.0)
     layer.scale = torch.tensor(K, dtype=like.dtype, device=like.device)
     return layer

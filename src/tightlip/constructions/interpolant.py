@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from ..audit import Gains, rule
 from ..errors import TightlipError
-from ..linalg.rounding import UNDERFLOW, gamma
+from ..linalg.rounding import FLUSHED, gamma, norm_above, normalize_exactly, scaled_up
 from ..norms import NORMS, PAIRS, as_norm, dual, norm_name
+from ..stored import numbers
 
 SLACK = 2.0**-31
 """Values may be steeper than 1 by this share: the rounding of data that was meant to be 1-Lipschitz."""
@@ -212,16 +213,21 @@ def _distances(x: Tensor, points: Tensor, p: float) -> Tensor:
 @rule(LatticeInterpolant)
 def _lattice_interpolant(module: LatticeInterpolant) -> Gains:
     # r→∞: the largest dual norm of a slope. Its entries err by less than γ_{d+6}, a norm of them by γ_{d+4} more.
-    points, values = samples(module.points, module.values)
+    p, (points, values) = as_norm(module.p), samples(numbers(module, "points"), numbers(module, "values"))
+    values, exponent = normalize_exactly(values)
+    bits = (points + 0.0).view(torch.int64)  # −0 is 0, and no thread takes these for zero
     largest = dict.fromkeys(NORMS, 0.0)
-    for first, _, rises in _pairs(points, values, as_norm(module.p)):
+    for first, _, rises in _pairs(points, values, p):
         for i, rise in enumerate(rises, first):
-            u = separating(points[i] - points, module.p)
+            u = separating(points[i] - points, p)
+            if p == 1:  # |u| where coordinates differ by a number that may be taken for zero, too
+                u = u.abs().amax(-1, keepdim=True) * (bits[i] != bits)
             for r in NORMS:
-                largest[r] = max(largest[r], float((rise * torch.linalg.vector_norm(u, dual(r), dim=-1)).max()))
-    if bool((points == points[0]).all()):
+                largest[r] = max(largest[r], float(((rise + FLUSHED) * norm_above(u, dual(r), -1)).max()))
+    if bool((bits == bits[0]).all()):
         raise TightlipError("all samples have become one point, and no piece is left: keep them in float64")
-    inflated = {r: c * (1.0 + 2.0 * gamma(2 * points.shape[1] + 20)) + UNDERFLOW for r, c in largest.items()}
+    slack = 1.0 + 2.0 * gamma(2 * points.shape[1] + 20)
+    inflated = {r: scaled_up(c * slack + FLUSHED, exponent) for r, c in largest.items()}
     if values.shape[1] == 1:  # one output has one size, whatever the norm
         return Gains({(r, q): inflated[r] for r, q in PAIRS})
     return Gains({(r, math.inf): inflated[r] for r in NORMS})

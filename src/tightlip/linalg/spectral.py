@@ -1,10 +1,12 @@
 """Proven upper bounds on operator norms of the matrix that is really stored.
 
-1→q and p→∞ are maxima of vector norms: computed in float64 and inflated by their own rounding bound. For 2→2,
+1→q and p→∞ are maxima of vector norms: `rounding.norm_above`. For 2→2,
 
     λI − WᵀW  has a Cholesky factor in floating point   ⟹   ‖W‖₂² ≤ λ + c,
 
-where c collects the rounding of the Gram matrix (γ_m‖W‖_F²) and of the factorization (γ_{n+1}·trace / (1 − γ_{n+1})).
+where c collects the rounding of the Gram matrix (γ_m‖W‖_F²) and of the factorization (γ_{n+1}·trace / (1 − γ_{n+1})),
+and what underflow can take from either: W is scaled until its largest entry is near 1, so each product, sum or pivot
+loses less than 2⁻¹⁰²⁰, n²(m + n) of them less than `UNDERFLOW`, whether a thread flushes denormal numbers or not.
 λ is first an estimate of the largest eigenvalue and grows until the factorization succeeds, so the result never rests
 on the estimate. For most matrices it comes from an eigenvalue solver, and the bound is tight to about 1e-10. Where WᵀW
 is nearly a multiple of I, a few products with vectors give it to within half of the distance: to about 1e-8 for a
@@ -13,7 +15,6 @@ Sources: Higham §10.1, Theorems 10.3 and 10.5; Rump, "Verification of positive 
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from ..errors import TightlipError
 from ..norms import PAIRS, as_norm, dual, norm_name
 from .rotation import largest_eigenvalue
-from .rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma, normalize_exactly, sqrt_up
+from .rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma, norm_above, normalize_exactly, scaled_up, sqrt_up
 
 NEARLY = 1e-6
 """How far WᵀW may be from a multiple of I, in parts of it, for its largest eigenvalue to be estimated cheaply."""
@@ -55,7 +56,17 @@ def operator_norm_bounds(
     matrix, exponent = normalize_exactly(weight)
     if not matrix.any():
         return dict.fromkeys(pairs, 0.0)
-    return {pair: _scale(_bound(matrix, *pair), exponent) for pair in pairs}
+    return {pair: scaled_up(_bound(matrix, *pair), exponent) for pair in pairs}
+
+
+def frobenius_norm_bound(weight: Float[Tensor, "out in"]) -> float:
+    """A proven upper bound on ‖W‖_F of the stored entries.
+
+    Raises:
+        TightlipError: if the weights are not finite.
+    """
+    matrix, exponent = normalize_exactly(weight)
+    return scaled_up(float(norm_above(matrix.flatten(), 2, 0)), exponent) if matrix.any() else 0.0
 
 
 def _bound(matrix: Float[Tensor, "out in"], p: float, q: float) -> float:
@@ -64,24 +75,8 @@ def _bound(matrix: Float[Tensor, "out in"], p: float, q: float) -> float:
     return _largest_vector_norm(matrix, q, -2) if p == 1 else _largest_vector_norm(matrix, dual(p), -1)
 
 
-def _scale(value: float, exponent: int) -> float:
-    try:
-        scaled = math.ldexp(value, exponent)
-    except OverflowError:
-        return math.inf
-    exact = math.ldexp(scaled, -exponent) == value
-    return scaled if exact else math.nextafter(scaled, math.inf)
-
-
 def _largest_vector_norm(matrix: Float[Tensor, "out in"], order: float, dim: int) -> float:
-    if order == math.inf:
-        return float(matrix.abs().max())
-    if order == 2:
-        value = float(matrix.square().sum(dim).max())
-    else:
-        value = float(matrix.abs().sum(dim).max())
-    value = value * (1.0 + 2.0 * gamma(matrix.shape[dim] + 4)) + UNDERFLOW
-    return sqrt_up(value) if order == 2 else value
+    return float(norm_above(matrix, order, dim).max())
 
 
 def _spectral_bound(matrix: Float[Tensor, "out in"]) -> float:

@@ -4,7 +4,8 @@ If f is K-Lipschitz from the p-norm to the q-norm, a difference of two logits ch
 
     radius = (y_t − max_{i≠t} y_i) / (2^(1−1/q)·K):   2K for q = ∞, √2·K for q = 2, K for q = 1,
 
-or more, pair by pair, where the network ends in a linear layer (`pairs`).
+or more, pair by pair, where the network ends in a linear layer (`pairs`). A network with one logit z answers by its
+sign; it is the pair (−z/2, z/2), whose difference z changes by at most K·‖δ‖_p, so its radius is |z| / K.
 
 (The rule printed in the paper, §4.3, M > Kε/2, is a factor 4 too generous: f(x) = (x, −x), x = 0.3, ε = 1 flips.)
 Logits are evaluated in float64, and what that evaluation can be off by is subtracted from the margin first; radii are
@@ -13,7 +14,7 @@ rounded down. Ties, NaN and infinity are never certified.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -26,11 +27,10 @@ from tqdm import tqdm
 from ..audit import Bound, audit_layers, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
+from ..linalg.rounding import widened
+from .batches import Labeled, batches, labeled
 from .evaluation import Step, evaluate, steps
 from .pairs import pair_sensitivity
-
-Labeled = tuple[Tensor, Tensor | None]
-"""Inputs, and their true classes where these are known."""
 
 Columns = tuple[Tensor, Tensor, Tensor, Tensor]
 """Radius, margin, prediction and correctness of some inputs."""
@@ -57,7 +57,7 @@ class Certificate:
         """Certified accuracy: the share of inputs with radius > ``eps``; at 0 the share of safely correct ones.
 
         Raises:
-            TightlipError: if ``eps`` is negative or NaN.
+            TightlipError: if ``eps`` is not a number ≥ 0, or there are no inputs.
         """
         return float(self.curve([eps])[0])
 
@@ -65,11 +65,18 @@ class Certificate:
         """The certified accuracy at each of ``eps``, in their order: what `accuracy` says, for one sort in all.
 
         Raises:
-            TightlipError: if one of ``eps`` is negative or NaN, or they are no row of numbers.
+            TightlipError: if one of ``eps`` is not a number ≥ 0, they are not a row, or there are no inputs.
         """
-        at = torch.as_tensor(eps, dtype=torch.float64, device="cpu")
+        if not len(self.radius):
+            raise TightlipError("this certificate has no inputs, so no share of them: certify at least one")
+        try:
+            at = torch.as_tensor(eps, dtype=torch.float64, device="cpu")
+        except (TypeError, ValueError, OverflowError, RuntimeError) as problem:
+            raise TightlipError(
+                "each radius must be a number ≥ 0 that a float64 can hold: give a row of them"
+            ) from problem
         if at.dim() != 1 or not bool((at >= 0).all()):
-            raise TightlipError(f"eps = {eps} holds what is no radius: give a row of numbers ≥ 0")
+            raise TightlipError(f"each radius must be a number ≥ 0, got eps = {eps}: give a row of them")
         radius = self.radius.cpu().double().sort().values
         return (len(radius) - torch.searchsorted(radius, at, right=True)).double() / len(radius)
 
@@ -77,8 +84,8 @@ class Certificate:
 @torch.no_grad()
 def certify(
     network: nn.Module,
-    x: Tensor | Iterable[Any],
-    y: Tensor | None = None,
+    x: Any,
+    y: Any = None,
     p: float = 2,
     batch_size: int = 1024,
     progress: bool = True,
@@ -88,17 +95,21 @@ def certify(
     Of data larger than memory give the batches one by one: only radii, margins and predictions are kept.
 
     Args:
-        network: A frozen network (see `tightlip.freeze`) with logits of shape (batch, classes).
-        x: Inputs (batch, …), any floating dtype; converted to float64 exactly, on the network's device. Or an iterable
-            of batches, such as a ``DataLoader``: tensors of that kind, or pairs of inputs and true classes.
-        y: True classes (batch,), integers; None certifies the predicted class instead. Batches bring their own.
+        network: A frozen network (see `tightlip.freeze`) with logits of shape (batch, classes), or (batch, 1): one
+            logit z answers class 1 where z > 0 and class 0 where z < 0, with margin ±z and radius |z| / K.
+        x: Inputs (batch, …), a tensor or an array of float16 to float64; converted to float64 exactly, and moved to the
+            network's device. Or an iterable of batches, such as a ``DataLoader``: inputs of that kind, or pairs of
+            inputs and true classes.
+        y: True classes (batch,), integers from 0 (for one logit also −1 and 1); None certifies the predicted class
+            instead. Batches bring their own.
         p: The norm of the perturbations: 1, 2 or ``math.inf``.
         batch_size: Inputs evaluated at once; larger batches are divided.
         progress: Show a progress bar on a terminal, if it takes longer than a second.
 
     Raises:
         TightlipError: if a layer is still held by a constraint, the network cannot be audited, shapes do not fit,
-            labels are out of range, only some batches have labels, or there are no batches.
+            labels are out of range, only some batches have labels, or there are no batches; if this thread flushes
+            denormal numbers to zero.
 
     >>> certificate = certify(nn.Identity(), torch.tensor([[0.6, 0.0]]), p=math.inf)
     >>> round(float(certificate.radius), 6)
@@ -106,63 +117,28 @@ def certify(
     """
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
-    batches = _batches(x, y, batch_size)
+    parts = batches(x, y, batch_size)
     audited = audit_layers(network)
     bound = bound_of(audited, p)
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
     judge = functools.partial(_judge, steps(network, audited), pairs, _device(network))
     found: list[Columns] = []
-    labeled = None
-    for number, batch in enumerate(
-        tqdm(batches, "certify", unit="batch", delay=1.0, disable=None if progress else True)
-    ):
+    have_labels = None
+    for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
         try:
-            inputs, labels = _labeled(batch)
-            if labeled is not None and labeled != (labels is not None):
+            inputs, labels = labeled(batch)
+            if have_labels is not None and have_labels != (labels is not None):
                 raise TightlipError("either every batch has labels or none has: give all of them alike")
-            labeled = labels is not None
+            have_labels = labels is not None
             found += [judge(*part) for part in _split(inputs, labels, batch_size)]
         except TightlipError as problem:
-            if isinstance(x, Tensor):
+            if parts is not x:  # slices that were made here have no numbers
                 raise
             raise TightlipError(f"batch {number}: {problem}") from problem
     if not found:
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
     radius, margin, prediction, correct = (torch.cat(column) for column in zip(*found, strict=True))
     return Certificate(radius, margin, prediction, correct, bound)
-
-
-def _batches(x: Any, y: Any, batch_size: int) -> Iterable[Any]:
-    """What to go through: slices of one tensor, or the batches as they come."""
-    if batch_size < 1:
-        raise TightlipError(f"batch_size={batch_size} evaluates nothing: give a number ≥ 1")
-    if isinstance(x, Tensor):
-        return list(_split(*_labeled((x, y)), batch_size))
-    if not isinstance(x, Iterable) or hasattr(x, "__array__") or not isinstance(y, Tensor | None):
-        raise TightlipError("certificates are made for torch tensors: convert arrays with torch.as_tensor")
-    if y is not None:
-        raise TightlipError("labels of batches come with the batches: give pairs (x, y), and no y beside them")
-    return x
-
-
-def _labeled(batch: Any) -> Labeled:
-    """The inputs and labels of a batch, checked."""
-    x, y = (*batch, None)[:2] if isinstance(batch, tuple | list) and 1 <= len(batch) <= 2 else (batch, None)
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor | None):
-        kind = type(y if isinstance(x, Tensor) else x).__name__
-        raise TightlipError(
-            f"certificates are made for torch tensors x, or pairs (x, y), not for a {kind}: "
-            "convert arrays with torch.as_tensor"
-        )
-    if not x.is_floating_point() or x.dim() < 2:
-        raise TightlipError(
-            f"inputs of shape {tuple(x.shape)} and {x.dtype} cannot be certified: give (batch, …) floats"
-        )
-    if y is not None and (y.shape != x.shape[:1] or y.is_floating_point()):
-        raise TightlipError(
-            f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(x)} inputs: give one integer for each"
-        )
-    return x, y
 
 
 def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:
@@ -177,25 +153,38 @@ def _device(network: nn.Module) -> torch.device | None:
 def _judge(
     network: list[Step], pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
 ) -> Columns:
-    finite = torch.isfinite(x.flatten(1)).all(1)
-    logits, error = evaluate(network, x.to(device or x.device, torch.float64, copy=True))
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes ≥ 2)")
+    inputs = widened(x).to(device or x.device)
+    finite = torch.isfinite(inputs.flatten(1)).all(1)
+    logits, error = evaluate(network, inputs)
+    if logits.dim() != 2 or not logits.shape[1]:
+        raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes)")
+    sensitivity = pairs(logits.shape[1]).to(logits.device)
+    if logits.shape[1] == 1:
+        y = None if y is None else _two_classes(y)
+        logits = torch.cat((-logits, logits), 1) / 2  # their difference is the logit, and so is what is known of it
     prediction = logits.argmax(1)
     target = prediction if y is None else _checked(y.to(logits.device), logits)
     margin = _margin(logits, target) - 1.5 * error
-    finite = finite.to(logits.device) & torch.isfinite(logits).all(1)
+    finite = finite & torch.isfinite(logits).all(1)
     sound = finite & torch.isfinite(margin) & (margin > 0)
     correct = (prediction == target) & sound
-    sensitivity = pairs(logits.shape[1]).to(logits.device)
     radius = torch.where(correct, _radius(logits, target, 1.5 * error, sensitivity), 0.0)
     return radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu()
 
 
+def _two_classes(y: Tensor) -> Tensor:
+    """Labels 0 and 1, or −1 and 1, as 0 and 1."""
+    negative = y == -1
+    if not bool(((y == 1) | (y == 0)).all() | ((y == 1) | negative).all()):
+        raise TightlipError("a network with one output tells two classes apart: give the labels 0 and 1, or -1 and 1")
+    return y.masked_fill(negative, 0)
+
+
 def _checked(y: Tensor, logits: Tensor) -> Tensor:
     if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
-        raise TightlipError(f"labels reach from {int(y.min())} to {int(y.max())}: number the classes from 0")
-    return y.long()
+        classes = f"{logits.shape[1]} classes from 0"
+        raise TightlipError(f"labels reach from {int(y.min())} to {int(y.max())}: number the {classes}")
+    return y
 
 
 def _margin(logits: Tensor, target: Tensor) -> Tensor:

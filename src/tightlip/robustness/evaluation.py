@@ -5,6 +5,12 @@ Through a layer with audited 2→2 constant c, a distance between the computed a
     error ← c·error + (share of ‖input‖₂) + (share of ‖output‖₂),
 
 the shares stated by the layer's rule (`Roundoff`). A `Residual` is followed into its branch.
+
+Parameters and inputs are widened in the calling thread, exactly. A layer may be computed by threads that flush
+denormal numbers to zero (`rounding`). That is as if its input were off by less than F = `FLUSHED` in the 2-norm, each
+number that it stores by less than 2⁻¹⁰²², and each of its operations by less than 2⁻¹⁰²² more. So what is computed is
+
+    error ← c·(error + F) + (share + F)·‖input‖₂ + share·‖output‖₂ + UNDERFLOW.
 """
 
 import copy
@@ -20,7 +26,7 @@ from torch import Tensor, nn
 from ..audit import UNKNOWN, Audited, Gains, audit_layers, chain, within
 from ..errors import TightlipError
 from ..layers import Normalize, Residual, Scale, halfway
-from ..linalg.rounding import SMALLEST_SQUARED, UNDERFLOW, UNIT_ROUNDOFF, round_up
+from ..linalg.rounding import FLUSHED, UNDERFLOW, UNIT_ROUNDOFF, norm_above, round_up, widened
 
 
 class Step(NamedTuple):
@@ -36,8 +42,17 @@ def steps(network: nn.Module, audited: Sequence[Audited]) -> list[Step]:
     Raises:
         TightlipError: if a rule states no roundoff.
     """
-    layers = chain(copy.deepcopy(network).eval().double())  # widening changes no weight, and so no gain
+    layers = chain(_widened(network))  # widening changes no weight, and so no gain
     return [_step(layer, name, known) for (name, layer), (_, _, known) in zip(layers, audited, strict=True)]
+
+
+def _widened(network: nn.Module) -> nn.Module:
+    """A copy in eval mode and float64; `Module.double` would leave it to threads whose mode is not known."""
+    wide = copy.deepcopy(network).eval()
+    for tensor in (*wide.parameters(), *wide.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = widened(tensor).to(tensor.device)
+    return wide
 
 
 def _step(layer: nn.Module, name: str, known: Gains) -> Step:
@@ -59,8 +74,10 @@ def evaluate(network: list[Step], x: Float64[Tensor, "batch *shape"]) -> tuple[T
     """
     shape = tuple(x.shape)
     try:
-        return _through(network, x, torch.zeros(len(x), dtype=torch.float64, device=x.device))
-    except RuntimeError as problem:
+        return _through(network, x, torch.full((len(x),), UNDERFLOW, dtype=torch.float64, device=x.device))
+    except TightlipError:
+        raise
+    except (RuntimeError, TypeError, IndexError, ValueError) as problem:
         reason = wrong_size((step.layer for step in network), shape) or problem
         raise TightlipError(f"inputs of shape {shape} do not fit the network: {reason}") from problem
 
@@ -85,13 +102,26 @@ def _through(network: list[Step], x: Tensor, error: Tensor) -> tuple[Tensor, Ten
 
 
 def _layer(layer: nn.Module, known: Gains, x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    size = _size(x)
+    size, width = _size(x), math.prod(x.shape[1:])
     y = layer(x)
-    if len(y) != len(error):
-        raise TightlipError(f"{type(layer).__name__} changes the number of examples: keep the batch axis apart")
-    spread = round_up(Fraction(known.table[2.0, 2.0])) if (2.0, 2.0) in known.table else math.inf
-    local = known.roundoff.input * size + known.roundoff.output * _size(y) + UNDERFLOW
-    return y, _safely(torch.where(error == 0, 0.0, spread * error) + local)
+    kind = type(layer).__name__
+    if not isinstance(y, Tensor) or y.dtype != torch.float64:
+        got = str(y.dtype) if isinstance(y, Tensor) else type(y).__name__
+        raise TightlipError(f"{kind} turns float64 into {got}: keep its forward in the dtype of its input")
+    if y.dim() == 0 or len(y) != len(error):
+        raise TightlipError(f"{kind} changes the number of examples: keep the batch axis apart")
+    spread = _spread(known, width, math.prod(y.shape[1:]))
+    local = (known.roundoff.input + FLUSHED) * size + known.roundoff.output * _size(y) + UNDERFLOW
+    return y, _safely(spread * (error + FLUSHED) + local)
+
+
+def _spread(known: Gains, inputs: int, outputs: int) -> float:
+    """A 2→2 constant: the one that is proven, or ‖x‖₁ ≤ √n·‖x‖₂ and ‖y‖₂ ≤ √m·‖y‖_∞ around another."""
+    if (2.0, 2.0) in known.table:
+        return round_up(Fraction(known.table[2.0, 2.0]))
+    before, after = {1.0: math.isqrt(inputs) + 1}, {math.inf: math.isqrt(outputs) + 1}
+    around = [Fraction(c) * before.get(p, 1) * after.get(q, 1) for (p, q), c in known.table.items()]
+    return round_up(min(around))
 
 
 def _residual(branch: list[Step], x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,5 +143,5 @@ def _safely(error: Tensor) -> Tensor:
 
 
 def _size(x: Tensor) -> Tensor:
-    """‖x‖₂ of each input from above; squares that underflow are covered by the second term."""
-    return x.flatten(1).norm(dim=1) + SMALLEST_SQUARED
+    """‖x‖₂ of each input from above."""
+    return norm_above(x.reshape(len(x), math.prod(x.shape[1:])), 2, 1)

@@ -17,47 +17,58 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ..audit import Audited, Gains
+from ..audit import Audited, Gains, composed
 from ..layers import Scale
-from ..linalg.rounding import UNDERFLOW, gamma, normalize_exactly, round_up
+from ..linalg.rounding import FLUSHED, UNDERFLOW, UNIT_ROUNDOFF, norm_above, normalize_exactly, round_up
 from ..norms import NORMS, as_norm, dual
 
 
 def pair_sensitivity(
     audited: Sequence[Audited], p: float, overall: float, classes: int
-) -> Float64[Tensor, "classes classes"]:
+) -> Float64[Tensor, "size size"]:
     """S with |Δ(y_t − y_i)| ≤ S[t, i]·‖δ‖_p, rounded up; ``overall`` everywhere unless the network ends in a Linear.
+
+    Zero if nothing can change; else no entry is so small that a thread could take it for zero.
 
     Args:
         audited: The layers of a network, as `audit_layers` has them; `Scale`s may follow its last linear layer.
         p: The norm of the perturbation.
         overall: The bound that holds for every pair, `Bound.sensitivity`.
-        classes: How many logits there are.
+        classes: How many logits there are; of one, z, the pair is (−z/2, z/2), and the table has two rows.
     """
-    table = torch.full((classes, classes), overall, dtype=torch.float64)
-    layers = list(audited)
+    layers, size = list(audited), max(classes, 2)
+    if overall == 0:
+        return torch.zeros(size, size, dtype=torch.float64, device="cpu")
+    if classes == 1:
+        return _one_logit(composed(layers), as_norm(p))
+    table = torch.full((classes, classes), overall, dtype=torch.float64, device="cpu")
     factor = Fraction(1)
     while layers and type(layers[-1][1]) is Scale:
         factor *= abs(Fraction(float(layers.pop()[1].scale)))  # type: ignore[arg-type]
-    if not layers or not isinstance(last := layers.pop()[1], nn.Linear):  # the audit has refused its subclasses
-        return table
-    before = Gains.constant(1.0)
-    for _, _, known in layers:
-        before = before.then(known)
-    for q in NORMS:
-        if (as_norm(p), q) in before.table:
-            steepness = round_up(factor * Fraction(before.table[as_norm(p), q]))
-            table = torch.minimum(table, _up(steepness * _row_distances(last.weight, dual(q))))
-    return table
+    if layers and isinstance(last := layers.pop()[1], nn.Linear):  # the audit has refused its subclasses
+        before = composed(layers).table
+        for q in NORMS:
+            if (as_norm(p), q) in before:
+                steepness = factor * Fraction(before[as_norm(p), q])
+                table = torch.minimum(table, _row_distances(last.weight, dual(q), steepness))
+    return table.clamp(min=UNDERFLOW)
 
 
-def _row_distances(weight: Tensor, order: float) -> Float64[Tensor, "rows rows"]:
-    """‖w_t − w_i‖ of every pair of rows, from above."""
+def _one_logit(total: Gains, p: float) -> Float64[Tensor, "2 2"]:
+    """|Δz| ≤ K·‖δ‖_p with the least K to any norm: one number has one size."""
+    least = round_up(min(Fraction(constant) for (r, _), constant in total.table.items() if r == p))
+    return torch.full((2, 2), max(least, UNDERFLOW), dtype=torch.float64, device="cpu")
+
+
+def _row_distances(weight: Tensor, order: float, factor: Fraction) -> Float64[Tensor, "rows rows"]:
+    """``factor``·‖w_t − w_i‖ of every pair of rows, from above.
+
+    Rows are scaled together until their largest entry is near 1. Then each entry of a difference is off by a factor
+    (1 + u), and what was flushed to zero has a norm below `FLUSHED`.
+    """
     matrix, exponent = normalize_exactly(weight)
-    distances = torch.stack([torch.linalg.vector_norm(matrix - row, order, dim=1) for row in matrix])
-    inflated = distances * (1.0 + 4.0 * gamma(matrix.shape[1] + 8)) + UNDERFLOW
-    half = exponent // 2  # two steps, so that neither factor over- or underflows
-    return _up(_up(inflated * 2.0**half) * 2.0 ** (exponent - half))
+    distances = torch.stack([norm_above(matrix - row, order, 1) for row in matrix]) + FLUSHED
+    return _up(distances * round_up(factor * Fraction(2) ** exponent * (1 + Fraction(4 * UNIT_ROUNDOFF))))
 
 
 def _up(value: Tensor) -> Tensor:

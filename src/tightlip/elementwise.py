@@ -1,0 +1,77 @@
+"""Rules of torch's elementwise activations, of `Dropout` and of `Flatten`.
+
+An elementwise map has the largest |slope| of its function as constant, in every norm. Whatever a rule reads of its
+module is read exactly (`stored`). Slopes: docs/theory/audit.md.
+"""
+
+import math
+
+from torch import nn
+
+from .audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
+from .errors import TightlipError
+from .stored import integer, number
+
+
+@rule(nn.Identity, nn.ReLU)
+def _no_rounding(module: nn.Module) -> Gains:
+    return Gains.constant(1.0, EXACT)
+
+
+@rule(nn.Tanh, nn.Softsign, nn.LogSigmoid)
+def _one(module: nn.Module) -> Gains:
+    return Gains.constant(1.0, FEW_ULPS)
+
+
+@rule(nn.Hardtanh, nn.ReLU6)
+def _clipped(module: nn.Hardtanh | nn.ReLU6) -> Gains:
+    low, high = (number(module, end, infinite=True) for end in ("min_val", "max_val"))
+    if low == math.inf or high == -math.inf:
+        raise TightlipError(f"{type(module).__name__} clips to {low} to {high}, which no number is: give finite ends")
+    return Gains.constant(1.0, EXACT)
+
+
+@rule(nn.Sigmoid)
+def _sigmoid(module: nn.Sigmoid) -> Gains:
+    return Gains.constant(0.25, FEW_ULPS)
+
+
+@rule(nn.ELU)
+def _elu(module: nn.ELU) -> Gains:
+    return Gains.constant(max(abs(number(module, "alpha")), 1.0), FEW_ULPS)
+
+
+@rule(nn.GELU)
+def _gelu(module: nn.GELU) -> Gains:
+    if module.approximate not in ("none", "tanh"):
+        raise TightlipError(f"GELU has approximate = {module.approximate!r}: give 'none' or 'tanh'")
+    ulps = FEW_ULPS.output  # 1 + erf(x) cancels for negative x, so the error is relative to x
+    return Gains.constant(1.13, Roundoff(ulps, ulps))  # the slope peaks at √2: 1.1289 (exact), 1.1290 (tanh)
+
+
+@rule(nn.SiLU)
+def _silu(module: nn.SiLU) -> Gains:
+    return Gains.constant(1.1, FEW_ULPS)  # the slope peaks near 2.4 with 1.09984
+
+
+@rule(nn.LeakyReLU)
+def _leaky_relu(module: nn.LeakyReLU) -> Gains:
+    return Gains.constant(max(abs(number(module, "negative_slope")), 1.0), FEW_ULPS)
+
+
+@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) -> Gains:
+    kind, p = type(module).__name__, number(module, "p")
+    if not 0 <= p <= 1:
+        raise TightlipError(f"{kind} has p = {p}: give a probability between 0 and 1")
+    if module.training and p > 0:
+        raise TightlipError(f"{kind} in training mode is random: call network.eval() before the audit")
+    return Gains.constant(1.0, EXACT)
+
+
+@rule(nn.Flatten)
+def _flatten(module: nn.Flatten) -> Gains:
+    integer(module, "end_dim")
+    if integer(module, "start_dim") < 1:
+        raise TightlipError("Flatten(start_dim < 1) mixes the examples of a batch: use start_dim=1")
+    return Gains.constant(1.0, EXACT)
