@@ -50,8 +50,8 @@ KEPT = 0.75
 def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:
     """By how many blocks `Frame` turns weights (out, in) of this shape; None where the optimizer moves them itself.
 
-    n × n weights by 32 from n = 1024 on and by 16 from 256 on, others (n × m, n > m) by 8n/m, or by the next even
-    number below that divides n. Two blocks always meet, so they are the whole. Smaller weights, and those with n > 4m,
+    n × n weights by 32 from n = 1024 on and by 16 from 256 on, others (n × m, n > m) by 6·(n/m)^1.5, or by the next
+    even number below that divides n. Two blocks always meet, so they are the whole. Smaller weights, and those with n > 4m,
     are not turned: it saves little there.
     """
     large, small = max(shape), min(shape)
@@ -59,7 +59,7 @@ def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:
         return None
     if large > 4 * small or (constraint.blocks is None and large < 256):
         return None
-    usual = (16 if large < 1024 else 32) if large == small else 8 * large // small
+    usual = (16 if large < 1024 else 32) if large == small else int(6 * (large / small) ** 1.5)
     most = (constraint.blocks or usual) // 2 * 2
     return next((blocks for blocks in range(most, 2, -2) if large % blocks == 0), 1)
 
