@@ -8,6 +8,7 @@ as code, `tightlip.transport` distributions of known distance, `tightlip.experim
 from . import constructions, data, transport
 from . import elementwise as elementwise  # registers its rules
 from . import pooling as pooling  # registers its rules
+from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
 from .constraints import (
