@@ -181,13 +181,9 @@ def _described(path: Path) -> tuple[Any, dict[str, _Stored]]:
         raise TightlipError(f"{path} holds weights but no tightlip network: write it with tightlip.save") from error
     if type(version) is not int or version != FORMAT:
         raise TightlipError(f"{path} has format {version!r:.20}, this version reads {FORMAT}: update tightlip")
-    for place, keys, wanted in (
-        ("metadata", metadata, {"tightlip"}),
-        ("description", description, {"format", "network"}),
-    ):
-        if set(keys) != wanted:
-            found = ", ".join(sorted(set(keys) ^ wanted))
-            raise TightlipError(f"the {place} of {path} does not fit ({found:.60}): write it with tightlip.save")
+    if metadata.keys() != {"tightlip"} or description.keys() != {"format", "network"}:
+        foreign = ", ".join(sorted({*metadata, *description} - {"tightlip", "format", "network"}))
+        raise TightlipError(f"{path} holds more or less than a network ({foreign:.60}): write it with tightlip.save")
     stored = {name: _Stored(tuple(t["shape"]), _DTYPES.get(t["dtype"], t["dtype"])) for name, t in tensors.items()}
     return description["network"], stored
 
