@@ -15,7 +15,7 @@ ROOMS = [
     ["constraints", "activations", "layers", "pooling", "elementwise", "rules"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
-    ["training", "provenance", "timing"],
+    ["training", "provenance", "linkage", "timing"],
     ["experiments"],
     ["report", "cli"],
     ["__init__"],

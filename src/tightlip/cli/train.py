@@ -10,6 +10,7 @@ import tyro
 
 from ..errors import TightlipError
 from ..experiments.classification import Config, Result, run
+from ..linkage import MODEL, written_about
 from ..locking import sole_writer
 from ..provenance import write_json
 from ..report import write
@@ -52,6 +53,8 @@ class Train:
         page = folder / "report.html"
         if self.resume and (folder / "metrics.json").exists():
             write([folder], page)
+            if written_about(folder / MODEL) and not (folder / MODEL).exists():
+                raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")
             return f"{folder} is complete already: open {page}"
         result = run(self.config, folder, device, self.data_root, self.download, self.resume)
         write([folder], page)
