@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "tightlip"
 PACKAGE = "tightlip"
 ROOMS = [
-    ["errors", "atomic", "tensors", "norms", "linalg", "locking", "options"],
+    ["errors", "atomic", "tensors", "norms", "linalg", "locking", "options", "interruption"],
     ["audit", "stored"],
     ["constraints", "activations", "layers", "pooling", "elementwise", "rules"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
