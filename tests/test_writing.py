@@ -1,5 +1,6 @@
 """Files are whole, on the disk before they have their name, and written by one process at a time."""
 
+import copy
 import importlib
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import tightlip
 from tightlip import TightlipError
@@ -169,6 +171,21 @@ def test_the_hash_of_a_file(tmp_path):
     assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     with pytest.raises(TightlipError, match="absent"):
         sha256(tmp_path / "absent")
+
+
+def test_two_fits_with_one_checkpoint_are_one_fit_and_one_sentence(start, tmp_path):
+    holder = start(LIGHT + HOLD, tmp_path / "c.pt")
+    assert holder.stdout.readline() == "held\n"
+    network, data = tightlip.mlp([2, 4, 1]), (torch.rand(8, 2), torch.rand(8, 1))
+    options = {"epochs": 1, "checkpoint": tmp_path / "c.pt", "progress": False}
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(TightlipError, match=f"c.pt is being written by process {holder.pid}"):
+        tightlip.fit(network, torch.nn.functional.mse_loss, data, data, **options)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    holder.kill()
+    holder.wait()
+    tightlip.fit(network, torch.nn.functional.mse_loss, data, data, **options)
+    assert os.listdir(tmp_path) == ["c.pt"]
 
 
 TRAIN = """

@@ -26,7 +26,7 @@ def interrupted(capsys, *command):
     return error.removeprefix("tightlip: interrupted; ")
 
 
-def stop(*_):
+def stop(*_, **__):
     raise KeyboardInterrupt
 
 
