@@ -244,6 +244,7 @@ DESCRIPTIONS = {
     "name with a dot": lambda d: json.dumps(d).replace('["1",', '["0.1",'),
     "empty name": lambda d: json.dumps(d).replace('["1",', '["",'),
     "number as name": lambda d: json.dumps(d).replace('["1",', "[1,"),
+    "name of a field": lambda d: json.dumps(d).replace('["1",', '["training",'),
     "name of an attribute": lambda d: json.dumps(d).replace('["1",', '["forward",'),
     "option lacking": lambda d: json.dumps(d).replace('"in_features": 6, ', ""),
     "foreign option": lambda d: json.dumps(d).replace('"p": 0.5', '"p": 0.5, "inplace": true'),

@@ -242,7 +242,8 @@ def _children(options: Any, types: Mapping[str, Registration], depth: int) -> It
     if not isinstance(options, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in options):
         raise TightlipError(f"{options!r:.60} is not a list of names and modules")
     keys = [key for key, _ in options]
-    if not all(isinstance(key, str) and key and "." not in key and not hasattr(nn.Sequential, key) for key in keys):
+    empty = nn.Sequential()
+    if not all(isinstance(key, str) and key and "." not in key and not hasattr(empty, key) for key in keys):
         raise TightlipError("a Sequential has a module whose name cannot be one")
     if len(set(keys)) < len(keys):
         raise TightlipError("a Sequential has two modules of one name")
