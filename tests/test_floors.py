@@ -10,12 +10,12 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "tightlip"
 PACKAGE = "tightlip"
 ROOMS = [
-    ["errors", "atomic", "tensors", "norms", "linalg"],
+    ["errors", "atomic", "tensors", "norms", "linalg", "locking", "options", "interruption"],
     ["audit", "stored"],
-    ["constraints", "activations", "layers", "pooling", "elementwise"],
+    ["constraints", "activations", "layers", "pooling", "elementwise", "rules"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
-    ["training", "provenance", "timing"],
+    ["training", "provenance", "linkage", "timing"],
     ["experiments"],
     ["report", "cli"],
     ["__init__"],

@@ -107,9 +107,10 @@ def test_pools_of_images_keep_their_options(pool, tmp_path, seed):
     assert lipschitz(loaded, 2) == lipschitz(nn.Sequential(pool), 2) or "[1, 2]" in repr(pool)
 
 
-def test_indices_that_a_pool_would_return_are_not_lost_in_silence(tmp_path):
-    save(nn.Sequential(nn.MaxPool1d(2, return_indices=True), nn.Flatten()), tmp_path / "m")
-    assert load(tmp_path / "m")[0].return_indices
+def test_a_pool_that_returns_a_pair_is_refused_before_it_is_written(tmp_path):
+    with pytest.raises(TightlipError, match="return_indices=False"):
+        save(nn.Sequential(nn.MaxPool1d(2, return_indices=True), nn.Flatten()), tmp_path / "m")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_loaded_network_is_in_eval_mode_and_needs_no_gradient(tmp_path):
@@ -139,7 +140,7 @@ class Tenfold(nn.Linear):
         return 10 * super().forward(x)
 
 
-@pytest.mark.parametrize("module", [nn.GELU(), nn.Conv2d(1, 1, 3), nn.ModuleList([nn.ReLU()]), Tenfold(2, 2)])
+@pytest.mark.parametrize("module", [nn.Bilinear(1, 1, 1), nn.LSTM(1, 1), nn.ModuleList([nn.ReLU()]), Tenfold(2, 2)])
 def test_unknown_modules_are_refused_by_name_and_leave_no_file(module, tmp_path):
     with pytest.raises(TightlipError, match=type(module).__name__):
         save(nn.Sequential(nn.ReLU(), module), tmp_path / "m")
@@ -170,14 +171,14 @@ def test_truncated_files_are_one_sentence(share, tmp_path):
     save(a_network(), tmp_path / "m")
     content = (tmp_path / "m").read_bytes()
     (tmp_path / "m").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(TightlipError, match="no complete safetensors file"):
+    with pytest.raises(TightlipError, match="not a complete safetensors file"):
         load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\x00" * 100, b"\xff" * 100, b"PK\x03\x04" + b"x" * 50])
 def test_garbage_is_one_sentence(content, tmp_path):
     (tmp_path / "m").write_bytes(content)
-    with pytest.raises(TightlipError, match="no complete safetensors file"):
+    with pytest.raises(TightlipError, match="not a complete safetensors file"):
         load(tmp_path / "m")
 
 
@@ -292,7 +293,7 @@ def test_a_failed_save_keeps_the_earlier_file(tmp_path):
     save(a_network(), tmp_path / "m")
     before = (tmp_path / "m").read_bytes()
     with pytest.raises(TightlipError):
-        save(nn.GELU(), tmp_path / "m")
+        save(nn.LSTM(1, 1), tmp_path / "m")
     assert (tmp_path / "m").read_bytes() == before and os.listdir(tmp_path) == ["m"]
 
 

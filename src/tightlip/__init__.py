@@ -5,9 +5,13 @@ inputs, and `save` or `load` what came out. `tightlip.data` holds the data sets,
 as code, `tightlip.transport` distributions of known distance, `tightlip.experiments` the studies.
 """
 
+from . import interruption as interruption  # before the seconds that torch takes
+
+# isort: split
 from . import constructions, data, transport
 from . import elementwise as elementwise  # registers its rules
 from . import pooling as pooling  # registers its rules
+from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
 from .constraints import (

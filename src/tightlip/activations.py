@@ -14,6 +14,7 @@ from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF
 from .linalg.sorting import sort_members
+from .options import AXIS, FLAG, INTEGER, SIZE, optional
 from .stored import integer, numbers
 
 
@@ -171,6 +172,11 @@ class Householder(nn.Module):
         self.angle = nn.Parameter(torch.full((pairs,), math.pi / 2))
         self.dim = dim
 
+    @property
+    def pairs(self) -> int:
+        """How many pairs."""
+        return len(self.angle)
+
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, 2·pairs, …) → the same."""
         pairs = grouped(x, 2, self.dim)
@@ -188,7 +194,10 @@ class Householder(nn.Module):
         return f"{len(self.angle)}, dim={self.dim}"
 
 
-@rule(GroupSort, MaxMin, FullSort, Maxout)
+@rule(GroupSort, options={"group_size": optional(SIZE), "dim": INTEGER, "contiguous": FLAG})
+@rule(MaxMin, options={"dim": INTEGER, "contiguous": FLAG})
+@rule(FullSort, options={"dim": INTEGER})
+@rule(Maxout, options={"group_size": SIZE, "dim": INTEGER})
 def _group_sort(module: GroupSort | Maxout) -> Gains:
     _refuse_batch_axis(module)
     if module.group_size is not None or isinstance(module, Maxout):
@@ -196,12 +205,12 @@ def _group_sort(module: GroupSort | Maxout) -> Gains:
     return Gains.constant(1.0, EXACT)
 
 
-@rule(Abs)
+@rule(Abs, options={})
 def _abs(module: Abs) -> Gains:
     return Gains.constant(1.0, EXACT)
 
 
-@rule(Householder)
+@rule(Householder, options={"pairs": SIZE, "dim": AXIS})
 def _householder(module: Householder) -> Gains:
     _refuse_batch_axis(module)
     if numbers(module, "angle").dim() != 1:  # of two axes, one pair would become several

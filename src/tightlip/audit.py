@@ -27,16 +27,21 @@ from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, gamma, refuse_inexact, round_up
 from .linalg.spectral import frobenius_norm_bound, operator_norm_bounds
 from .norms import NORMS, PAIRS, as_norm, norm_name
+from .options import FLAG, SIZE, Kind
 from .stored import numbers
 
 ARITHMETIC = "exact arithmetic on the stored weights; every constant is a float64 upper bound"
 
 
 class Roundoff(NamedTuple):
-    """How far float64 evaluation of a layer can stray: ‖error‖₂ ≤ input·‖x‖₂ + output·‖f(x)‖₂."""
+    """How far float64 evaluation of a layer can stray: ‖error‖₂ ≤ input·‖x‖₂ + output·‖f(x)‖₂ + entry·√n.
+
+    n is the number of outputs for one input: ``entry`` is what each of them can be off, whatever its size.
+    """
 
     input: float = 0.0
     output: float = 0.0
+    entry: float = 0.0
 
 
 EXACT = Roundoff()
@@ -45,7 +50,7 @@ EXACT = Roundoff()
 FEW_ULPS = Roundoff(output=16.0 * UNIT_ROUNDOFF)
 """An elementwise function from a good mathematical library."""
 
-UNKNOWN = Roundoff(math.inf, math.inf)
+UNKNOWN = Roundoff(math.inf, math.inf, math.inf)
 """Not stated; `certify` refuses such a layer, `lipschitz` does not need to know."""
 
 
@@ -113,16 +118,38 @@ Audited = tuple[str, nn.Module, Gains]
 """A layer with its name and its gains."""
 
 _Rule = Callable[..., Gains]
-_RULES: dict[type[nn.Module], tuple[_Rule, Callable[..., Any]]] = {}
+
+
+class Registration(NamedTuple):
+    """What is known of a module type: its rule, the forward that it speaks of, and how files describe and make it."""
+
+    rule: _Rule
+    forward: Callable[..., Any]
+    options: Mapping[str, Kind] | None
+    build: Callable[..., nn.Module]
+
+
+_RULES: dict[type[nn.Module], Registration] = {}
 TRUSTED_PARAMETRIZATIONS: set[type] = set()
 TRUSTED_HOOKS: set[Callable[..., Any]] = set()
 
 
-def rule(*types: type[nn.Module]) -> Callable[[_Rule], _Rule]:
+def rule(
+    *types: type[nn.Module],
+    options: Mapping[str, Kind] | None = None,
+    build: Callable[..., nn.Module] | None = None,
+) -> Callable[[_Rule], _Rule]:
     """Register the function below as the Lipschitz rule of exactly these module types (never of their subclasses).
 
     The rule takes the module and returns its `Gains`. It states a theorem: whoever writes it vouches for it. If
     it has a parameter ``name``, it is told the module's place, to audit what is inside as ``within(name, "inner")``.
+
+    Args:
+        types: Module classes, each with a forward of its own or an inherited one.
+        options: The arguments that a file keeps, each an attribute of the module, with their kinds
+            (`tightlip.options`); None: the types cannot be saved.
+        build: Makes the module again from these arguments, on torch's meta device: parameters and buffers have shapes
+            only, and get their values from the file. Default: the type itself.
 
     >>> class Halve(nn.Module):
     ...     def forward(self, x): return x / 2
@@ -134,10 +161,15 @@ def rule(*types: type[nn.Module]) -> Callable[[_Rule], _Rule]:
 
     def register(function: _Rule) -> _Rule:
         for cls in types:
-            _RULES[cls] = (function, cls.forward)
+            _RULES[cls] = Registration(function, cls.forward, options, build or cls)
         return function
 
     return register
+
+
+def registered() -> Mapping[type[nn.Module], Registration]:
+    """Every module type with a rule."""
+    return _RULES
 
 
 def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
@@ -191,7 +223,7 @@ def gains(module: nn.Module, name: str = "") -> Gains:
         for inner_name, leaf in chain(module, name):
             total = total.then(gains(leaf, inner_name))
         return total
-    function = _RULES[_original_type(module)][0]
+    function = _RULES[_original_type(module)].rule
     return function(module, name=name) if "name" in inspect.signature(function).parameters else function(module)
 
 
@@ -221,7 +253,7 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
             f"{where} was compiled in place, so that other code than its own runs: audit a copy.deepcopy made before "
             ".compile(), or one loaded anew"
         )
-    known = _SEQUENTIAL if cls is nn.Sequential else _RULES[cls][1]
+    known = _SEQUENTIAL if cls is nn.Sequential else _RULES[cls].forward
     if {"forward", "_call_impl"} & vars(module).keys() or type(module).forward is not known:
         raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
     for tensor in (*module._parameters.values(), *module._buffers.values()):
@@ -293,7 +325,7 @@ def _describe(module: nn.Module) -> str:
 _SEQUENTIAL = nn.Sequential.forward
 
 
-@rule(nn.Linear)
+@rule(nn.Linear, options={"in_features": SIZE, "out_features": SIZE, "bias": FLAG})
 def _linear(module: nn.Linear) -> Gains:
     weight = module.weight
     if not isinstance(weight, Tensor) or weight.dim() != 2:

@@ -10,20 +10,22 @@ from torch import nn
 
 from .audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
 from .errors import TightlipError
+from .options import INTEGER, NUMBER, SHARE, one_of
 from .stored import integer, number
 
 
-@rule(nn.Identity, nn.ReLU)
+@rule(nn.Identity, nn.ReLU, options={})
 def _no_rounding(module: nn.Module) -> Gains:
     return Gains.constant(1.0, EXACT)
 
 
-@rule(nn.Tanh, nn.Softsign, nn.LogSigmoid)
+@rule(nn.Tanh, nn.Softsign, nn.LogSigmoid, options={})
 def _one(module: nn.Module) -> Gains:
     return Gains.constant(1.0, FEW_ULPS)
 
 
-@rule(nn.Hardtanh, nn.ReLU6)
+@rule(nn.Hardtanh, options={"min_val": NUMBER, "max_val": NUMBER})
+@rule(nn.ReLU6, options={})
 def _clipped(module: nn.Hardtanh | nn.ReLU6) -> Gains:
     low, high = (number(module, end, infinite=True) for end in ("min_val", "max_val"))
     if low == math.inf or high == -math.inf:
@@ -31,17 +33,17 @@ def _clipped(module: nn.Hardtanh | nn.ReLU6) -> Gains:
     return Gains.constant(1.0, EXACT)
 
 
-@rule(nn.Sigmoid)
+@rule(nn.Sigmoid, options={})
 def _sigmoid(module: nn.Sigmoid) -> Gains:
     return Gains.constant(0.25, FEW_ULPS)
 
 
-@rule(nn.ELU)
+@rule(nn.ELU, options={"alpha": NUMBER})
 def _elu(module: nn.ELU) -> Gains:
     return Gains.constant(max(abs(number(module, "alpha")), 1.0), FEW_ULPS)
 
 
-@rule(nn.GELU)
+@rule(nn.GELU, options={"approximate": one_of("none", "tanh")})
 def _gelu(module: nn.GELU) -> Gains:
     if module.approximate not in ("none", "tanh"):
         raise TightlipError(f"GELU has approximate = {module.approximate!r}: give 'none' or 'tanh'")
@@ -49,17 +51,17 @@ def _gelu(module: nn.GELU) -> Gains:
     return Gains.constant(1.13, Roundoff(ulps, ulps))  # the slope peaks at √2: 1.1289 (exact), 1.1290 (tanh)
 
 
-@rule(nn.SiLU)
+@rule(nn.SiLU, options={})
 def _silu(module: nn.SiLU) -> Gains:
     return Gains.constant(1.1, FEW_ULPS)  # the slope peaks near 2.4 with 1.09984
 
 
-@rule(nn.LeakyReLU)
+@rule(nn.LeakyReLU, options={"negative_slope": NUMBER})
 def _leaky_relu(module: nn.LeakyReLU) -> Gains:
     return Gains.constant(max(abs(number(module, "negative_slope")), 1.0), FEW_ULPS)
 
 
-@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, options={"p": SHARE})
 def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) -> Gains:
     kind, p = type(module).__name__, number(module, "p")
     if not 0 <= p <= 1:
@@ -69,7 +71,7 @@ def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) ->
     return Gains.constant(1.0, EXACT)
 
 
-@rule(nn.Flatten)
+@rule(nn.Flatten, options={"start_dim": INTEGER, "end_dim": INTEGER})
 def _flatten(module: nn.Flatten) -> Gains:
     integer(module, "end_dim")
     if integer(module, "start_dim") < 1:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .audit import Gains, Roundoff, gains, rule, within
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
+from .options import NUMBER, several
 from .stored import brief, numbers
 
 
@@ -127,12 +128,22 @@ def halfway(half: Tensor, y: Tensor) -> Tensor:
     return half + y / 2
 
 
-@rule(Scale)
+def _scale_of(scale: float) -> Scale:
+    with torch.device("cpu"):  # where it is rounded
+        return Scale(scale)
+
+
+def _normalize_of(mean: float | Sequence[float], std: float | Sequence[float]) -> Normalize:
+    with torch.device("cpu"):  # where it is checked
+        return Normalize(mean, std)
+
+
+@rule(Scale, options={"scale": NUMBER}, build=_scale_of)
 def _scale(module: Scale) -> Gains:
     return Gains.constant(abs(float(numbers(module, "scale", ()))), Roundoff(output=2.0 * UNIT_ROUNDOFF))
 
 
-@rule(Normalize)
+@rule(Normalize, options={"mean": several(NUMBER), "std": several(NUMBER)}, build=_normalize_of)
 def _normalize(module: Normalize) -> Gains:
     mean, std = numbers(module, "mean"), numbers(module, "std")
     counts = {tensor.numel() for tensor in (mean, std)} - {1}
@@ -145,7 +156,7 @@ def _normalize(module: Normalize) -> Gains:
     return Gains.constant(round_up(1 / smallest), Roundoff(output=4.0 * UNIT_ROUNDOFF))
 
 
-@rule(Residual)
+@rule(Residual, options={})
 def _residual(module: Residual, name: str = "") -> Gains:
     # ‖Δx + Δf‖_q ≤ ‖Δx‖_q + c‖Δx‖_p ≤ (1 + c)‖Δx‖_p for p ≤ q. How far evaluation strays depends on all that is inside:
     # `certify` follows it through, so no Roundoff is stated here.

@@ -24,6 +24,7 @@ from torch import nn
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import gamma, round_up, sqrt_up
+from .options import COUNT, FLAG, INTEGER, SIZE, optional, several
 from .stored import brief
 
 MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
@@ -32,7 +33,18 @@ AdaptiveMaxPool = nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d | nn.AdaptiveMaxPo
 AdaptiveAvgPool = nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d
 
 
-@rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_WINDOWS = {
+    "kernel_size": several(SIZE),
+    "stride": optional(several(SIZE)),
+    "padding": several(COUNT),
+    "ceil_mode": FLAG,
+}
+_MAX = _WINDOWS | {"dilation": several(SIZE), "return_indices": FLAG}
+_AVERAGE = _WINDOWS | {"count_include_pad": FLAG}
+_OUTPUTS = {"output_size": several(optional(SIZE))}
+
+
+@rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, options=_MAX)
 def _max_pool(module: MaxPool) -> Gains:
     _refuse_indices(module)
     kernel, stride = _kernel_and_stride(module)
@@ -42,7 +54,8 @@ def _max_pool(module: MaxPool) -> Gains:
     return _convex(_uses(kernel, steps), EXACT)
 
 
-@rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+@rule(nn.AvgPool1d, options=_AVERAGE)
+@rule(nn.AvgPool2d, nn.AvgPool3d, options=_AVERAGE | {"divisor_override": optional(INTEGER)})
 def _avg_pool(module: AvgPool) -> Gains:
     kernel, stride = _kernel_and_stride(module)
     uses, size = _uses(kernel, stride), math.prod(kernel)
@@ -65,9 +78,7 @@ def _average(kernel: list[int], stride: list[int], divisor: int) -> Gains:
     of AAᵀ, and with it ‖A‖₂², is at most ∏ Σ_t max(k − |t|·s, 0) / D²; long inputs come as near as one likes.
     """
     size, uses, share = math.prod(kernel), _uses(kernel, stride), Fraction(1, divisor)
-    shared = math.prod(
-        sum(max(k - abs(t) * s, 0) for t in range(1 - k, k)) for k, s in zip(kernel, stride, strict=True)
-    )
+    shared = math.prod(_shared(k, s) for k, s in zip(kernel, stride, strict=True))
     spread = _root(shared * share**2)
     table: dict[tuple[float, float], Fraction | float] = {
         (1.0, 1.0): uses * share,
@@ -80,13 +91,13 @@ def _average(kernel: list[int], stride: list[int], divisor: int) -> Gains:
     return Gains(table, _sum_roundoff(size, spread))
 
 
-@rule(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+@rule(*(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), options=_OUTPUTS | {"return_indices": FLAG})
 def _adaptive_max_pool(module: AdaptiveMaxPool) -> Gains:
     _refuse_indices(module)
     return _convex(_adaptive_uses(module), EXACT)
 
 
-@rule(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+@rule(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, options=_OUTPUTS)
 def _adaptive_avg_pool(module: AdaptiveAvgPool) -> Gains:
     uses = _adaptive_uses(module)
     # a mean of n errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂, and γ_{n+2}/√n ≤ 2⁻³⁴ up to n = 2³⁶ (512 GiB)
@@ -104,9 +115,18 @@ def _convex(uses: int, roundoff: Roundoff) -> Gains:
     return Gains({(math.inf, math.inf): Fraction(1), (1.0, 1.0): often, (2.0, 2.0): _root(often)}, roundoff)
 
 
+def _shared(kernel: int, stride: int) -> int:
+    """Σ_t max(k − |t|·s, 0): the terms are positive for |t| ≤ m = ⌊(k − 1)/s⌋."""
+    most = (kernel - 1) // stride
+    return kernel + 2 * most * kernel - stride * most * (most + 1)
+
+
 def _sum_roundoff(size: int, spread: Fraction | float) -> Roundoff:
-    """A sum of n terms and its division err by at most γ_{n+2}·(A|x|), whatever the order, and ‖A|x|‖₂ ≤ ‖A‖₂·‖x‖₂."""
-    return Roundoff(input=1.01 * gamma(size + 2) * float(spread))
+    """A sum of n terms and its division err by at most γ_{n+2}·(A|x|), whatever the order, and ‖A|x|‖₂ ≤ ‖A‖₂·‖x‖₂.
+
+    What lies beyond the input is not added: n is at most the number of its entries, and no input has 2⁴⁰ (8 TiB).
+    """
+    return Roundoff(input=1.01 * gamma(min(size, 2**40) + 2) * float(spread))
 
 
 def _uses(kernel: list[int], steps: list[int]) -> int:

@@ -1,6 +1,9 @@
 """What each command advises when it is interrupted: never an option that it lacks, nor a run that is not there."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,7 @@ def interrupted(capsys, *command):
     return error.removeprefix("tightlip: interrupted; ")
 
 
-def stop(*_):
+def stop(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -66,3 +69,42 @@ def test_an_experiment_goes_on_by_the_same_command(capsys, monkeypatch):
 def test_other_commands_have_kept_nothing(capsys, monkeypatch):
     monkeypatch.setattr(Certify, "__call__", stop)
     assert interrupted(capsys, "certify", "model.safetensors") == "nothing was kept"
+
+
+def test_while_options_are_read(capsys, monkeypatch):
+    monkeypatch.setattr("tyro.cli", stop)
+    assert interrupted(capsys, "train") == "nothing was kept"
+
+
+SCRIPT = """
+import sys, time
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print("importing", flush=True)
+            time.sleep(30)
+
+sys.meta_path.insert(0, Slow())
+from tightlip.cli import main
+sys.exit(main())
+"""
+
+
+def interrupted_while_importing(name):
+    Path(name).write_text(SCRIPT)
+    command = [sys.executable, name, "list"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    return process.returncode, error
+
+
+def test_the_command_ends_quietly_while_it_is_imported():
+    assert interrupted_while_importing("tightlip") == (130, "")
+
+
+def test_other_programs_that_import_the_library_hear_of_it_as_ever():
+    code, error = interrupted_while_importing("program.py")
+    assert code != 130 and "KeyboardInterrupt" in error

@@ -7,10 +7,12 @@ from typing import Annotated
 import torch
 import tyro
 
+from ..atomic import sha256
 from ..audit import Bound
 from ..data import load, split
 from ..data.sources import SPECS
 from ..errors import TightlipError
+from ..linkage import check_model, written_about
 from ..norms import as_norm, norm_name
 from ..provenance import write_json
 from ..report.wording import floored, round_up
@@ -52,6 +54,7 @@ class Certify:
                 f"--eps {' '.join(map(str, self.eps))} holds a number that is no radius: give numbers ≥ 0"
             )
         p = as_norm(self.norm)
+        check_model(self.model.parent, written_about(self.model))
         network = load_network(self.model).to(device)
         x, y, part = self._examples()
         certificate = certify(network, x.to(device), y.to(device), p)
@@ -74,6 +77,7 @@ class Certify:
         content = {
             "format": 1,
             "model": self.model.name,
+            "model_sha256": sha256(self.model),
             "data": self.data,
             "input_norm": norm_name(as_norm(self.norm)),
             "constant": certificate.bound.constant,

@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import TightlipError
+from ..interruption import listen
 from .bench import Bench
 from .certify import Certify
 from .experiment import List, Run
@@ -36,19 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 2 a mistake that a sentence on stderr explains, 130 an interruption.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments in (["--version"], ["-V"]):
-        sys.stdout.write(f"tightlip {metadata.version('tightlip')}\n")
-        return 0
+    command, began = None, time.time()
     try:
+        listen()
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        if arguments in (["--version"], ["-V"]):
+            sys.stdout.write(f"tightlip {metadata.version('tightlip')}\n")
+            return 0
         command = _parse(arguments)
-    except _ParseError as error:
-        sys.stderr.write(f"tightlip: {error}\n")
-        return 2
-    began = time.time()
-    try:
         sys.stdout.write(command() + "\n")
-    except (TightlipError, OSError) as error:
+    except (TightlipError, OSError, _ParseError) as error:
         sys.stderr.write(f"tightlip: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -57,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _advice(command: Callable[[], str], began: float) -> str:
+def _advice(command: Callable[[], str] | None, began: float) -> str:
     """What an interrupted command has kept, and how to go on."""
     if isinstance(command, Run):
         return "complete rows are kept: give the same command again to go on"

@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from ..errors import TightlipError
+from ..linkage import MODEL, written_about
 from ..report import write, write_experiments
 from ..report.rows import is_experiment
 
@@ -31,7 +32,14 @@ class Report:
             raise TightlipError("runs and experiments have pages of their own: name folders of one kind")
         make = write if runs else write_experiments
         make(self.runs, page)
-        return f"page  {page}"
+        return "\n".join([f"page  {page}", *filter(None, map(_unseen, runs))])
+
+
+def _unseen(folder: Path) -> str | None:
+    """What the page cannot vouch for: numbers about a model that is not there."""
+    if written_about(folder / MODEL) and not (folder / MODEL).exists():
+        return f"note  {folder / MODEL} is not there, so it could not be compared with what certificate.json says"
+    return None
 
 
 def _check(folder: Path) -> None:

@@ -10,6 +10,8 @@ import tyro
 
 from ..errors import TightlipError
 from ..experiments.classification import Config, Result, run
+from ..linkage import MODEL, written_about
+from ..locking import sole_writer
 from ..provenance import write_json
 from ..report import write
 from ..report.wording import floored, round_up
@@ -36,16 +38,25 @@ class Train:
     def __call__(self) -> str:
         """Run; the sentence to print."""
         device = self.machine.prepare()
-        folder = self._folder()
-        if self.resume and (folder / "metrics.json").exists():
-            write([folder], folder / "report.html")
-            return f"{folder} is complete already: open {folder / 'report.html'}"
+        folder, begun = self._folder(), False
         try:
-            result = run(self.config, folder, device, self.data_root, self.download, self.resume)
+            with sole_writer(folder):
+                _pin_config(folder / "config.json", self.config, self.resume)
+                begun = True
+                return self._train(folder, device)
         except BaseException:
-            _remove_if_empty(folder)
+            if begun:
+                _remove_if_empty(folder)
             raise
+
+    def _train(self, folder: Path, device: str) -> str:
         page = folder / "report.html"
+        if self.resume and (folder / "metrics.json").exists():
+            write([folder], page)
+            if written_about(folder / MODEL) and not (folder / MODEL).exists():
+                raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")
+            return f"{folder} is complete already: open {page}"
+        result = run(self.config, folder, device, self.data_root, self.download, self.resume)
         write([folder], page)
         return _summary(self.config, result, page)
 
@@ -61,9 +72,7 @@ class Train:
             raise TightlipError(f"{folder} exists: add --resume to continue it, or choose another --name")
         if self.resume and not folder.exists():
             raise TightlipError(f"there is no run {folder} to resume: check --name and --runs")
-        writable(folder)
-        _pin_config(folder / "config.json", self.config, self.resume)
-        return folder
+        return writable(folder)
 
 
 def _pin_config(path: Path, config: Config, resume: bool) -> None:

@@ -15,7 +15,7 @@ Sources: paper §6, Lemma 1 and Theorem 3.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ from ..audit import Gains, rule
 from ..errors import TightlipError
 from ..linalg.rounding import FLUSHED, gamma, norm_above, normalize_exactly, scaled_up
 from ..norms import NORMS, PAIRS, as_norm, dual, norm_name
+from ..options import SIZE, Kind, one_of, several
 from ..stored import numbers
 
 SLACK = 2.0**-31
@@ -87,6 +88,16 @@ class LatticeInterpolant(nn.Module):
             raise TightlipError("one point has no pieces through two: use lattice_interpolant, which gives a constant")
         self.register_buffer("points", points)
         self.register_buffer("values", values)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The number of samples, of their coordinates and of their values: N, d and m."""
+        return len(self.points), self.points.shape[1], self.values.shape[1]
+
+    @property
+    def norm(self) -> str:
+        """The norm of inputs by its name, as files hold it."""
+        return norm_name(self.p)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, d) → (…, m)."""
@@ -210,7 +221,22 @@ def _distances(x: Tensor, points: Tensor, p: float) -> Tensor:
     return torch.cdist(x, points, p=p, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-@rule(LatticeInterpolant)
+def _of_sizes(sizes: Sequence[int], norm: str) -> LatticeInterpolant:
+    """One whose data are still to come."""
+    made = LatticeInterpolant.__new__(LatticeInterpolant)
+    nn.Module.__init__(made)
+    made.p = as_norm(norm)
+    made.register_buffer("points", torch.empty(sizes[0], sizes[1], dtype=torch.float64))
+    made.register_buffer("values", torch.empty(sizes[0], sizes[2], dtype=torch.float64))
+    return made
+
+
+_SIZES = Kind(
+    "three integers ≥ 1", lambda value: isinstance(value, list) and len(value) == 3 and several(SIZE).holds(value)
+)
+
+
+@rule(LatticeInterpolant, options={"sizes": _SIZES, "norm": one_of("1", "2", "inf")}, build=_of_sizes)
 def _lattice_interpolant(module: LatticeInterpolant) -> Gains:
     # r→∞: the largest dual norm of a slope. Its entries err by less than γ_{d+6}, a norm of them by γ_{d+4} more.
     p, (points, values) = as_norm(module.p), samples(numbers(module, "points"), numbers(module, "values"))

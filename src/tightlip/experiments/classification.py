@@ -22,6 +22,7 @@ from ..audit import Bound, lipschitz
 from ..constraints import Orthonormal, RowL1Ball, freeze
 from ..data import Dataset, Part, Splits, load, split
 from ..errors import TightlipError
+from ..linkage import MODEL, model_sha256
 from ..losses import margin_cross_entropy, multiclass_hinge
 from ..networks import mlp
 from ..norms import as_norm
@@ -205,9 +206,10 @@ def run(
     attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate)
     clock.lap("attack")
     metrics = _metrics(config, dataset, parts, history, certificate, attacked)
-    metrics |= {"name": folder.name, "seconds": clock.seconds(), **birth}
-    save(frozen, folder / "model.safetensors")
-    write_json(folder / "certificate.json", describe(config.p, certificate, images, labels, frozen, attacked))
+    save(frozen, folder / MODEL)
+    model = model_sha256(folder)
+    metrics |= {"name": folder.name, "seconds": clock.seconds(), **model, **birth}
+    write_json(folder / "certificate.json", describe(config.p, certificate, images, labels, frozen, attacked) | model)
     write_json(folder / "metrics.json", metrics)
     checkpoint.unlink(missing_ok=True)
     return Result(frozen, certificate, metrics)

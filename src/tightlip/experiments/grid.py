@@ -44,6 +44,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import TightlipError
+from ..locking import sole_writer
 from ..provenance import certificate_of_birth, commit, write_json
 
 logger = logging.getLogger(__name__)
@@ -174,17 +175,20 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
         jobs: Processes at once; they share torch's threads, and end when this process does.
 
     Raises:
-        TightlipError: if cells failed, naming each with its reason; the others' rows are written.
+        TightlipError: if cells failed, naming each with its reason; the others' rows are written. If another process
+            is at work in the folder.
     """
     if not 1 <= jobs <= 256:
         raise TightlipError(f"jobs = {jobs} cannot compute: give a number from 1 to 256")
     todo = list(cells(experiment, preset))
-    there = [_row_there(experiment, cell, folder) for cell in todo]
-    missing = [cell for cell, row in zip(todo, there, strict=True) if row is None]
-    _tell_of(name_of(experiment), there)
-    failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))), len(todo))
-    if failed:
-        raise TightlipError(f"{len(failed)} of {len(todo)} cells failed, the others are kept: {'; '.join(failed)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        there = [_row_there(experiment, cell, folder) for cell in todo]
+        missing = [cell for cell, row in zip(todo, there, strict=True) if row is None]
+        _tell_of(name_of(experiment), there)
+        failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))), len(todo))
+        if failed:
+            raise TightlipError(f"{len(failed)} of {len(todo)} cells failed, the others are kept: {'; '.join(failed)}")
     rows = [read_row(folder / cell.file, cell) for cell in todo]
     return [row for row in rows if row is not None]
 

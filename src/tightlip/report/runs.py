@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tightlip.errors import TightlipError
+from tightlip.linkage import check_model
 from tightlip.report.fields import Fields, read_fields
 
 Vector = NDArray[np.float64]
@@ -121,9 +122,11 @@ def read_run(folder: Path) -> Run:
     """Read `metrics.json` and `certificate.json` of one run folder.
 
     Raises:
-        TightlipError: a file is absent, broken, of another format, or a field is not what it should be.
+        TightlipError: a file is absent, broken, of another format, or a field is not what it should be; or they do not
+            speak of the model that is there.
     """
     metrics, certificate = read_fields(folder / "metrics.json"), read_fields(folder / "certificate.json")
+    check_model(folder, {"certificate.json": certificate.values, "metrics.json": metrics.values})
     test, bound = metrics.inside("test"), certificate.inside("bound")
     eps, certified_accuracy = _paired(certificate, "eps", "certified_accuracy")
     radius, label, prediction = _per_image(certificate)

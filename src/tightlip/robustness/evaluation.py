@@ -2,7 +2,7 @@
 
 Through a layer with audited 2→2 constant c, a distance between the computed and the exact input becomes
 
-    error ← c·error + (share of ‖input‖₂) + (share of ‖output‖₂),
+    error ← c·error + (share of ‖input‖₂) + (share of ‖output‖₂) + (share of each entry)·√(their number),
 
 the shares stated by the layer's rule (`Roundoff`). A `Residual` is followed into its branch.
 
@@ -10,7 +10,7 @@ Parameters and inputs are widened in the calling thread, exactly. A layer may be
 denormal numbers to zero (`rounding`). That is as if its input were off by less than F = `FLUSHED` in the 2-norm, each
 number that it stores by less than 2⁻¹⁰²², and each of its operations by less than 2⁻¹⁰²² more. So what is computed is
 
-    error ← c·(error + F) + (share + F)·‖input‖₂ + share·‖output‖₂ + UNDERFLOW.
+    error ← c·(error + F) + (share + F)·‖input‖₂ + share·‖output‖₂ + share·√n + UNDERFLOW.
 """
 
 import copy
@@ -110,8 +110,9 @@ def _layer(layer: nn.Module, known: Gains, x: Tensor, error: Tensor) -> tuple[Te
         raise TightlipError(f"{kind} turns float64 into {got}: keep its forward in the dtype of its input")
     if y.dim() == 0 or len(y) != len(error):
         raise TightlipError(f"{kind} changes the number of examples: keep the batch axis apart")
-    spread = _spread(known, width, math.prod(y.shape[1:]))
-    local = (known.roundoff.input + FLUSHED) * size + known.roundoff.output * _size(y) + UNDERFLOW
+    outputs = math.prod(y.shape[1:])
+    spread, entries = _spread(known, width, outputs), known.roundoff.entry * (math.isqrt(outputs) + 1)
+    local = (known.roundoff.input + FLUSHED) * size + known.roundoff.output * _size(y) + entries + UNDERFLOW
     return y, _safely(spread * (error + FLUSHED) + local)
 
 

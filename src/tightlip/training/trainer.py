@@ -8,6 +8,7 @@ one that remains.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from tqdm import tqdm
 
 from ..errors import TightlipError
+from ..locking import sole_writer
 from .checkpoint import State, writable
 from .epoch import Adversary, Augment, Epoch
 from .examples import entry, examples, whole
 from .identity import digest, identity, structure
-from .measures import TAKEN, Metric, Score
+from .measures import TAKEN, Measures, Metric, Score
 from .rehearsal import rehearse
 from .targets import Loss
 
@@ -75,7 +77,7 @@ def fit(
         augment: (inputs, generator) → inputs, applied to every training batch.
         device: Where to train; the network is moved there.
         seed: Of the order of the examples, of ``augment`` and of the network's own randomness.
-        checkpoint: File written after each epoch, atomically; None keeps nothing.
+        checkpoint: File written after each epoch, atomically, and by one process at a time; None keeps nothing.
         resume: Continue from ``checkpoint`` if it exists. What determines the run must be the same: data, network,
             loss, optimizer, schedule, augmentation, adversary, score, metrics and the numbers above. A ``DataLoader``
             with a generator of its own goes on from the state that this has.
@@ -93,7 +95,7 @@ def fit(
 
     Raises:
         TightlipError: for data, outputs, options or targets that do not fit, NaN or infinity among data, a loss or
-            score that becomes NaN, or a checkpoint that is truncated or of another run.
+            score that becomes NaN, or a checkpoint that is truncated, of another run, or in use by another process.
     """
     if not isinstance(network, nn.Module) or not callable(loss) or isinstance(loss, type):
         kinds = [f"the class {t.__name__}" if isinstance(t, type) else f"a {type(t).__name__}" for t in (network, loss)]
@@ -118,23 +120,29 @@ def fit(
         state.key |= {"network": structure(network, tag)}
         for name, thing in (callables | {"metrics": metrics, "training data": source.identity()}).items():
             state.key[name] = identity(thing, f"its {name}", network, tag)
-        if resume and path.exists():
-            state.restore(device)
     epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed)
+    with nullcontext() if path is None else sole_writer(path):
+        if resume and path is not None and path.exists():
+            state.restore(device)
+        _run(epoch, state, measures, epochs, progress)
+    network.load_state_dict(state.best["network"])
+    network.eval()
+    return state.history
+
+
+def _run(epoch: Epoch, state: State, measures: Measures, epochs: int, progress: bool) -> None:
+    """The epochs that are still to do."""
     bar = tqdm(total=epochs, initial=len(state.history), unit="epoch", disable=None if progress else True)
     for number in range(len(state.history) + 1, epochs + 1):
         began = time.perf_counter()
         with torch.random.fork_rng():
             row = epoch(number)
-            network.eval()
-            row |= measures(network)
+            epoch.network.eval()
+            row |= measures(epoch.network)
         row["seconds"] = time.perf_counter() - began
         state.record(row)
         _tell(bar, row, epochs)
     bar.close()
-    network.load_state_dict(state.best["network"])
-    network.eval()
-    return state.history
 
 
 def _check(

@@ -1,0 +1,103 @@
+"""Rules of normalizing layers: batch normalization with stored statistics is affine, the others are refused.
+
+In eval mode, channel c of a batch normalization is x ↦ γ_c·(x − μ_c)/√(v_c + ε) + β_c, so in every norm the constant is
+
+    max_c |γ_c| / √(v_c + ε),      exactly.
+
+In training mode each output depends on the whole batch, and layers that divide by the spread of the input at hand
+(`LayerNorm`, `GroupNorm`, `InstanceNorm`, `RMSNorm`) stretch an input of small spread up to max|γ|/√ε times: 316 times
+for ε = 1e-5.
+"""
+
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..audit import Gains, Roundoff, rule
+from ..errors import TightlipError
+from ..linalg.rounding import UNIT_ROUNDOFF, round_up, sqrt_up
+from ..options import FLAG, NONNEGATIVE, NUMBER, SIZE, optional
+from ..stored import number, numbers
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
+LEAST = Fraction(1, 2**100)
+"""Of v + ε: below, what a processor flushes to zero could count."""
+
+_OPTIONS = {"num_features": SIZE, "eps": NONNEGATIVE, "momentum": optional(NUMBER), "affine": FLAG, "bias": FLAG}
+
+
+def _made(kind: type[nn.Module], affine: bool, bias: bool, **others: Any) -> nn.Module:
+    """Earlier versions of torch know no ``bias``, which is as ``affine`` says unless it is told otherwise."""
+    return kind(affine=affine, **others, **({} if bias == affine else {"bias": bias}))
+
+
+@rule(nn.BatchNorm1d, options=_OPTIONS, build=partial(_made, nn.BatchNorm1d))
+@rule(nn.BatchNorm2d, options=_OPTIONS, build=partial(_made, nn.BatchNorm2d))
+@rule(nn.BatchNorm3d, options=_OPTIONS, build=partial(_made, nn.BatchNorm3d))
+def _batch_norm(module: BatchNorm) -> Gains:
+    """The constants are rationals until one square root.
+
+    torch evaluates x·a + (β − μ·a) or (x − μ)·a + β with a = γ/√(v + ε), in an order of its choice. Each of at most a
+    dozen roundings is relative to |x|·a, |μ|·a or |β|. The last two do not follow from the sizes of x and f(x), since
+    they may cancel: they are what each entry can be off.
+    """
+    kind = type(module).__name__
+    if module.training:
+        raise TightlipError(f"{kind} in training mode depends on the whole batch: call network.eval() before the audit")
+    if module.running_mean is None or module.running_var is None:
+        raise TightlipError(f"{kind} has no running statistics, so it depends on the whole batch: track them")
+    mean, variance = numbers(module, "running_mean"), numbers(module, "running_var", module.running_mean.shape)
+    gamma, beta = _affine(module, mean)
+    eps = Fraction(number(module, "eps"))
+    spread = [Fraction(v) + eps for v in variance.tolist()]
+    if mean.dim() != 1 or not spread or min(spread) < LEAST:
+        raise TightlipError(f"{kind} has a variance + eps of {float(min(spread, default=0)):g}: restore numbers > 0")
+    slopes = [_slope(g, v) for g, v in zip(gamma.tolist(), spread, strict=True)]
+    shift = max(a * abs(m) + abs(b) for a, m, b in zip(slopes, mean.tolist(), beta.tolist(), strict=True))
+    return Gains.constant(max(slopes), Roundoff(20.0 * UNIT_ROUNDOFF * max(slopes), 0.0, 20.0 * UNIT_ROUNDOFF * shift))
+
+
+def _affine(module: BatchNorm, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    gamma = torch.ones_like(like) if module.weight is None else numbers(module, "weight", like.shape)
+    return gamma, torch.zeros_like(like) if module.bias is None else numbers(module, "bias", like.shape)
+
+
+def _slope(gamma: float, spread: Fraction) -> float:
+    """|γ|/√(v + ε), rounded up, in units in which the square neither over- nor underflows."""
+    if gamma == 0:
+        return 0.0
+    unit = Fraction(2) ** (Fraction(abs(gamma)).numerator.bit_length() - Fraction(abs(gamma)).denominator.bit_length())
+    root = sqrt_up(round_up((Fraction(gamma) / unit) ** 2 / spread))
+    return round_up(Fraction(root) * unit)
+
+
+@rule(
+    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+def _own_spread(module: nn.Module) -> Gains:
+    """Their slope reaches max|γ|/√ε, at inputs without spread; such a bound would certify nothing.
+
+    Raises:
+        TightlipError: always.
+    """
+    raise TightlipError(
+        f"{type(module).__name__} divides each input by its own spread, so that small ones are stretched without a "
+        "useful bound: use nn.BatchNorm1d, 2d or 3d in eval mode, or tightlip.Normalize"
+    )
+
+
+@rule(nn.Embedding, nn.EmbeddingBag)
+def _embedding(module: nn.Module) -> Gains:
+    """Integers have no small changes.
+
+    Raises:
+        TightlipError: always.
+    """
+    raise TightlipError(
+        f"{type(module).__name__} takes integers, and a bound speaks of small changes: audit the layers after it"
+    )
