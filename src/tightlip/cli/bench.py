@@ -11,8 +11,8 @@ import torch
 import tyro
 
 from ..constraints import Orthonormal
+from ..decimals import round_up
 from ..provenance import certificate_of_birth, write_json
-from ..report.wording import round_up
 from ..timing import UNCONSTRAINED, Benchmark, Contest, Way, benchmark
 from .options import Machine, replaceable
 

@@ -10,10 +10,10 @@ import tyro
 from ..audit import Bound
 from ..data import load, split
 from ..data.sources import SPECS
+from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
 from ..norms import as_norm, norm_name
 from ..provenance import write_json
-from ..report.wording import floored, round_up
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .options import Machine
@@ -59,7 +59,7 @@ class Certify:
             self._write(certificate, y)
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {part}")
-        lines += [f"certified at {eps:g}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
+        lines += [f"certified at {exact(eps)}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
         return "\n".join(lines)
 
     def _examples(self) -> tuple[torch.Tensor, torch.Tensor, str]:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import tyro
 
+from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
 from ..experiments.classification import Config, Result, run
 from ..provenance import write_json
 from ..report import write
-from ..report.wording import floored, round_up
 from .options import Machine, writable
 
 
@@ -92,7 +92,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _summary(config: Config, result: Result, page: Path) -> str:
     test, bound = result.metrics["test"], result.certificate.bound
-    eps = f"{config.radius:g}"
+    eps = exact(config.radius)
     inputs = result.metrics["data"]["split"]["test"]
     attacked = min(config.attack_images, inputs)
     of_those = float((result.certificate.radius[:attacked] > config.radius).double().mean())

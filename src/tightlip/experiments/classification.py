@@ -21,6 +21,7 @@ from ..activations import FullSort, GroupSort, MaxMin
 from ..audit import Bound, lipschitz
 from ..constraints import Orthonormal, RowL1Ball, freeze
 from ..data import Dataset, Part, Splits, load, split
+from ..decimals import exact
 from ..errors import TightlipError
 from ..losses import margin_cross_entropy, multiclass_hinge
 from ..networks import mlp
@@ -288,7 +289,7 @@ def _metrics(
     sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
     shape = list(parts.test.images.shape[1:])
     best = max(history, key=lambda row: (row["validation_score"], row["epoch"]))
-    eps = f"{config.radius:g}"
+    eps = exact(config.radius)
     return {
         "format": 1,
         "command": "train",
@@ -308,7 +309,7 @@ def _metrics(
         "test": {
             "accuracy": certificate.accuracy(0.0),
             "certified": {eps: certificate.accuracy(config.radius)},
-            "attacked": {eps: attacked["accuracy"][attacked["eps"].index(round(config.radius, 6))]},
+            "attacked": {eps: attacked["accuracy"][attacked["eps"].index(config.radius)]},
         },
     }
 

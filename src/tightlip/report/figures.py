@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
+from tightlip.decimals import round_nearest
 from tightlip.report.drawing import COLORS, Plot, plot, run_color
 from tightlip.report.runs import Run
-from tightlip.report.wording import norm_name, percent, round_nearest
+from tightlip.report.wording import norm_name, percent
 
 Vector = NDArray[np.float64]
 BINS = 32

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tightlip import decimals
 from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
 from tightlip.report import figures, wording
@@ -126,9 +127,9 @@ def environment() -> Environment:
     words = (
         wording.percent,
         wording.percent_down,
-        wording.round_up,
-        wording.round_down,
-        wording.round_nearest,
+        decimals.round_up,
+        decimals.round_down,
+        decimals.round_nearest,
         wording.count,
         wording.duration,
         wording.scalar,

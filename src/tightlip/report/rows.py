@@ -8,10 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from textwrap import fill
 
+from tightlip.decimals import bound_up, round_down, round_nearest
 from tightlip.errors import TightlipError
 from tightlip.report.fields import Fields, read_fields
 from tightlip.report.surfaces import Surface, read_surface
-from tightlip.report.wording import bound_up, round_down, round_nearest, scalar, spoken
+from tightlip.report.wording import scalar, spoken
 
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
