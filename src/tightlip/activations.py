@@ -6,6 +6,8 @@ features n/k apart (0, n/k, …), a fixed permutation of the other and the fast 
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -183,6 +185,18 @@ class Householder(nn.Module):
     def extra_repr(self) -> str:
         """The options, as in the constructor."""
         return f"{len(self.angle)}, dim={self.dim}"
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "maxout": partial(Maxout, 2),
+    "abs": Abs,
+    "maxmin": partial(MaxMin, contiguous=False),
+    "groupsort4": partial(GroupSort, 4, contiguous=False),
+    "fullsort": FullSort,
+}
+"""By the names that configurations use, in the order of what they can express."""
 
 
 @rule(GroupSort, MaxMin, FullSort, Maxout)

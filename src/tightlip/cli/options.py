@@ -41,6 +41,24 @@ class Machine:
         return name
 
 
+@dataclass(frozen=True)
+class Processor(Machine):
+    """A `Machine` that computes on the processor alone."""
+
+    device: str = "cpu"
+    """cpu, the only one: experiments compute on the processor."""
+
+    def prepare(self) -> str:
+        """As of `Machine`; any device but the processor is refused."""
+        if self.device not in ("cpu", "auto"):
+            raise TightlipError(
+                f"--device {self.device} is not possible here: experiments compute on the processor, as their "
+                "published rows did; leave it out"
+            )
+        super().prepare()
+        return "cpu"
+
+
 def writable(folder: Path) -> Path:
     """``folder``, made if absent, proven writable.
 

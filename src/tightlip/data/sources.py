@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from tightlip.choices import hint
 from tightlip.data.arrays import content_sha256, load_arrays, read_npz
 from tightlip.data.cifar import CifarSpec
 from tightlip.data.dataset import Dataset
@@ -42,9 +43,21 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
         return load_arrays(name)
     if os.path.isdir(name):
         return load_arrays(name) if any(Path(name).glob("*.npy")) else load_folder(name)
-    raise TightlipError(
-        f"{str(name)!r} is no known data set and no folder: ask for one of {', '.join(sorted(SPECS))}, or give the "
-        "path of an .npz file, of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
+    raise _unknown(str(name))
+
+
+def _unknown(name: str) -> TightlipError:
+    """The sentence for what is neither a known name nor a path that can be read."""
+    path = Path(name)
+    if path.is_file():
+        return TightlipError(
+            f"{name} is a {path.suffix or 'single'} file, and data are read from .npz files and folders: load it in "
+            f"Python, and save it with numpy.savez('{path.stem}.npz', x=inputs, y=labels)."
+        )
+    where = f"{name} does not exist" if path.suffix or len(path.parts) > 1 else f"no data set is called {name!r}"
+    return TightlipError(
+        f"{where}{hint(name, SPECS)}: choose one of {', '.join(sorted(SPECS))}, or give the path of an .npz file, "
+        "of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
     )
 
 

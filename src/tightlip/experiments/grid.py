@@ -35,7 +35,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -43,6 +43,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from tqdm import tqdm
 
+from ..choices import chosen
 from ..errors import TightlipError
 from ..provenance import certificate_of_birth, commit, write_json
 
@@ -56,11 +57,15 @@ Outcomes = Generator[tuple["Cell", str | None], None, None]
 
 @dataclass(frozen=True)
 class Preset:
-    """What a preset changes: fields that all cells share, how many seeds, and other values for axes of the grid."""
+    """What a preset changes: fields that all cells share, how many seeds, and other values for axes of the grid.
+
+    ``name`` is what its rows say they were made with; `named` gives it.
+    """
 
     shared: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 1
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    name: str = ""
 
 
 @runtime_checkable
@@ -140,11 +145,27 @@ def _words_below(config: type) -> dict[str, str]:
     }
 
 
+def named(experiment: Experiment, name: str) -> Preset:
+    """The preset of an experiment that is called smoke or paper, with its name.
+
+    Raises:
+        TightlipError: for any other name.
+    """
+    return replace(chosen("preset", name, {"smoke": experiment.SMOKE, "paper": experiment.PAPER}), name=name)
+
+
+def _name(experiment: Experiment, preset: Preset) -> str:
+    """A preset's own name, else that of the experiment's preset that it is, or alone is equal to."""
+    held = {"paper": experiment.PAPER, "smoke": experiment.SMOKE}
+    same = [name for name, other in held.items() if other is preset]
+    equal = [name for name, other in held.items() if other == preset]
+    return preset.name or (same + equal * (len(equal) == 1) + ["other"])[0]
+
+
 def cells(experiment: Experiment, preset: Preset) -> Iterator[Cell]:
     """Every cell of a preset, in the order of the grid; seeds innermost."""
     grid = {**experiment.GRID, **preset.grid}
-    presets = {"paper": experiment.PAPER, "smoke": experiment.SMOKE}
-    name = next((name for name, other in presets.items() if other == preset), "other")
+    name = _name(experiment, preset)
     for place, values in enumerate(itertools.product(*grid.values())):
         config = experiment.Config(**{**preset.shared, **dict(zip(grid, values, strict=True))})
         options = _as_json(config)
