@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tightlip.errors import TightlipError
-from tightlip.provenance import certificate_of_birth, commit, machine, versions, write_json
+from tightlip.provenance import commit, machine, provenance, versions, write_json
 
 
 def git(folder, *arguments):
@@ -72,7 +72,7 @@ def test_an_installed_copy_does_not_claim_the_commit_of_a_repository_around_it(r
 
 
 def test_birth_certificate_names_all_that_numbers_depend_on():
-    row = certificate_of_birth("cpu")
+    row = provenance("cpu")
     assert set(row) == {"commit", "dirty", "versions", "device", "threads", "machine"}
     assert (row["device"], row["threads"]) == ("cpu", torch.get_num_threads())
     assert set(versions()) == {"python", "torch", "numpy", "tightlip"} and all(versions().values())

@@ -1,5 +1,6 @@
 """`tightlip certify MODEL`: audit a saved network and certify data with it."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,8 @@ from ..provenance import write_json
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .options import Machine
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Certify:
         p = as_norm(self.norm)
         network = load_network(self.model).to(device)
         x, y, part = self._examples()
+        logger.debug("%s: auditing, and certifying %d inputs on %s", self.model, len(x), device)
         certificate = certify(network, x.to(device), y.to(device), p)
         if self.output is not None:
             self._write(certificate, y)

@@ -27,7 +27,7 @@ from ..errors import TightlipError
 from ..losses import margin_cross_entropy, multiclass_hinge
 from ..networks import mlp
 from ..norms import as_norm
-from ..provenance import certificate_of_birth, write_json
+from ..provenance import provenance, write_json
 from ..robustness import Certificate, certify
 from ..robustness.attacks import cw_loss
 from ..serialization import save
@@ -199,7 +199,7 @@ def run(
     """
     _check(config)
     clock = _Clock()
-    birth = certificate_of_birth(device)
+    origin = provenance(device)
     dataset = load(config.data, root=root, download=download)
     if dataset.classes < 2:
         raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
@@ -229,7 +229,7 @@ def run(
     attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate)
     clock.lap("attack")
     metrics = _metrics(config, dataset, parts, history, certificate, attacked)
-    metrics |= {"name": folder.name, "seconds": clock.seconds(), **birth}
+    metrics |= {"name": folder.name, "seconds": clock.seconds(), **origin}
     save(frozen, folder / "model.safetensors")
     write_json(folder / "certificate.json", describe(config.p, certificate, images, labels, frozen, attacked))
     write_json(folder / "metrics.json", metrics)

@@ -45,7 +45,7 @@ from tqdm import tqdm
 
 from ..choices import chosen
 from ..errors import TightlipError
-from ..provenance import certificate_of_birth, commit, write_json
+from ..provenance import commit, provenance, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -315,7 +315,7 @@ def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | No
         "data": metrics.pop("data", {"name": "synthetic", "sha256": None}),
         "metrics": metrics,
         "seconds": {"total": round(time.perf_counter() - began, 3)},
-        **certificate_of_birth("cpu"),
+        **provenance("cpu"),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / cell.file, row)

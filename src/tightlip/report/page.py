@@ -17,8 +17,8 @@ from tightlip.report.runs import Example, Run, read_run
 
 
 @dataclass(frozen=True)
-class Fate:
-    """One part of the bar of what becomes of the test images."""
+class Outcome:
+    """One part of the bar of what becomes of the test inputs."""
 
     kind: str
     words: str
@@ -44,7 +44,7 @@ class Section:
     place: int
     plots: Mapping[str, Plot]
     tiles: Sequence[Tile]
-    fates: Sequence[Fate]
+    outcomes: Sequence[Outcome]
 
     @property
     def color(self) -> int:
@@ -147,7 +147,7 @@ def _section(run: Run, place: int) -> Section:
     plots = {"robustness": figures.robustness(run, f"{name}-robustness"), "radii": figures.radii(run, f"{name}-radii")}
     if run.history:
         plots |= {"accuracy": figures.accuracy(run, f"{name}-accuracy"), "loss": figures.loss(run, f"{name}-loss")}
-    return Section(run, place, plots, _tiles(run), _fates(run))
+    return Section(run, place, plots, _tiles(run), _outcomes(run))
 
 
 def _comparison(runs: Sequence[Run]) -> list[Plot]:
@@ -175,7 +175,7 @@ def _tiles(run: Run) -> list[Tile]:
     ]
 
 
-def _fates(run: Run) -> list[Fate]:
+def _outcomes(run: Run) -> list[Outcome]:
     """Split all test images at the main eps; empty when the attack saw only some of them, or a number is absent."""
     eps = run.main_eps
     if eps is None or eps not in run.attacked or run.attack is None or run.attack.images != len(run.radius):
@@ -184,8 +184,8 @@ def _fates(run: Run) -> list[Fate]:
     if not 0 <= proven <= standing <= clean <= 1:
         return []
     return [
-        Fate("proven", "proven: no perturbation can change the answer", proven),
-        Fate("open", "open: neither proof nor successful attack", standing - proven),
-        Fate("broken", "broken: the attack succeeds", clean - standing),
-        Fate("wrong", "wrong before any attack", 1 - clean),
+        Outcome("proven", "proven: no perturbation can change the answer", proven),
+        Outcome("open", "open: neither proof nor successful attack", standing - proven),
+        Outcome("broken", "broken: the attack succeeds", clean - standing),
+        Outcome("wrong", "wrong before any attack", 1 - clean),
     ]

@@ -28,7 +28,7 @@ Explanations = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of an experiment: its options, which of them are axes, its seed, numbers, drawings, birth certificate.
+    """One cell of an experiment: its options, which of them are axes, its seed, numbers, drawings, provenance.
 
     Rows of earlier versions lack the fields from ``about`` on.
     """
