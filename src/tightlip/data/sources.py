@@ -30,15 +30,19 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
         name: a name in `SPECS` (``mnist5k`` comes with the package); or the path of an ``.npz`` file, of a folder with
             ``x.npy`` and ``y.npy``, or of that ``x.npy`` (`load_arrays`); or the path of a folder of images
             (`load_folder`). A folder that holds any ``.npy`` file is one of arrays.
-        root: folder with the files of a known data set; replaces the environment variable TIGHTLIP_DATA.
+        root: folder with the published files of a known data set; replaces the environment variable TIGHTLIP_DATA.
         download: fetch missing files of a known data set from its mirrors into the cache.
 
     Raises:
-        TightlipError: an unknown name, files that are missing, damaged or not the published ones, mirrors that all
-            fail, or data that `Dataset` refuses.
+        TightlipError: an unknown name, a ``root`` for data that are elsewhere, files that are missing, damaged or not
+            the published ones, mirrors that all fail, or data that `Dataset` refuses.
     """
-    if str(name) in SPECS:
-        return SPECS[str(name)].load(root, download)
+    spec = SPECS.get(str(name))
+    if root is not None and (spec is None or isinstance(spec, PackagedSpec)):
+        why = "comes with the package" if spec else "is read where it is"
+        raise TightlipError(f"root={root} (--data-root) is where published files are, and {name} {why}: leave it out.")
+    if spec is not None:
+        return spec.load(root, download)
     if str(name).endswith((".npz", ".npy")):
         return load_arrays(name)
     if os.path.isdir(name):
@@ -80,7 +84,7 @@ class PackagedSpec:
     licence: str
 
     def load(self, root: str | Path | None = None, download: bool = False) -> Dataset:
-        """The data set; neither argument matters, because nothing can be missing.
+        """The data set; nothing can be missing.
 
         Raises:
             TightlipError: the file is damaged or altered.

@@ -246,6 +246,7 @@ def _told(bar: Any, cell: Cell, problem: str | None, place: str) -> str | None:
 
 def _here(experiment: Experiment, missing: list[Cell], folder: Path) -> Outcomes:
     for cell in missing:
+        logger.debug("%s: computing", cell.words)
         yield cell, _attempt(experiment, cell, folder)
 
 
