@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "tightlip"
 PACKAGE = "tightlip"
 ROOMS = [
-    ["errors", "atomic", "choices", "decimals", "tensors", "norms", "linalg"],
+    ["errors", "arguments", "atomic", "choices", "decimals", "tensors", "norms", "linalg"],
     ["audit"],
     ["constraints", "activations", "layers", "pooling"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .arguments import integer
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF
@@ -21,7 +22,10 @@ from .linalg.sorting import sort_members
 def grouped(x: Tensor, group_size: int | None, dim: int, contiguous: bool = True) -> Tensor:
     """``x`` with its feature axis split into (groups, members), or (members, groups) where groups are strided."""
     if not -x.dim() <= dim < x.dim():
-        raise TightlipError(f"grouping over axis {dim} needs more than the {x.dim()} axes of its input")
+        raise TightlipError(
+            f"axis {dim} of an input with {x.dim()} axes does not exist: dim is the axis of the features (-1 for dense "
+            "layers, 1 for images), and not how many are in a group"
+        )
     features = x.shape[dim]
     size = features if group_size is None else group_size
     if size < 1 or features % size:
@@ -71,9 +75,8 @@ class GroupSort(nn.Module):
 
     def __init__(self, group_size: int | None, dim: int = -1, contiguous: bool = True) -> None:
         super().__init__()
-        if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
-            raise TightlipError(f"group_size={group_size!r} is no group: give an integer ≥ 1, or use FullSort")
-        self.group_size, self.dim, self.contiguous = group_size, dim, contiguous
+        self.group_size = None if group_size is None else integer("group_size", group_size)
+        self.dim, self.contiguous = _axis(dim), contiguous
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, features, …) → the same."""
@@ -138,9 +141,7 @@ class Maxout(nn.Module):
 
     def __init__(self, group_size: int = 2, dim: int = -1) -> None:
         super().__init__()
-        if not isinstance(group_size, int) or group_size < 1:
-            raise TightlipError(f"group_size={group_size!r} is no group: give an integer ≥ 1")
-        self.group_size, self.dim = group_size, dim
+        self.group_size, self.dim = integer("group_size", group_size), _axis(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """The maximum of each group; of equal members the first gets the gradient."""
@@ -167,8 +168,8 @@ class Householder(nn.Module):
 
     def __init__(self, pairs: int, dim: int = -1) -> None:
         super().__init__()
-        self.angle = nn.Parameter(torch.full((pairs,), math.pi / 2))
-        self.dim = dim
+        self.angle = nn.Parameter(torch.full((integer("pairs", pairs),), math.pi / 2))
+        self.dim = _axis(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, 2·pairs, …) → the same."""
@@ -214,6 +215,10 @@ def _abs(module: Abs) -> Gains:
 def _householder(module: Householder) -> Gains:
     _refuse_batch_axis(module)
     return Gains({(2.0, 2.0): 1.0}, Roundoff(input=64.0 * UNIT_ROUNDOFF))
+
+
+def _axis(dim: int) -> int:
+    return integer("dim", dim, least=-64, most=64)
 
 
 def _refuse_batch_axis(module: GroupSort | Maxout | Householder) -> None:

@@ -6,6 +6,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from .arguments import number
 from .audit import Gains, Roundoff, gains, rule, within
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
@@ -24,8 +25,7 @@ class Scale(nn.Module):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
-        if not 0 < scale < float("inf"):
-            raise TightlipError(f"K = {scale} is no Lipschitz constant: give a finite number > 0")
+        scale = number("the Lipschitz constant K", scale, above=0)
         stored = torch.tensor(float(scale))
         if float(stored) > scale:
             stored = torch.nextafter(stored, torch.zeros_like(stored))
@@ -58,9 +58,11 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
-        mean_, std_ = (torch.as_tensor(value, dtype=torch.get_default_dtype()) for value in (mean, std))
+        mean_, std_ = (_channels(name, value) for name, value in (("mean", mean), ("std", std)))
         if not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):
-            raise TightlipError(f"mean {mean} and std {std} cannot normalize: give finite numbers, std > 0")
+            raise TightlipError(f"mean must be finite, and std finite and > 0, got mean {mean} and std {std}")
+        if mean_.dim() == std_.dim() == 1 and len(mean_) != len(std_):
+            raise TightlipError(f"mean and std must be of as many channels, got {len(mean_)} and {len(std_)}")
         self.register_buffer("mean", mean_)
         self.register_buffer("std", std_)
 
@@ -77,6 +79,19 @@ class Normalize(nn.Module):
     def extra_repr(self) -> str:
         """Mean and std."""
         return f"{self.mean.tolist()}, {self.std.tolist()}"
+
+
+def _channels(name: str, value: object) -> Tensor:
+    """One number, or one per channel, in the default dtype."""
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.empty(0)
+    if numbers.dim() > 1 and numbers.numel() == max(numbers.shape):  # (C, 1, 1), as images are broadcast elsewhere
+        numbers = numbers.flatten()
+    if numbers.dim() > 1 or not numbers.numel():
+        raise TightlipError(f"{name} must be a number, or one number per channel, got {value!r}")
+    return numbers
 
 
 class Residual(nn.Module):

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .activations import MaxMin
+from .arguments import integer
 from .constraints import Orthonormal, constrain, hold, is_constrained
 from .constraints.frame import block_count
 from .errors import TightlipError
 from .linalg.polar import residual
-from .networks import mlp
+from .networks import checked_widths, mlp
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +112,8 @@ def benchmark(
     Raises:
         TightlipError: for widths that make no network, no rounds, no inputs, or more of them than memory holds.
     """
-    widths = list(widths)
-    _check(widths, batch_size, rounds)
+    widths = checked_widths(widths)
+    _check(widths, batch_size, rounds, device)
     shapes = [(out, features) for features, out in itertools.pairwise(widths)]
     alone, together = {shape: schemes([shape]) for shape in shapes}, schemes(shapes)
     total = sum(len(found) + 1 + rounds for found in (*alone.values(), together))
@@ -289,16 +290,16 @@ def _unconstrained(widths: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _check(widths: list[int], batch_size: int, rounds: int) -> None:
+def _check(widths: list[int], batch_size: int, rounds: int, device: str) -> None:
     """Refuse what cannot be timed before any time is spent."""
-    if len(widths) < 2 or any(width < 1 for width in widths):
-        raise TightlipError(f"widths {widths} make no network: give at least two integers ≥ 1")
     if any(width % 2 for width in widths[1:-1]):
-        raise TightlipError(f"widths {widths} have an odd hidden one, which MaxMin cannot pair: make it even")
-    if batch_size < 1:
-        raise TightlipError(f"a step on {batch_size} inputs takes no time: give a batch size ≥ 1")
-    if rounds < 1:
-        raise TightlipError(f"{rounds} rounds time nothing: give a number ≥ 1, such as 9")
+        raise TightlipError(f"hidden widths must be even, since MaxMin sorts pairs, got {widths}")
+    integer("batch_size", batch_size)
+    integer("rounds", rounds)
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise TightlipError(f"device must be one that torch knows, such as cpu or cuda, got {device!r}") from error
 
 
 @contextmanager

@@ -176,7 +176,11 @@ def test_altered_layers_and_bad_numbers_are_refused():
     hooked.register_forward_hook(lambda *arguments: None)
     broken.weight.data.fill_(math.nan)
     negative[0].weight.data.fill_(0.1), negative[1].scale.fill_(-1.0)
-    for network, says in ((hooked, "hook"), (broken, "finite"), (negative, "K = -1")):
+    for network, says in (
+        (hooked, "hook"),
+        (broken, "finite"),
+        (negative, "the constant in Scale must be a finite number > 0, got -1"),
+    ):
         with pytest.raises(TightlipError, match=says):
             minimum(fine, network, 2)
     with pytest.raises(TightlipError, match="no norm is called 3"):

@@ -76,7 +76,7 @@ def test_the_difference_is_the_largest_of_any_input_and_output():
         (nn.Sequential(constrain(nn.Linear(2, 2), Orthonormal())), GRID.float(), None, "freeze"),
         (mlp([2, 4, 1], hold="forward"), GRID.float(), None, "freeze"),
         (nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 2))), GRID.float(), None, "remove_parametrizations"),
-        (nn.Sequential(nn.Linear(2, 2)), GRID.float()[:0], None, "give at least one"),
+        (nn.Sequential(nn.Linear(2, 2)), GRID.float()[:0], None, "at least one"),
         (nn.Sequential(nn.Linear(2, 2)), torch.full((1, 2), math.nan), None, "finite inputs"),
         (nn.Sequential(nn.Linear(2, 2)), torch.full((1, 2), math.inf), None, "finite inputs"),
     ],

@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import tyro
 
+from ..arguments import integer
 from ..audit import Bound
 from ..data import load, split
 from ..data.sources import SPECS
@@ -48,12 +49,9 @@ class Certify:
     def __call__(self) -> str:
         """Run; the table to print."""
         device = self.machine.prepare()
-        if not 0 <= self.seed <= 2**31:
-            raise TightlipError(f"--seed {self.seed} is impossible: give a number from 0 to 2³¹")
+        integer("--seed", self.seed, least=0, most=2**31)
         if not all(eps >= 0 for eps in self.eps):
-            raise TightlipError(
-                f"--eps {' '.join(map(str, self.eps))} holds a number that is no radius: give numbers ≥ 0"
-            )
+            raise TightlipError(f"--eps must be numbers ≥ 0, got {' '.join(map(str, self.eps))}")
         p = as_norm(self.norm)
         network = load_network(self.model).to(device)
         x, y, part = self._examples()

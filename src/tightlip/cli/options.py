@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import integer
 from ..atomic import replacing
 from ..errors import TightlipError
 
@@ -27,9 +28,7 @@ class Machine:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("tightlip").setLevel(logging.DEBUG if self.verbose else logging.INFO)
         if self.threads is not None:
-            if not 1 <= self.threads <= 4096:
-                raise TightlipError(f"--threads {self.threads} cannot compute: give a number from 1 to 4096")
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(integer("--threads", self.threads, most=4096))
         name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         try:
             if torch.empty(1, device=name).is_meta:

@@ -52,7 +52,7 @@ class Train:
 
     def _folder(self) -> Path:
         if self.name is not None and Path(self.name).name != self.name:
-            raise TightlipError(f"--name {self.name!r} is no folder name: give the place as --runs")
+            raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {self.name!r}")
         if self.resume and self.name is None:
             raise TightlipError("--resume needs the --name of the run to continue")
         stamp = time.strftime("%Y%m%d-%H%M%S")

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from tightlip.arguments import integer
 from tightlip.errors import TightlipError
 
 _TEST_SHARE = (20, 100)  # of the whole, where the data set brings no test part
@@ -115,6 +116,9 @@ def split(dataset: Dataset, seed: int) -> Splits:
     the data set brings is used whole and in its own order. Every part holds at least one example of every class. Draws
     from a generator of its own: torch's global one is neither read nor moved.
     """
+    if not isinstance(dataset, Dataset):
+        raise TightlipError(f"split takes a Dataset, as load gives, got a value of type {type(dataset).__name__}.")
+    seed = integer("seed", seed, least=0)
     rest = torch.randperm(len(dataset.labels), generator=torch.Generator().manual_seed(seed))
     if dataset.test_images is not None and dataset.test_labels is not None:
         validation, train = _draw(dataset, rest, _VALIDATION_SHARE_OF_TRAINING)

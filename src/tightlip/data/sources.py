@@ -37,6 +37,8 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
         TightlipError: an unknown name, a ``root`` for data that are elsewhere, files that are missing, damaged or not
             the published ones, mirrors that all fail, or data that `Dataset` refuses.
     """
+    if not isinstance(name, str | Path):
+        raise TightlipError(f"name must be that of a data set, or a path, got a value of type {type(name).__name__}.")
     spec = SPECS.get(str(name))
     if root is not None and (spec is None or isinstance(spec, PackagedSpec)):
         why = "comes with the package" if spec else "is read where it is"

@@ -34,7 +34,7 @@ def critic(widths: list[int], activation: str, bias: str = "zero", **options: An
         options: Of `mlp`.
     """
     if bias not in BIASES:
-        raise unknown("way to begin with biases", bias, BIASES)
+        raise unknown("start for biases", bias, BIASES)
     network = mlp(widths, activation=chosen("activation", activation, ACTIVATIONS), bias=bias != "none", **options)
     if bias == "zero":
         for layer in linear_layers(network):

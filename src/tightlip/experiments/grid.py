@@ -43,6 +43,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from tqdm import tqdm
 
+from ..arguments import integer
 from ..choices import chosen
 from ..errors import TightlipError
 from ..provenance import commit, provenance, write_json
@@ -182,7 +183,7 @@ def _as_json(config: Any) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(asdict(config), allow_nan=False))  # type: ignore[no-any-return]
     except ValueError as error:
-        raise TightlipError(f"{config} holds a number that is not finite, which no row can keep: use None") from error
+        raise TightlipError(f"a row keeps finite numbers only, so use None for others, got {config}") from error
 
 
 def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1) -> list[dict[str, Any]]:
@@ -197,8 +198,7 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
     Raises:
         TightlipError: if cells failed, naming each with its reason; the others' rows are written.
     """
-    if not 1 <= jobs <= 256:
-        raise TightlipError(f"jobs = {jobs} cannot compute: give a number from 1 to 256")
+    integer("jobs", jobs, most=256)
     todo = list(cells(experiment, preset))
     there = [_row_there(experiment, cell, folder) for cell in todo]
     missing = [cell for cell, row in zip(todo, there, strict=True) if row is None]

@@ -17,12 +17,14 @@ With s the signs of the survivors, the derivative of a row that was outside is g
 Sources: paper §4.2.2; Condat 2016, Algorithm 1 and Michelot 1986 for the iteration.
 """
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import tensor
 from ..errors import TightlipError
 from .rounding import all_finite
 
@@ -63,6 +65,7 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
             [ 0.2000, -0.3000]])
     """
     _refuse_radius(radius)
+    weight = tensor("weight", weight)
     return _Projection.apply(weight, radius)[0]  # type: ignore[no-any-return]
 
 
@@ -79,8 +82,8 @@ def project_l1_ball_(weight: Float[Tensor, "out in"], radius: float = 1.0, guess
 
 
 def _refuse_radius(radius: float) -> None:
-    if not radius > 0:
-        raise TightlipError(f"radius must be > 0, got {radius}")
+    if not isinstance(radius, Real) or not radius > 0:
+        raise TightlipError(f"radius must be > 0, got {radius!r}")
 
 
 def _refuse_values(weight: Tensor) -> None:

@@ -108,7 +108,7 @@ def render_experiments(folders: Sequence[Path]) -> str:
         TightlipError: if no folder is given; see also `read_groups`.
     """
     if not folders:
-        raise TightlipError("a report of no experiment was asked for; name at least one folder of rows")
+        raise TightlipError("a report needs at least one folder of rows: name what 'tightlip run' wrote")
     sections = [_section(Path(folder), f"experiment-{place}") for place, folder in enumerate(folders, 1)]
     turning = any(section.reliefs for section in sections)
     return (

@@ -97,7 +97,7 @@ def render(run_folders: Sequence[Path]) -> str:
         TightlipError: no folder was given, or a folder's JSON is absent or broken.
     """
     if not run_folders:
-        raise TightlipError("a report of no run was asked for; name at least one run folder")
+        raise TightlipError("a report needs at least one run folder: name what 'tightlip train' wrote")
     runs = [read_run(Path(folder)) for folder in run_folders]
     sections = [_section(run, place) for place, run in enumerate(runs)]
     comparison = _comparison(runs) if len(runs) > 1 else []
