@@ -64,6 +64,13 @@ def group_sort(
     return sort_members(groups, axis + (1 if contiguous else 0), bias).flatten(axis, axis + 1)
 
 
+def _sorted_by_torch(x: Tensor, group_size: int | None, dim: int, contiguous: bool) -> Tensor:
+    """`group_sort` in what TorchScript can compile."""
+    axis = dim % x.dim()
+    groups = grouped(x, group_size, dim, contiguous)
+    return groups.sort(dim=axis + 1 if contiguous else axis)[0].flatten(axis, axis + 1)
+
+
 class GroupSort(nn.Module):
     """Sort each group of ``group_size`` features ascending; 1-Lipschitz in every norm. Source: paper §4.1.
 
@@ -80,7 +87,10 @@ class GroupSort(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, features, …) → the same."""
-        return group_sort(x, self.group_size, self.dim, self.contiguous)
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return _sorted_by_torch(x, self.group_size, self.dim, self.contiguous)
+        else:
+            return group_sort(x, self.group_size, self.dim, self.contiguous)
 
     def extra_repr(self) -> str:
         """The options, as in the constructor."""

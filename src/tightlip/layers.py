@@ -6,7 +6,6 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from .arguments import number
 from .audit import Gains, Roundoff, gains, rule, within
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
@@ -25,7 +24,8 @@ class Scale(nn.Module):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
-        scale = number("the Lipschitz constant K", scale, above=0)
+        if not 0 < scale < float("inf"):
+            raise TightlipError(f"K = {scale} is no Lipschitz constant: give a finite number > 0")
         stored = torch.tensor(float(scale))
         if float(stored) > scale:
             stored = torch.nextafter(stored, torch.zeros_like(stored))
@@ -58,11 +58,9 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
-        mean_, std_ = (_channels(name, value) for name, value in (("mean", mean), ("std", std)))
+        mean_, std_ = (torch.as_tensor(value, dtype=torch.get_default_dtype()) for value in (mean, std))
         if not (torch.isfinite(mean_).all() and torch.isfinite(std_).all() and (std_ > 0).all()):
-            raise TightlipError(f"mean must be finite, and std finite and > 0, got mean {mean} and std {std}")
-        if mean_.dim() == std_.dim() == 1 and len(mean_) != len(std_):
-            raise TightlipError(f"mean and std must be of as many channels, got {len(mean_)} and {len(std_)}")
+            raise TightlipError(f"mean {mean} and std {std} cannot normalize: give finite numbers, std > 0")
         self.register_buffer("mean", mean_)
         self.register_buffer("std", std_)
 
@@ -72,26 +70,13 @@ class Normalize(nn.Module):
             return (x - self.mean) / self.std
         channels = max(self.mean.numel(), self.std.numel())
         if x.dim() < 2 or x.shape[1] != channels:  # broadcasting would repeat the input, and the bound would be wrong
-            raise TightlipError(f"Normalize has {channels} channels, which do not fit inputs of shape {tuple(x.shape)}")
-        shape = (-1, *[1] * (x.dim() - 2))
+            raise TightlipError(f"Normalize has {channels} channels, which do not fit inputs of shape {list(x.shape)}")
+        shape = [-1] + [1] * (x.dim() - 2)
         return (x - self.mean.reshape(shape)) / self.std.reshape(shape)
 
     def extra_repr(self) -> str:
         """Mean and std."""
         return f"{self.mean.tolist()}, {self.std.tolist()}"
-
-
-def _channels(name: str, value: object) -> Tensor:
-    """One number, or one per channel, in the default dtype."""
-    try:
-        numbers = torch.as_tensor(value, dtype=torch.get_default_dtype())
-    except (TypeError, ValueError, RuntimeError):
-        numbers = torch.empty(0)
-    if numbers.dim() > 1 and numbers.numel() == max(numbers.shape):  # (C, 1, 1), as images are broadcast elsewhere
-        numbers = numbers.flatten()
-    if numbers.dim() > 1 or not numbers.numel():
-        raise TightlipError(f"{name} must be a number, or one number per channel, got {value!r}")
-    return numbers
 
 
 class Residual(nn.Module):
@@ -109,13 +94,11 @@ class Residual(nn.Module):
     tensor([[-1.,  3.]])
     """
 
-    f: nn.Module
-
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         if not layers or not all(isinstance(layer, nn.Module) for layer in layers):
             raise TightlipError("a Residual is made of layers: give it one module or several, in order")
-        self.f = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+        self.f: nn.Module = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape that f keeps → the same."""
@@ -126,7 +109,7 @@ class Residual(nn.Module):
 def halfway(half: Tensor, y: Tensor) -> Tensor:
     """x/2 + y/2, from x/2 and y; raises unless they have one shape."""
     if half.shape != y.shape:  # broadcasting would repeat x, and the bound would be wrong
-        shapes = f"{tuple(half.shape)} to {tuple(y.shape)}"
+        shapes = f"{list(half.shape)} to {list(y.shape)}"
         raise TightlipError(f"the layers in a Residual turn shape {shapes}: give it layers that keep the shape")
     return half + y / 2
 
