@@ -75,8 +75,17 @@ class Normalize(nn.Module):
         return (x - self.mean.reshape(shape)) / self.std.reshape(shape)
 
     def extra_repr(self) -> str:
-        """Mean and std."""
-        return f"{self.mean.tolist()}, {self.std.tolist()}"
+        """Mean and std; of many channels, how far they reach."""
+        channels = max(self.mean.numel(), self.std.numel())
+        if channels <= 4:
+            return f"{self.mean.tolist()}, {self.std.tolist()}"
+        told = [f"{name} {_reach(values)}" for name, values in (("mean", self.mean), ("std", self.std))]
+        return f"{channels} channels, {', '.join(told)}"
+
+
+def _reach(values: Tensor) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
 class Residual(nn.Module):
