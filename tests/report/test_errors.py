@@ -67,7 +67,7 @@ def test_broken_files_are_one_sentence(folder, file, content, sentence):
 
 
 def test_no_run_is_an_error():
-    with pytest.raises(TightlipError, match="name at least one run folder"):
+    with pytest.raises(TightlipError, match="at least one run folder"):
         render([])
 
 

@@ -17,7 +17,7 @@ BIASES = ("zero", "random", "none")
 """How the trained biases of a critic begin, if it has any."""
 
 WORDS = {
-    "objective": "mean f(centers) − mean f(spheres) of the frozen network on fresh points; the true distance is 1.",
+    "objective": "mean f(centers) − mean f(spheres) of the frozen network on fresh points.",
     "standard_error": "Of the objective, from sampling the points; 0 where it is exact.",
     "constant": "The audited Lipschitz constant of the frozen network, in the Euclidean norm of inputs.",
 }

@@ -9,11 +9,12 @@ An experiment is a module of this folder with five names:
     run       (config, seed) -> metrics: numbers, and optionally "curve", columns of equal length to be drawn, and
               "surface", an object of "x", "y" and "z" (a list for each x of a number for each y)
 
-and up to three that tell a stranger what is seen (so do the strings below the fields of Config):
+and up to four that tell a stranger what is seen (so do the strings below the fields of Config):
 
-    METRICS   each metric in words
-    CURVES    each column of the curve in words, as the title of an axis
-    TRUTH     metrics whose true value is known, and that value
+    METRICS      each metric in words
+    CURVES       each column of the curve in words
+    TRUTH        metrics whose true value is known, and that value
+    TRUE_CURVES  columns of the curve whose true values are known, as functions of the first column
 
 `run_cells` works through the product of the grid and the seeds. A row that is there already, with the same config and
 seed, is not computed again; so an interrupted run goes on where it stopped.
@@ -212,7 +213,8 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
 
 def _row_there(experiment: Experiment, cell: Cell, folder: Path) -> dict[str, Any] | None:
     """A cell's row, if it has one; a row of an earlier version gets the words that it lacks, its numbers stay."""
-    row, words = read_row(folder / cell.file, cell), _description(experiment, cell)
+    row = read_row(folder / cell.file, cell)
+    words = {} if row is None else _description(experiment, cell, row["metrics"])
     if row is not None and not words.keys() <= row.keys():
         write_json(folder / cell.file, row | words | row)
     return row
@@ -309,7 +311,7 @@ def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | No
         "command": "run",
         "experiment": cell.experiment,
         "summary": summary_of(module),
-        **_description(module, cell),
+        **_description(module, cell, metrics),
         "axes": list(cell.axes),
         "config": cell.config,
         "seed": cell.seed,
@@ -323,11 +325,19 @@ def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | No
     return None
 
 
-def _description(experiment: Experiment, cell: Cell) -> dict[str, Any]:
+def _description(experiment: Experiment, cell: Cell, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What tells a stranger what a row is; no part of its identity."""
     truth = dict(getattr(experiment, "TRUTH", {}))
     words = {"about": about(experiment), "explanations": explanations_of(experiment), "truth": truth}
-    return {"preset": cell.preset, "place": cell.place, **words}
+    curves = _true_curves(experiment, metrics)
+    return {"preset": cell.preset, "place": cell.place, **words, **({"true_curves": curves} if curves else {})}
+
+
+def _true_curves(experiment: Experiment, metrics: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What the columns of a curve should be, where that is known."""
+    x: list[float] = next(iter(metrics.get("curve", {}).values()), [])
+    known = getattr(experiment, "TRUE_CURVES", {})
+    return {name: [float(truth(value)) for value in x] for name, truth in known.items()} if x else {}
 
 
 def read_row(path: Path, cell: Cell) -> dict[str, Any] | None:

@@ -91,6 +91,11 @@ class Section:
         return sorted({row.commit for row in self.rows})
 
     @property
+    def installed(self) -> bool:
+        """Whether all rows are of an installed package, which has a version and no commit."""
+        return all(commit.endswith(", installed") for commit in self.commits)
+
+    @property
     def machines(self) -> list[str]:
         """The machines that the rows were made on."""
         return sorted({f"{row.machine} ({row.device})" for row in self.rows})

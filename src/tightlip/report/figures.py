@@ -33,7 +33,11 @@ def robustness(run: Run, name: str) -> Plot:
         axes.legend(loc="best")
 
     main = run.main_eps
-    said = "" if main is None else f" At eps {main}, {percent(run.certified[main])} of the test images are certified."
+    said = (
+        ""
+        if main is None
+        else f" At eps {main}, {percent(run.certified[main])} of the test {run.inputs} are certified."
+    )
     return plot(name, f"Certified and attacked accuracy against eps in the {norm_name(run.input_norm)}.{said}", draw)
 
 

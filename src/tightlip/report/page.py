@@ -37,6 +37,14 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Titled:
+    """A figure and its heading."""
+
+    title: str
+    plot: Plot
+
+
+@dataclass(frozen=True)
 class Section:
     """A run and what is drawn of it."""
 
@@ -150,11 +158,22 @@ def _section(run: Run, place: int) -> Section:
     return Section(run, place, plots, _tiles(run), _outcomes(run))
 
 
-def _comparison(runs: Sequence[Run]) -> list[Plot]:
+def _unbroken(norm: str) -> str:
+    """The name of a norm, which no line ends within."""
+    return wording.norm_name(norm).replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
+def _comparison(runs: Sequence[Run]) -> list[Titled]:
     """Accuracy against eps for each norm in use (eps in different norms cannot be compared), then training."""
     norms = sorted({run.input_norm for run in runs})
-    plots = [figures.compare_robustness(runs, norm, f"compare-{norm}") for norm in norms]
-    return [*plots, figures.compare_training(runs, "compare-training")]
+    plots = [
+        Titled(
+            f"Certified and attacked accuracy in the {_unbroken(norm)}",
+            figures.compare_robustness(runs, norm, f"compare-{norm}"),
+        )
+        for norm in norms
+    ]
+    return [*plots, Titled("Validation accuracy", figures.compare_training(runs, "compare-training"))]
 
 
 def _tiles(run: Run) -> list[Tile]:
