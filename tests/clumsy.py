@@ -110,7 +110,10 @@ REFUSED = {
     "the same for statistics": (lambda: activation_statistics(NET, X[:, :3]), "do not fit the network"),
     "no batch": (lambda: activation_statistics(NET, X, batch_size=0), "batch_size must be an integer ≥ 1, got 0"),
     "a dtype by name": (lambda: jacobian_singular_values(NET, X, dtype="float64"), "dtype must be a torch.dtype"),
-    "an attack on a dict": (lambda: attack(Named(), X, Y, 0.1), "the attack needs logits (batch, classes ≥ 2), got a dict"),
+    "an attack on a dict": (
+        lambda: attack(Named(), X, Y, 0.1),
+        "needs logits (batch, classes ≥ 2), got a dict",
+    ),
     "an attack on other widths": (lambda: attack(NET, X[:, :3], Y, 0.1), "do not fit the network"),
     "an attack outside of the box": (
         lambda: pgd(NET, 9 * X, Y, 0.1),
@@ -121,7 +124,10 @@ REFUSED = {
     "labels of floats": (lambda: attack(NET, X, Y.float(), 0.1), "y must hold one integer for each of 6 inputs"),
     "labels beyond the classes": (lambda: attack(NET, X, Y + 5, 0.1), "labels must be from 0 to 2, got 5 to 7"),
     "integers that cannot move": (lambda: attack(NET, X.long(), Y, 0.1), "x must be floating point"),
-    "one logit": (lambda: attack(mlp([4, 8, 1]), X, Y, 0.1), "the attack needs logits (batch, classes ≥ 2), got a tensor"),
+    "one logit": (
+        lambda: attack(mlp([4, 8, 1]), X, Y, 0.1),
+        "needs logits (batch, classes ≥ 2), got a tensor",
+    ),
     "steps below zero": (lambda: pgd(NET, X, Y, 0.1, steps=-1), "steps must be an integer ≥ 0"),
     "a penalty on a dict": (lambda: jacobian_spectral_penalty(Named(), X), "must return one tensor"),
     "samples that are no pairs": (lambda: gradient_penalty(CRITIC, torch.ones(4, 2), torch.ones(5, 2)), "one shape"),

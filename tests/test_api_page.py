@@ -104,7 +104,7 @@ def _means_something(word, things):
         return True
     if call is None:
         return re.fullmatch(r"\w+\[.*\]", word) is not None  # `table[p, q]`, of the signature
-    homes = [tightlip, builtins, torch.nn, torch.utils.data]
+    homes = [tightlip, tightlip.data, tightlip.transport, builtins, torch.nn, torch.utils.data]
     for thing in things:
         returned = typing.get_type_hints(thing).get("return") if inspect.isfunction(thing) else None
         homes += [thing, *filter(inspect.isclass, [returned]), inspect.getmodule(thing)]

@@ -20,16 +20,13 @@ and up to four that tell a stranger what is seen (so do the strings below the fi
 seed, is not computed again; so an interrupted run goes on where it stopped.
 """
 
-import ast
 import hashlib
-import inspect
 import itertools
 import json
 import logging
 import multiprocessing
 import os
 import signal
-import textwrap
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -48,6 +45,7 @@ from ..arguments import integer
 from ..choices import chosen
 from ..errors import TightlipError
 from ..provenance import commit, provenance, write_json
+from .words import about, explanations_of, name_of, summary_of
 
 logger = logging.getLogger(__name__)
 
@@ -109,42 +107,6 @@ class Cell:
     def words(self) -> str:
         """What a person would call it: 'schedule=bjorck1 start=gaussian seed 0'."""
         return " ".join([*(f"{axis}={self.config[axis]}" for axis in self.axes), f"seed {self.seed}"])
-
-
-def name_of(experiment: Experiment) -> str:
-    """The last part of the module's name."""
-    return experiment.__name__.rpartition(".")[2]
-
-
-def summary_of(experiment: Experiment) -> str:
-    """The first line of the module's docstring."""
-    return (experiment.__doc__ or "").strip().partition("\n")[0]
-
-
-def about(experiment: Experiment) -> str:
-    """The rest of the docstring, as plain text."""
-    text = (experiment.__doc__ or "").strip().partition("\n")[2]
-    return " ".join(text.replace("`", "").replace("*", "").split())
-
-
-def explanations_of(experiment: Experiment) -> dict[str, dict[str, str]]:
-    """In words: each option (the string below the field of Config), each metric, each column of the curve."""
-    told = {name.lower(): dict(getattr(experiment, name, {})) for name in ("METRICS", "CURVES")}
-    return {"config": _words_below(experiment.Config), **told}
-
-
-def _words_below(config: type) -> dict[str, str]:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(config)))
-    except (OSError, TypeError):  # a class without a file
-        return {}
-    body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef)), [])
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
-    }
 
 
 def named(experiment: Experiment, name: str) -> Preset:
