@@ -9,7 +9,8 @@ import tyro
 from ..choices import unknown
 from ..errors import TightlipError
 from ..experiments import EXPERIMENTS
-from ..experiments.grid import cells, named, run_cells, summary_of
+from ..experiments.grid import cells, named, run_cells
+from ..experiments.words import summary_of
 from ..report import write_experiments
 from ..report.rows import read_groups, text_key, text_table
 from .options import Processor, writable
