@@ -96,7 +96,7 @@ def test_numbers_survive_json_bit_for_bit(tmp_path):
 
 def test_a_failed_write_keeps_the_earlier_file(tmp_path):
     write_json(tmp_path / "x.json", 1)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(tmp_path / "x.json", {"a": object()})
     assert json.loads((tmp_path / "x.json").read_text()) == 1 and os.listdir(tmp_path) == ["x.json"]
 

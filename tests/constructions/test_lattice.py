@@ -131,9 +131,9 @@ def test_a_first_layer_counts_in_the_norm_of_the_inputs():
         maximum(f, g, p)
     with pytest.raises(TightlipError, match="from inf to inf"):
         maximum(f, g, math.inf)
+    scaled = member([3, 4, 1], 2)
+    scaled[2].weight.data.mul_(1.1 / scaled[2].weight.abs().sum())
     with pytest.raises(TightlipError, match="layer '2' has norm 1.1"):
-        scaled = member([3, 4, 1], 2)
-        scaled[2].weight.data.mul_(1.1 / scaled[2].weight.abs().sum())
         maximum(scaled, g, 2)
 
 

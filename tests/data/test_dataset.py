@@ -124,7 +124,7 @@ def test_float_images_are_passed_on_unscaled(test_counts):
 
 
 def test_a_data_set_cannot_be_changed():
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field"):
         dataset([3]).name = "other"
 
 

@@ -170,7 +170,7 @@ def test_sentences_about_one_tensor_name_no_batch(problem):
 
 @pytest.mark.parametrize("x", [np.ones((2, 6)), 7, TensorDataset(torch.ones(2, 6))])
 def test_arrays_and_data_sets_are_refused(problem, x):
-    with pytest.raises((TightlipError, TypeError)):
+    with pytest.raises((TightlipError, TypeError), match="torch tensors|Type-check error"):
         certify(problem[0], x)
 
 
