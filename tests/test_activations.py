@@ -5,15 +5,12 @@ import pytest
 import torch
 from torch import nn
 from torch.func import jacrev, vmap
+from truths import gaussian
 
 from tightlip import FullSort, GroupSort, Householder, MaxMin, Maxout, TightlipError, lipschitz
 from tightlip.activations import group_sort
 
 SIZES = [1, 2, 3, 4, 6, 12]
-
-
-def gaussian(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def test_neighbours_are_sorted_ascending_within_groups():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from slopes import PAIRS, largest_slope
 from torch import nn
+from truths import exact_norm
 
 from tightlip import (
     Bound,
@@ -28,14 +29,6 @@ from tightlip import (
 INF = math.inf
 NORMS = (1.0, 2.0, INF)
 ELEMENTWISE = {nn.ReLU: 1.0, nn.Tanh: 1.0, nn.Sigmoid: 0.25, nn.Identity: 1.0, FullSort: 1.0, MaxMin: 1.0}
-
-
-def exact_norm(weight, p, q):
-    """Every closed form again, by float64 calls that share nothing with the audit."""
-    if p == q:
-        return float(torch.linalg.matrix_norm(weight.double(), p))
-    columns, rows = weight.double().norm(q, dim=0), weight.double().norm(2 if p == 2 else INF, dim=1)
-    return float(columns.max()) if p == 1 else float(rows.max())
 
 
 def true_gains(layer):

@@ -6,16 +6,13 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
+from truths import gaussian
 
 from tightlip import FullSort, Orthonormal, RowL1Ball, TightlipError, hold, mlp
 from tightlip.penalties import gradient_penalty, jacobian_spectral_penalty
 
 HELD = [(constraint, way) for constraint in (Orthonormal(), RowL1Ball()) for way in ("step", "forward")]
 each_way_to_hold = pytest.mark.parametrize(("constraint", "way"), HELD, ids=lambda value: str(value))
-
-
-def gaussian(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def seeded(seed=0):

@@ -7,21 +7,13 @@ from fractions import Fraction
 import pytest
 import torch
 from torch import nn
+from truths import linear
 
 from tightlip import Gains, MaxMin, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp, rule
 from tightlip.losses import multiclass_hinge
 from tightlip.robustness import certify, pgd
 
 INF = math.inf
-
-
-def linear(weight, bias=None, dtype=torch.float64):
-    weight = torch.tensor(weight, dtype=dtype)
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=dtype)
-    layer.weight.data = weight
-    if bias is not None:
-        layer.bias.data = torch.tensor(bias, dtype=dtype)
-    return layer.requires_grad_(False)
 
 
 PLUS_MINUS = linear([[1.0], [-1.0]])  # f(x) = (x, −x), with K = 1 in the ∞-norm

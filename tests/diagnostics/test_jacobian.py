@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from truths import gaussian
 
 from tightlip import (
     Abs,
@@ -20,10 +21,6 @@ from tightlip import (
     lipschitz,
     mlp,
 )
-
-
-def gaussian(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def with_singular_values(values, rows, columns):
