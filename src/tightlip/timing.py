@@ -31,7 +31,7 @@ from .networks import checked_widths, mlp
 logger = logging.getLogger(__name__)
 
 BLOCKS = (None, 0, 1, 4, 8, 16, 32)
-"""The values of `Orthonormal.blocks` that are tried; 2 turns the whole as 1 does, in two halves that always meet."""
+"""The values of `Orthonormal.blocks` that are tried; not 2, since two blocks make one pair, which is the whole."""
 
 UNCONSTRAINED = "unconstrained"
 EACH = "each layer's fastest"

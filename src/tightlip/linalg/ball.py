@@ -29,22 +29,22 @@ from ..errors import TightlipError
 from .rounding import all_finite
 
 BLOCK = 1 << 19
-"""Entries that are worked on at a time: what fits in a cache close to the processor."""
+"""Entries processed at a time, so that they stay in the processor's cache."""
 
 FAR = 4.0
-"""Norms, in radii, up to which thresholds need no shift: beyond, f would lose more than two bits."""
+"""Largest norm, in radii, for which thresholds are computed without a shift; beyond it two bits would be lost."""
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Guess(NamedTuple):
-    """How the last projection of nearly the same rows ended."""
+    """The result of the last projection of nearly the same rows, from which the next one starts."""
 
     stretch: Float[Tensor, "rows 1"]
-    """The threshold, relative to the one if all entries had survived."""
+    """The threshold, divided by what it would be if every entry were above it."""
 
     survivors: Float[Tensor, "rows 1"]
-    """How many entries were above it."""
+    """How many entries were above the threshold."""
 
     def suits(self, rows: Tensor) -> bool:
         """Whether these are rows of such a matrix."""
