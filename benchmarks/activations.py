@@ -18,7 +18,7 @@ from torch import Tensor
 
 import tightlip
 from tightlip.activations import grouped
-from tightlip.provenance import certificate_of_birth, write_json
+from tightlip.provenance import provenance, write_json
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -81,7 +81,7 @@ def main() -> None:
                     f"{name:42} {milliseconds:8.2f} ms, {ratio:6.2f} [{low:.2f}, {high:.2f}] times faster than {beside}"
                 )
     config = {key: value for key, value in vars(options).items() if key != "output"}
-    write_json(options.output, {"config": config, "seed": 0, **certificate_of_birth("cpu"), "rows": rows})
+    write_json(options.output, {"config": config, "seed": 0, **provenance("cpu"), "rows": rows})
     print(json.dumps({name: round(row["ratio"], 2) for name, row in rows.items()}))  # type: ignore[call-overload]
 
 

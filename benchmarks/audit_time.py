@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import tightlip
-from tightlip.provenance import certificate_of_birth, write_json
+from tightlip.provenance import provenance, write_json
 
 WIDTHS = [784, 1024, 1024, 1024, 10]
 
@@ -58,7 +58,7 @@ def main() -> None:
         nn.init.normal_(layer.weight)
     networks = {"orthonormal": tightlip.freeze(tightlip.mlp(WIDTHS)), "gaussian": gaussian}
     x = torch.rand(256, WIDTHS[0])
-    row = {"config": {"widths": WIDTHS, "rounds": 5}, "seed": 0, **certificate_of_birth("cpu"), "networks": {}}
+    row = {"config": {"widths": WIDTHS, "rounds": 5}, "seed": 0, **provenance("cpu"), "networks": {}}
     for name, network in networks.items():
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
         exact = [float(torch.linalg.matrix_norm(layer.weight.detach().double(), 2)) for layer in layers]

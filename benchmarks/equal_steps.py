@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import tightlip
 from tightlip.linalg.polar import polar
 from tightlip.linalg.schedules import bjorck
-from tightlip.provenance import certificate_of_birth, write_json
+from tightlip.provenance import provenance, write_json
 
 SCHEMES: dict[str, tuple[Callable[[], tightlip.Constraint], str]] = {
     "turned in blocks": (tightlip.Orthonormal, "step"),
@@ -136,7 +136,7 @@ def study(name: str, only: list[str]) -> None:
     """The schemes of one task, ``only`` these anew; every finished run is kept."""
     task, path = TASKS[name](), Path(f"results/equal-steps-{name}.json")
     config = {"task": name, "widths": task.widths, "steps": task.steps, "batch_size": 256, "data": task.data}
-    row = {"config": config, "seeds": SEEDS, **certificate_of_birth("cpu"), "runs": {scheme: [] for scheme in SCHEMES}}
+    row = {"config": config, "seeds": SEEDS, **provenance("cpu"), "runs": {scheme: [] for scheme in SCHEMES}}
     if path.exists():
         known = json.loads(path.read_text())
         if known["config"] == config and not known["dirty"]:

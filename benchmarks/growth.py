@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 import tightlip
-from tightlip.provenance import certificate_of_birth, write_json
+from tightlip.provenance import provenance, write_json
 from tightlip.timing import interleaved
 
 
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    row: dict[str, Any] = {"config": {**vars(options), "batch_size": 256}, "seed": 0, **certificate_of_birth("cpu")}
+    row: dict[str, Any] = {"config": {**vars(options), "batch_size": 256}, "seed": 0, **provenance("cpu")}
     row["widths"] = {n: steps([n, n, n], options.rounds, options.warm_up) for n in options.widths}
     row["depths"] = {d: steps([256] * (d + 1), options.rounds, options.warm_up) for d in options.depths}
     for axis in ("widths", "depths"):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import tightlip
 from tightlip.norms import as_norm
-from tightlip.provenance import certificate_of_birth, write_json
+from tightlip.provenance import provenance, write_json
 from tightlip.training import predict
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     for name, default in (("images", 1000), ("steps", 200), ("restarts", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
-    birth = certificate_of_birth("cpu")
+    origin = provenance("cpu")
     metrics = json.loads((options.run / "metrics.json").read_text())
     p = as_norm(metrics["config"]["norm"])
     test = tightlip.data.split(tightlip.data.load(metrics["config"]["data"]), metrics["seed"]).test
@@ -50,7 +50,7 @@ def main() -> None:
         "trained_at": metrics["commit"],
         "attacked": len(x),
         "flips": flips,
-        **birth,
+        **origin,
     }
     write_json(Path(f"results/radii-under-attack-{metrics['data']['name']}.json"), row)
     print(json.dumps({"attacked": len(x), "flips": flips}, indent=1, ensure_ascii=False))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tightlip.report.wording import round_up
+from tightlip.decimals import exact, round_up
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
@@ -31,7 +31,7 @@ def table(folder: Path = ROOT / "results") -> str:
         attacked = certificate["radius"][: certificate["attack"]["images"]]
         row["constant"] = certificate["bound"]["constant"]
         row["certified_of_attacked"] = sum(radius > config["eps"] for radius in attacked) / len(attacked)
-        groups[config["data"], config["norm"], config["activation"], f"{config['eps']:g}"].append(row)
+        groups[config["data"], config["norm"], config["activation"], exact(config["eps"])].append(row)
     return HEAD + "".join(_line(key, rows) for key, rows in sorted(groups.items()))
 
 

@@ -10,7 +10,19 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "tightlip"
 PACKAGE = "tightlip"
 ROOMS = [
-    ["errors", "atomic", "tensors", "norms", "linalg", "locking", "options", "interruption"],
+    [
+        "errors",
+        "arguments",
+        "atomic",
+        "choices",
+        "decimals",
+        "tensors",
+        "norms",
+        "linalg",
+        "locking",
+        "options",
+        "interruption",
+    ],
     ["audit", "stored"],
     ["constraints", "activations", "layers", "pooling", "elementwise", "rules"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],

@@ -236,7 +236,7 @@ def test_an_altered_layer_inside_a_residual_is_refused_with_its_place(make):
     network = nn.Sequential(nn.ReLU(), Residual(nn.ReLU(), Residual(make())))
     with pytest.raises(TightlipError, match=r"at '1\.f\.1\.f'|remove_parametrizations"):
         lipschitz(network, 2)
-    with pytest.raises(TightlipError):
+    with pytest.raises(TightlipError, match=r"'1\.f\.1\.f'|remove_parametrizations"):
         certify(network, torch.ones(1, 4))
 
 
@@ -248,7 +248,7 @@ def test_an_altered_residual_is_refused():
     replaced.forward = lambda x: 10 * x
     watched.f.register_forward_hook(lambda module, inputs, output: 10 * output)
     for block in (Louder(nn.ReLU()), replaced, watched):
-        with pytest.raises(TightlipError):
+        with pytest.raises(TightlipError, match="no Lipschitz rule is known for Louder|has been replaced|forward hook"):
             lipschitz(nn.Sequential(block), 2)
 
 

@@ -1,6 +1,9 @@
 """Calls that are plainly wrong: each ends in one sentence that says what to give instead."""
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,6 +39,13 @@ BATCHES = DataLoader(TensorDataset(X, Y))
 NETWORK = nn.Linear(3, 3)
 
 
+def test_a_newcomer_meets_answers_and_sentences_and_no_traceback():
+    """In a process of its own, without the tests' shape checks."""
+    script = Path(__file__).with_name("clumsy.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == ""
+
+
 def refuses(says, function, *arguments, **options):
     """The sentence that a user meets: without the shape checks, which would speak first under test."""
     with pytest.raises(TightlipError, match=says) as caught:
@@ -53,24 +63,29 @@ def test_a_schedule_is_no_number_and_no_name(wrong, name):
 
 @pytest.mark.parametrize("look", [jacobian_singular_values, gradient_norm, activation_statistics])
 def test_what_is_looked_at_is_a_module_at_one_tensor(look):
-    refuses(r"inputs are one tensor .batch, …., not a DataLoader: give one batch", look, NETWORK, BATCHES)
-    refuses("a function is no network: give an nn.Module", look, lambda x: x, X)
+    refuses("x, one batch at a time, must be a tensor or a numpy array, got a DataLoader", look, NETWORK, BATCHES)
+    refuses("network must be an nn.Module, .* got a function", look, lambda x: x, X)
 
 
 def test_a_summary_is_one_of_modules():
-    refuses("a function is no network: give an nn.Module", summary, lambda x: x)
+    refuses("network must be an nn.Module, .* got a function", summary, lambda x: x)
 
 
 @pytest.mark.parametrize("output", [Y, torch.tensor(1), 1.0, "1"], ids=["labels", "a tensor", "a float", "a string"])
 def test_the_output_whose_gradient_is_asked_for_is_one_integer(output):
-    refuses("output is one number for all inputs, not a", gradient_norm, NETWORK, X, output=output)
+    refuses("output must be an integer from 0 to 2, got", gradient_norm, NETWORK, X, output=output)
 
 
 def test_activations_are_given_by_what_makes_them():
     with_activation = [3, 4, 3]
-    refuses(r"activation=ReLU\(\) is one layer, .* give its class", mlp, with_activation, activation=nn.ReLU())
+    refuses(
+        r"activation must make a new layer .* got one layer, ReLU\(\): give a class",
+        mlp,
+        with_activation,
+        activation=nn.ReLU(),
+    )
     for maker, name in ((GroupSort, "GroupSort"), (None, "None"), (torch.relu, "relu")):
-        says = rf"activation={name} makes no layer when called .* as in partial\(GroupSort, 4\)"
+        says = rf"activation={name} cannot be called without arguments .* or partial\(GroupSort, 4\)"
         refuses(says, mlp, with_activation, activation=maker)
 
 

@@ -4,11 +4,11 @@ import itertools
 import math
 from fractions import Fraction
 
-import numpy as np
 import pytest
 import torch
 from slopes import PAIRS, largest_slope
 from torch import nn
+from truths import exact_norm
 
 from tightlip import MaxMin, Scale, TightlipError, certify, lipschitz
 from tightlip.audit import gains
@@ -83,14 +83,6 @@ def matrix(pool, shape):
     """A linear pool as a matrix: the identity basis pushed through it."""
     basis = torch.eye(math.prod(shape), dtype=torch.float64).reshape(-1, *shape)
     return pool(basis).flatten(1).T.numpy()
-
-
-def exact_norm(A, p, q):
-    """Every closed form by numpy."""
-    if p == q == 2:
-        return float(np.linalg.svd(A, compute_uv=False)[0])
-    order, axis = (q, 0) if p == 1 else ({2.0: 2, INF: 1}[p], 1)
-    return float(np.linalg.norm(A, order, axis).max())
 
 
 def peaked(pool, shape):

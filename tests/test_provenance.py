@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tightlip.errors import TightlipError
-from tightlip.provenance import certificate_of_birth, commit, machine, versions, write_json
+from tightlip.provenance import commit, machine, provenance, versions, write_json
 
 
 def git(folder, *arguments):
@@ -72,7 +72,7 @@ def test_an_installed_copy_does_not_claim_the_commit_of_a_repository_around_it(r
 
 
 def test_birth_certificate_names_all_that_numbers_depend_on():
-    row = certificate_of_birth("cpu")
+    row = provenance("cpu")
     assert set(row) == {"commit", "dirty", "versions", "device", "threads", "machine"}
     assert (row["device"], row["threads"]) == ("cpu", torch.get_num_threads())
     assert set(versions()) == {"python", "torch", "numpy", "tightlip"} and all(versions().values())
@@ -96,7 +96,7 @@ def test_numbers_survive_json_bit_for_bit(tmp_path):
 
 def test_a_failed_write_keeps_the_earlier_file(tmp_path):
     write_json(tmp_path / "x.json", 1)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(tmp_path / "x.json", {"a": object()})
     assert json.loads((tmp_path / "x.json").read_text()) == 1 and os.listdir(tmp_path) == ["x.json"]
 

@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tightlip.experiments import EXPERIMENTS
 from tightlip.experiments.grid import cells
@@ -70,3 +71,12 @@ def test_a_row_of_a_benchmark_is_born_from_a_clean_commit(path):
     assert re.fullmatch("[0-9a-f]{40}", row["commit"])
     assert row["dirty"] is False
     assert row["machine"] and row["versions"]["torch"] and row["threads"] >= 1
+
+
+def test_the_picture_in_the_readme_is_of_the_run_in_its_table():
+    script = runpy.run_path(str(ROOT / "scripts" / "report_picture.py"))
+    readme = (ROOT / "README.md").read_text()
+    assert f"]({script['PICTURE'].relative_to(ROOT)})" in readme and f"]({script['RUN'].relative_to(ROOT)})" in readme
+    with Image.open(script["PICTURE"]) as picture:
+        stamp = picture.text.get(script["STAMP"])
+    assert stamp == script["stamp"](), "the run has changed: python scripts/report_picture.py draws it again"

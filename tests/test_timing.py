@@ -15,13 +15,13 @@ from tightlip.timing import (
     SLOW,
     UNCONSTRAINED,
     WARM_UP,
-    Contest,
-    Way,
+    Comparison,
+    Scheme,
     benchmark,
     costed,
     interleaved,
+    schemes,
     stopwatch,
-    ways,
 )
 
 WIDTHS = [16, 32, 32, 4]
@@ -61,9 +61,9 @@ class Scripted:
         return self.now
 
 
-def script(contests, rounds):
-    """Steps in the order of a benchmark; the machine gets slower from round to round, all ways alike."""
-    return [costs[name] * (1 + number) for costs in contests for number in range(WARM_UP + rounds) for name in costs]
+def script(comparisons, rounds):
+    """Steps in the order of a benchmark; the machine gets slower from round to round, all schemes alike."""
+    return [costs[name] * (1 + number) for costs in comparisons for number in range(WARM_UP + rounds) for name in costs]
 
 
 def test_steps_take_turns_and_warm_up_rounds_are_not_told():
@@ -98,38 +98,48 @@ def test_a_slow_step_is_timed_however_few_the_rounds(rounds):
 
 
 def test_ratios_are_taken_within_a_round_and_seconds_are_medians():
-    times = [{UNCONSTRAINED: u, "way": u * r} for u, r in [(1, 5), (10, 1), (2, 3), (20, 2), (4, 4)]]
-    found = costed(Way((Orthonormal(),), (1,)), "way", times)
+    times = [{UNCONSTRAINED: u, "scheme": u * r} for u, r in [(1, 5), (10, 1), (2, 3), (20, 2), (4, 4)]]
+    found = costed(Scheme((Orthonormal(),), (1,)), "scheme", times)
     assert (found.ratio, found.quartiles, found.rounds) == (3, (2, 4), 5)
     assert found.seconds == 10  # of 5, 10, 6, 40, 16
-    reference = costed(Way((), ()), UNCONSTRAINED, times)
+    reference = costed(Scheme((), ()), UNCONSTRAINED, times)
     assert (reference.ratio, reference.quartiles, reference.seconds) == (1, (1, 1), 4)
 
 
 def test_a_way_is_compared_in_the_rounds_that_it_ran_in():
-    times = [{UNCONSTRAINED: 1, "way": 8}, {UNCONSTRAINED: 1}, {UNCONSTRAINED: 100}, {UNCONSTRAINED: 2, "way": 12}]
-    found = costed(Way((), ()), "way", times)
+    times = [
+        {UNCONSTRAINED: 1, "scheme": 8},
+        {UNCONSTRAINED: 1},
+        {UNCONSTRAINED: 100},
+        {UNCONSTRAINED: 2, "scheme": 12},
+    ]
+    found = costed(Scheme((), ()), "scheme", times)
     assert (found.ratio, found.quartiles, found.rounds) == (7, (6.5, 7.5), 2)
-    assert costed(Way((), ()), "way", times[:1]).quartiles == (8, 8)
+    assert costed(Scheme((), ()), "scheme", times[:1]).quartiles == (8, 8)
 
 
-def way(ratio, low, high, seconds=1.0):
-    return Way((Orthonormal(),), (1,), seconds, ratio, (low, high), 9, 0.0)
+def scheme(ratio, low, high, seconds=1.0):
+    return Scheme((Orthonormal(),), (1,), seconds, ratio, (low, high), 9, 0.0)
 
 
 def test_the_fastest_is_the_constrained_way_with_the_least_ratio():
-    found = {UNCONSTRAINED: way(1, 1, 1), "a": way(3, 2.9, 3.2), "b": way(2, 1.9, 2.1, 99.0), "c": way(2.2, 2.1, 2.3)}
-    contest = Contest(found)
-    assert contest.fastest == "b"  # although its seconds are the most
-    assert contest.level == ["c"]
+    found = {
+        UNCONSTRAINED: scheme(1, 1, 1),
+        "a": scheme(3, 2.9, 3.2),
+        "b": scheme(2, 1.9, 2.1, 99.0),
+        "c": scheme(2.2, 2.1, 2.3),
+    }
+    comparison = Comparison(found)
+    assert comparison.fastest == "b"  # although its seconds are the most
+    assert comparison.level == ["c"]
 
 
 def test_every_arrangement_is_tried_once():
-    assert list(ways([TALL, SQUARE, FAR])) == HELD
-    assert [w.blocks for w in ways([TALL, SQUARE, FAR]).values()] == [(q, q, 0) for q in (0, 1, 4, 8, 16, 32)]
-    assert list(ways([FAR])) == ["Orthonormal()"]
-    assert list(ways([(9, 9)])) == HELD[:2]  # no number of blocks divides 9
-    assert [w.blocks for w in ways([(512, 512)]).values()] == [(16,), (0,), (1,), (4,), (8,), (32,)]
+    assert list(schemes([TALL, SQUARE, FAR])) == HELD
+    assert [w.blocks for w in schemes([TALL, SQUARE, FAR]).values()] == [(q, q, 0) for q in (0, 1, 4, 8, 16, 32)]
+    assert list(schemes([FAR])) == ["Orthonormal()"]
+    assert list(schemes([(9, 9)])) == HELD[:2]  # no number of blocks divides 9
+    assert [w.blocks for w in schemes([(512, 512)]).values()] == [(16,), (0,), (1,), (4,), (8,), (32,)]
 
 
 def test_two_blocks_are_the_whole_and_need_no_turn_of_their_own():
@@ -155,24 +165,24 @@ COSTS = dict(zip([UNCONSTRAINED, *HELD], (1.0, 2.5, 3.5, 1.75, 2.25, 2.0, 2.75),
 
 def test_a_benchmark_names_the_fastest_of_each_layer_and_of_the_network():
     alone = COSTS | {"Orthonormal(blocks=4)": 3.0}  # which leaves blocks=16
-    contests = [COSTS, alone, {UNCONSTRAINED: 1.0, HELD[0]: 1.5}, {**COSTS, EACH: 1.25}]
-    found = benchmark(WIDTHS, 8, 5, clock=Scripted(script(contests, 5)))
-    assert {shape: contest.fastest for shape, contest in found.layers.items()} == {
+    comparisons = [COSTS, alone, {UNCONSTRAINED: 1.0, HELD[0]: 1.5}, {**COSTS, EACH: 1.25}]
+    found = benchmark(WIDTHS, 8, 5, clock=Scripted(script(comparisons, 5)))
+    assert {shape: comparison.fastest for shape, comparison in found.layers.items()} == {
         TALL: "Orthonormal(blocks=4)",
         SQUARE: "Orthonormal(blocks=16)",
         FAR: "Orthonormal()",
     }
     assert found.network.fastest == EACH
-    assert found.network.ways[EACH].blocks == (4, 16, 0)
-    assert [c.blocks for c in found.network.ways[EACH].constraints] == [4, 16, None]
-    ratios = {name: way.ratio for name, way in found.network.ways.items()}
+    assert found.network.schemes[EACH].blocks == (4, 16, 0)
+    assert [c.blocks for c in found.network.schemes[EACH].constraints] == [4, 16, None]
+    ratios = {name: scheme.ratio for name, scheme in found.network.schemes.items()}
     assert ratios == pytest.approx({**COSTS, EACH: 1.25})
-    assert found.layers[SQUARE].ways["Orthonormal(blocks=4)"].ratio == pytest.approx(3.0)
+    assert found.layers[SQUARE].schemes["Orthonormal(blocks=4)"].ratio == pytest.approx(3.0)
 
 
 def test_what_suits_every_layer_alone_is_not_timed_twice():
     found = benchmark(WIDTHS, 8, 2, clock=Scripted(script([COSTS, COSTS, {UNCONSTRAINED: 1, HELD[0]: 2}, COSTS], 2)))
-    assert list(found.network.ways) == [UNCONSTRAINED, *HELD]
+    assert list(found.network.schemes) == [UNCONSTRAINED, *HELD]
     assert found.network.fastest == "Orthonormal(blocks=4)" and found.network.level == []
 
 
@@ -180,25 +190,25 @@ def test_on_a_real_clock_every_way_is_there_and_on_its_set():
     before = torch.get_rng_state()
     found = benchmark(WIDTHS, 8, 4, progress=False)
     assert torch.equal(torch.get_rng_state(), before)
-    assert set(found.network.ways) - {EACH} == {UNCONSTRAINED, *HELD}
+    assert set(found.network.schemes) - {EACH} == {UNCONSTRAINED, *HELD}
     assert set(found.layers) == {TALL, SQUARE, FAR}
-    for contest in (found.network, *found.layers.values()):
-        held = {name: way for name, way in contest.ways.items() if name != UNCONSTRAINED}
-        assert contest.fastest == min(held, key=lambda name: held[name].ratio)
-        assert contest.ways[UNCONSTRAINED].ratio == 1 and math.isnan(contest.ways[UNCONSTRAINED].off)
-        for way in held.values():
-            assert way.seconds > 0 and 0 < way.quartiles[0] <= way.ratio <= way.quartiles[1]
-            assert way.off < 1e-5 and way.rounds in (2, 4)
+    for comparison in (found.network, *found.layers.values()):
+        held = {name: scheme for name, scheme in comparison.schemes.items() if name != UNCONSTRAINED}
+        assert comparison.fastest == min(held, key=lambda name: held[name].ratio)
+        assert comparison.schemes[UNCONSTRAINED].ratio == 1 and math.isnan(comparison.schemes[UNCONSTRAINED].off)
+        for scheme in held.values():
+            assert scheme.seconds > 0 and 0 < scheme.quartiles[0] <= scheme.ratio <= scheme.quartiles[1]
+            assert scheme.off < 1e-5 and scheme.rounds in (2, 4)
 
 
-def test_ways_beyond_the_threshold_are_timed_less_often():
+def test_schemes_beyond_the_threshold_are_timed_less_often():
     slow = COSTS | {"Orthonormal(blocks=1)": SLOW + 1}
-    contest = [slow[name] for number in range(WARM_UP) for name in slow]
+    comparison = [slow[name] for number in range(WARM_UP) for name in slow]
     for number in range(4):
-        contest += [slow[name] for name in slow if number % 3 == 0 or name != "Orthonormal(blocks=1)"]
-    found = benchmark([32, 32], 8, 4, clock=Scripted(contest * 2))
+        comparison += [slow[name] for name in slow if number % 3 == 0 or name != "Orthonormal(blocks=1)"]
+    found = benchmark([32, 32], 8, 4, clock=Scripted(comparison * 2))
     for each in (found.network, found.layers[SQUARE]):
-        assert each.ways["Orthonormal(blocks=1)"].rounds == 2 and each.ways["Orthonormal(blocks=8)"].rounds == 4
+        assert each.schemes["Orthonormal(blocks=1)"].rounds == 2 and each.schemes["Orthonormal(blocks=8)"].rounds == 4
 
 
 @pytest.mark.parametrize(
@@ -207,10 +217,10 @@ def test_ways_beyond_the_threshold_are_timed_less_often():
         ([5], 8, 3, "at least two integers"),
         ([], 8, 3, "at least two integers"),
         ([4, 0, 2], 8, 3, "at least two integers"),
-        ([4, 3, 2], 8, 3, "odd hidden"),
-        (WIDTHS, 0, 3, "batch size ≥ 1"),
-        (WIDTHS, 8, 0, "0 rounds"),
-        (WIDTHS, 8, -1, "-1 rounds"),
+        ([4, 3, 2], 8, 3, "hidden widths must be even"),
+        (WIDTHS, 0, 3, "batch_size must be an integer ≥ 1, got 0"),
+        (WIDTHS, 8, 0, "rounds must be an integer ≥ 1, got 0"),
+        (WIDTHS, 8, -1, "rounds must be an integer ≥ 1, got -1"),
         (WIDTHS, 10**14, 1, "more memory"),
         (WIDTHS, 10**30, 1, "more memory"),
         ([4, 10**14, 2], 8, 1, "more memory"),

@@ -7,21 +7,13 @@ from fractions import Fraction
 import pytest
 import torch
 from torch import nn
+from truths import linear
 
 from tightlip import Gains, MaxMin, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp, rule
 from tightlip.losses import multiclass_hinge
 from tightlip.robustness import certify, pgd
 
 INF = math.inf
-
-
-def linear(weight, bias=None, dtype=torch.float64):
-    weight = torch.tensor(weight, dtype=dtype)
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=dtype)
-    layer.weight.data = weight
-    if bias is not None:
-        layer.bias.data = torch.tensor(bias, dtype=dtype)
-    return layer.requires_grad_(False)
 
 
 PLUS_MINUS = linear([[1.0], [-1.0]])  # f(x) = (x, −x), with K = 1 in the ∞-norm
@@ -58,10 +50,14 @@ def test_the_factor_belongs_to_the_output_norm(q, factor):
 
 @pytest.mark.parametrize(("q", "worst"), [(1, [1.0, 0.0]), (2, [0.5**0.5, -(0.5**0.5)]), (INF, [1.0, -1.0])])
 def test_no_smaller_factor_would_do(q, worst):
-    """A unit step of the output in the q-norm that changes a difference of logits by the whole 2^(1−1/q)."""
-    step = torch.tensor(worst)
+    """A step of the logits beyond the certified radius, in the q-norm, changes the class; one within it does not."""
+    logits, step = torch.tensor([[0.5, 0.0]], dtype=torch.float64), torch.tensor(worst, dtype=torch.float64)
+    certificate = certify(nn.Identity(), logits, p=q)
+    radius = float(certificate.radius)
     assert float(torch.linalg.vector_norm(step, q)) == pytest.approx(1.0)
-    assert float(step[0] - step[1]) == pytest.approx(2 ** (1 - 1 / q))
+    assert radius == pytest.approx(0.5 / 2 ** (1 - 1 / q), rel=1e-9)
+    assert (logits - 0.999999 * radius * step).argmax() == 0
+    assert (logits - 1.000001 * radius * step).argmax() == 1
 
 
 def test_a_two_to_infinity_network_is_certified_with_the_factor_two():
@@ -125,12 +121,8 @@ def test_weights_that_are_not_finite_prove_nothing(bad):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_biases_that_are_not_finite_certify_nothing(bad):
-    network = linear([[1.0, 0.0], [0.0, 1.0]], [bad, 0.0])
-    try:
-        certificate = certify(network, torch.ones(1, 2))
-    except TightlipError:
-        return
-    assert certificate.accuracy(0) == 0.0
+    with pytest.raises(TightlipError, match="NaN or inf"):
+        certify(linear([[1.0, 0.0], [0.0, 1.0]], [bad, 0.0]), torch.ones(1, 2))
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e-20, 1e-40])

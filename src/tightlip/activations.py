@@ -6,22 +6,28 @@ features n/k apart (0, n/k, …), a fixed permutation of the other and the fast 
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from .arguments import integer
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF
 from .linalg.sorting import sort_members
 from .options import AXIS, FLAG, INTEGER, SIZE, optional
-from .stored import integer, numbers
+from .stored import stored_integer, stored_numbers
 
 
 def grouped(x: Tensor, group_size: int | None, dim: int, contiguous: bool = True) -> Tensor:
     """``x`` with its feature axis split into (groups, members), or (members, groups) where groups are strided."""
     if not -x.dim() <= dim < x.dim():
-        raise TightlipError(f"grouping over axis {dim} needs more than the {x.dim()} axes of its input")
+        raise TightlipError(
+            f"axis {dim} of an input with {x.dim()} axes does not exist: dim is the axis of the features (-1 for dense "
+            "layers, 1 for images), and not how many are in a group"
+        )
     features = x.shape[dim]
     size = features if group_size is None else group_size
     if size < 1 or features % size:
@@ -60,6 +66,13 @@ def group_sort(
     return sort_members(groups, axis + (1 if contiguous else 0), bias).flatten(axis, axis + 1)
 
 
+def _sorted_by_torch(x: Tensor, group_size: int | None, dim: int, contiguous: bool) -> Tensor:
+    """`group_sort` in what TorchScript can compile."""
+    axis = dim % x.dim()
+    groups = grouped(x, group_size, dim, contiguous)
+    return groups.sort(dim=axis + 1 if contiguous else axis)[0].flatten(axis, axis + 1)
+
+
 class GroupSort(nn.Module):
     """Sort each group of ``group_size`` features ascending; 1-Lipschitz in every norm. Source: paper §4.1.
 
@@ -71,13 +84,15 @@ class GroupSort(nn.Module):
 
     def __init__(self, group_size: int | None, dim: int = -1, contiguous: bool = True) -> None:
         super().__init__()
-        if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
-            raise TightlipError(f"group_size={group_size!r} is no group: give an integer ≥ 1, or use FullSort")
-        self.group_size, self.dim, self.contiguous = group_size, dim, contiguous
+        self.group_size = None if group_size is None else integer("group_size", group_size)
+        self.dim, self.contiguous = _axis(dim), contiguous
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, features, …) → the same."""
-        return group_sort(x, self.group_size, self.dim, self.contiguous)
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return _sorted_by_torch(x, self.group_size, self.dim, self.contiguous)
+        else:
+            return group_sort(x, self.group_size, self.dim, self.contiguous)
 
     def extra_repr(self) -> str:
         """The options, as in the constructor."""
@@ -138,9 +153,7 @@ class Maxout(nn.Module):
 
     def __init__(self, group_size: int = 2, dim: int = -1) -> None:
         super().__init__()
-        if not isinstance(group_size, int) or group_size < 1:
-            raise TightlipError(f"group_size={group_size!r} is no group: give an integer ≥ 1")
-        self.group_size, self.dim = group_size, dim
+        self.group_size, self.dim = integer("group_size", group_size), _axis(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """The maximum of each group; of equal members the first gets the gradient."""
@@ -167,10 +180,8 @@ class Householder(nn.Module):
 
     def __init__(self, pairs: int, dim: int = -1) -> None:
         super().__init__()
-        if type(pairs) is not int or pairs < 1:
-            raise TightlipError(f"pairs must be an integer ≥ 1, got {pairs!r}")
-        self.angle = nn.Parameter(torch.full((pairs,), math.pi / 2))
-        self.dim = dim
+        self.angle = nn.Parameter(torch.full((integer("pairs", pairs),), math.pi / 2))
+        self.dim = _axis(dim)
 
     @property
     def pairs(self) -> int:
@@ -194,6 +205,18 @@ class Householder(nn.Module):
         return f"{len(self.angle)}, dim={self.dim}"
 
 
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "maxout": partial(Maxout, 2),
+    "abs": Abs,
+    "maxmin": partial(MaxMin, contiguous=False),
+    "groupsort4": partial(GroupSort, 4, contiguous=False),
+    "fullsort": FullSort,
+}
+"""By the names that configurations use, in the order of what they can express."""
+
+
 @rule(GroupSort, options={"group_size": optional(SIZE), "dim": INTEGER, "contiguous": FLAG})
 @rule(MaxMin, options={"dim": INTEGER, "contiguous": FLAG})
 @rule(FullSort, options={"dim": INTEGER})
@@ -201,7 +224,7 @@ class Householder(nn.Module):
 def _group_sort(module: GroupSort | Maxout) -> Gains:
     _refuse_batch_axis(module)
     if module.group_size is not None or isinstance(module, Maxout):
-        integer(module, "group_size")  # that it divides the features, only the forward can tell
+        stored_integer(module, "group_size")  # that it divides the features, only the forward can tell
     return Gains.constant(1.0, EXACT)
 
 
@@ -213,13 +236,17 @@ def _abs(module: Abs) -> Gains:
 @rule(Householder, options={"pairs": SIZE, "dim": AXIS})
 def _householder(module: Householder) -> Gains:
     _refuse_batch_axis(module)
-    if numbers(module, "angle").dim() != 1:  # of two axes, one pair would become several
+    if stored_numbers(module, "angle").dim() != 1:  # of two axes, one pair would become several
         raise TightlipError(f"Householder has angles of shape {tuple(module.angle.shape)}: restore one axis of them")
     return Gains({(2.0, 2.0): 1.0}, Roundoff(input=64.0 * UNIT_ROUNDOFF))
 
 
+def _axis(dim: int) -> int:
+    return integer("dim", dim, least=-64, most=64)
+
+
 def _refuse_batch_axis(module: GroupSort | Maxout | Householder) -> None:
-    dim = integer(module, "dim")
+    dim = stored_integer(module, "dim")
     if dim == 0 or dim < -1:
         name = type(module).__name__
         raise TightlipError(f"{name}(dim={dim}) could mix the batch, not the features: use dim=1 or dim=-1")

@@ -28,7 +28,7 @@ from .linalg.rounding import UNIT_ROUNDOFF, gamma, refuse_inexact, round_up
 from .linalg.spectral import frobenius_norm_bound, operator_norm_bounds
 from .norms import NORMS, PAIRS, as_norm, norm_name
 from .options import FLAG, SIZE, Kind
-from .stored import numbers
+from .stored import stored_numbers
 
 ARITHMETIC = "exact arithmetic on the stored weights; every constant is a float64 upper bound"
 
@@ -332,7 +332,7 @@ def _linear(module: nn.Linear) -> Gains:
         raise TightlipError("the weight of a Linear is one matrix: restore a tensor of two axes")
     refuse_inexact(weight, "weight of Linear")
     if module.bias is not None:
-        numbers(module, "bias", weight.shape[:1])  # another shape would be broadcast, and repeat the output
+        stored_numbers(module, "bias", weight.shape[:1])  # another shape would be broadcast, and repeat the output
     table = {pair: _representable(bound) for pair, bound in operator_norm_bounds(weight).items()}
     # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
     unit = 1.01 * gamma(weight.shape[1] + 2)

@@ -11,7 +11,7 @@ from torch import nn
 from .audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
 from .errors import TightlipError
 from .options import INTEGER, NUMBER, SHARE, one_of
-from .stored import integer, number
+from .stored import stored_integer, stored_number
 
 
 @rule(nn.Identity, nn.ReLU, options={})
@@ -27,7 +27,7 @@ def _one(module: nn.Module) -> Gains:
 @rule(nn.Hardtanh, options={"min_val": NUMBER, "max_val": NUMBER})
 @rule(nn.ReLU6, options={})
 def _clipped(module: nn.Hardtanh | nn.ReLU6) -> Gains:
-    low, high = (number(module, end, infinite=True) for end in ("min_val", "max_val"))
+    low, high = (stored_number(module, end, infinite=True) for end in ("min_val", "max_val"))
     if low == math.inf or high == -math.inf:
         raise TightlipError(f"{type(module).__name__} clips to {low} to {high}, which no number is: give finite ends")
     return Gains.constant(1.0, EXACT)
@@ -40,7 +40,7 @@ def _sigmoid(module: nn.Sigmoid) -> Gains:
 
 @rule(nn.ELU, options={"alpha": NUMBER})
 def _elu(module: nn.ELU) -> Gains:
-    return Gains.constant(max(abs(number(module, "alpha")), 1.0), FEW_ULPS)
+    return Gains.constant(max(abs(stored_number(module, "alpha")), 1.0), FEW_ULPS)
 
 
 @rule(nn.GELU, options={"approximate": one_of("none", "tanh")})
@@ -58,12 +58,12 @@ def _silu(module: nn.SiLU) -> Gains:
 
 @rule(nn.LeakyReLU, options={"negative_slope": NUMBER})
 def _leaky_relu(module: nn.LeakyReLU) -> Gains:
-    return Gains.constant(max(abs(number(module, "negative_slope")), 1.0), FEW_ULPS)
+    return Gains.constant(max(abs(stored_number(module, "negative_slope")), 1.0), FEW_ULPS)
 
 
 @rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, options={"p": SHARE})
 def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) -> Gains:
-    kind, p = type(module).__name__, number(module, "p")
+    kind, p = type(module).__name__, stored_number(module, "p")
     if not 0 <= p <= 1:
         raise TightlipError(f"{kind} has p = {p}: give a probability between 0 and 1")
     if module.training and p > 0:
@@ -73,7 +73,7 @@ def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) ->
 
 @rule(nn.Flatten, options={"start_dim": INTEGER, "end_dim": INTEGER})
 def _flatten(module: nn.Flatten) -> Gains:
-    integer(module, "end_dim")
-    if integer(module, "start_dim") < 1:
+    stored_integer(module, "end_dim")
+    if stored_integer(module, "start_dim") < 1:
         raise TightlipError("Flatten(start_dim < 1) mixes the examples of a batch: use start_dim=1")
     return Gains.constant(1.0, EXACT)

@@ -13,7 +13,7 @@ from .audit import Gains, Roundoff, gains, rule, within
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
 from .options import NUMBER, several
-from .stored import brief, numbers
+from .stored import brief, stored_numbers
 
 
 class Scale(nn.Module):
@@ -82,13 +82,22 @@ class Normalize(nn.Module):
             return (x - self.mean) / self.std
         channels = max(self.mean.numel(), self.std.numel())
         if x.dim() < 2 or x.shape[1] != channels:  # broadcasting would repeat the input, and the bound would be wrong
-            raise TightlipError(f"Normalize has {channels} channels, which do not fit inputs of shape {tuple(x.shape)}")
-        shape = (-1, *[1] * (x.dim() - 2))
+            raise TightlipError(f"Normalize has {channels} channels, which do not fit inputs of shape {list(x.shape)}")
+        shape = [-1] + [1] * (x.dim() - 2)
         return (x - self.mean.reshape(shape)) / self.std.reshape(shape)
 
     def extra_repr(self) -> str:
-        """Mean and std."""
-        return f"{self.mean.tolist()}, {self.std.tolist()}"
+        """Mean and std; of many channels, how far they reach."""
+        channels = max(self.mean.numel(), self.std.numel())
+        if channels <= 4:
+            return f"{self.mean.tolist()}, {self.std.tolist()}"
+        told = [f"{name} {_reach(values)}" for name, values in (("mean", self.mean), ("std", self.std))]
+        return f"{channels} channels, {', '.join(told)}"
+
+
+def _reach(values: Tensor) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
 class Residual(nn.Module):
@@ -106,13 +115,11 @@ class Residual(nn.Module):
     tensor([[-1.,  3.]])
     """
 
-    f: nn.Module
-
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         if not layers or not all(isinstance(layer, nn.Module) for layer in layers):
             raise TightlipError("a Residual is made of layers: give it one module or several, in order")
-        self.f = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+        self.f: nn.Module = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape that f keeps → the same."""
@@ -123,7 +130,7 @@ class Residual(nn.Module):
 def halfway(half: Tensor, y: Tensor) -> Tensor:
     """x/2 + y/2, from x/2 and y; raises unless they have one shape."""
     if half.shape != y.shape:  # broadcasting would repeat x, and the bound would be wrong
-        shapes = f"{tuple(half.shape)} to {tuple(y.shape)}"
+        shapes = f"{list(half.shape)} to {list(y.shape)}"
         raise TightlipError(f"the layers in a Residual turn shape {shapes}: give it layers that keep the shape")
     return half + y / 2
 
@@ -140,12 +147,12 @@ def _normalize_of(mean: float | Sequence[float], std: float | Sequence[float]) -
 
 @rule(Scale, options={"scale": NUMBER}, build=_scale_of)
 def _scale(module: Scale) -> Gains:
-    return Gains.constant(abs(float(numbers(module, "scale", ()))), Roundoff(output=2.0 * UNIT_ROUNDOFF))
+    return Gains.constant(abs(float(stored_numbers(module, "scale", ()))), Roundoff(output=2.0 * UNIT_ROUNDOFF))
 
 
 @rule(Normalize, options={"mean": several(NUMBER), "std": several(NUMBER)}, build=_normalize_of)
 def _normalize(module: Normalize) -> Gains:
-    mean, std = numbers(module, "mean"), numbers(module, "std")
+    mean, std = stored_numbers(module, "mean"), stored_numbers(module, "std")
     counts = {tensor.numel() for tensor in (mean, std)} - {1}
     if 0 in counts or len(counts) > 1:
         shapes = f"{tuple(mean.shape)} and {tuple(std.shape)}"

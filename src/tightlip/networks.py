@@ -1,7 +1,8 @@
 """Networks with a proven constant, as plain ``nn.Sequential``s: z_l = W_l h_{l-1} + b_l, h_l = φ(z_l), y = K z_L."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -39,15 +40,17 @@ def mlp(
     >>> network(torch.zeros(5, 2)).shape
     torch.Size([5, 1])
     """
-    if len(widths) < 2 or any(not isinstance(w, int) or w < 1 for w in widths):
-        raise TightlipError(f"widths {list(widths)} make no network: give at least two integers ≥ 1")
+    widths = checked_widths(widths)
     count = len(widths) - 1
     if constraint is None or isinstance(constraint, Constraint):
         constraint = [constraint or Orthonormal()] * count
-    if not isinstance(constraint, Sequence):
-        raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
+    if not isinstance(constraint, Sequence) or any(not isinstance(c, Constraint) for c in constraint):
+        raise TightlipError(
+            f"constraint must be a constraint such as Orthonormal(), or a list with one per layer, got {constraint!r}"
+        )
     if len(constraint) != count:
         raise TightlipError(f"{len(constraint)} constraints do not fit {count} layers: give one, or one per layer")
+    constant = Scale(K)
     layers: list[nn.Module] = []
     features = widths[0]
     for index, (width, member_of) in enumerate(zip(widths[1:], constraint, strict=True)):
@@ -58,19 +61,34 @@ def mlp(
         if index < count - 1:
             layers.append(_made(activation))
             features = layers[-1](torch.zeros(1, width)).shape[-1]
-    return nn.Sequential(*layers, Scale(K))
+    return nn.Sequential(*layers, constant)
+
+
+def checked_widths(widths: Any) -> list[int]:
+    """The sizes of a network's layers.
+
+    Raises:
+        TightlipError: unless there are at least two, each an integer ≥ 1.
+    """
+    given = list(widths) if isinstance(widths, Iterable) and not isinstance(widths, str) else [widths]
+    whole = all(isinstance(width, Integral) and int(width) >= 1 for width in given)
+    if len(given) < 2 or not whole:
+        raise TightlipError(f"widths must be at least two integers ≥ 1, the input's size first, got {widths!r}")
+    return [int(width) for width in given]
 
 
 def _made(activation: Any) -> nn.Module:
     """One more activation layer, of its own."""
+    advice = "give a class such as MaxMin, or partial(GroupSort, 4)"
+    if isinstance(activation, str):
+        raise TightlipError(f"activation must be what makes a layer, got {activation!r}: {advice}")
     if isinstance(activation, nn.Module):
-        raise TightlipError(
-            f"activation={activation} is one layer, and each needs its own: give its class, or partial(GroupSort, 4)"
-        )
+        raise TightlipError(f"activation must make a new layer for each place, got one layer, {activation}: {advice}")
     try:
-        return activation()
+        layer = activation()
     except TypeError as problem:
         name = getattr(activation, "__name__", repr(activation))
-        raise TightlipError(
-            f"activation={name} makes no layer when called ({problem}): give its options, as in partial(GroupSort, 4)"
-        ) from problem
+        raise TightlipError(f"activation={name} cannot be called without arguments ({problem}): {advice}") from problem
+    if not isinstance(layer, nn.Module):
+        raise TightlipError(f"activation must make a torch module, and made {layer!r}: {advice}")
+    return layer

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .arguments import matrix
 from .errors import TightlipError
 
 NORMS = (1.0, 2.0, math.inf)
@@ -36,8 +37,8 @@ def as_norm(p: float | str) -> float:
     except (TypeError, ValueError, OverflowError, RuntimeError):
         value = math.nan
     if value not in NORMS:
-        shown = repr(p) if not isinstance(p, int) or abs(p) < 1e9 else "of so many digits"
-        raise TightlipError(f"no norm is called {shown}: choose 1, 2 or inf")
+        known = isinstance(p, str | float) or (isinstance(p, int) and abs(p) < 1e9)
+        raise TightlipError(f"no norm is called {repr(p) if known else f'a {type(p).__name__}'}: choose 1, 2 or inf")
     return value
 
 
@@ -64,7 +65,7 @@ def operator_norm(weight: Float[Tensor, "*batch out in"], p: float, q: float | N
     >>> operator_norm(torch.tensor([[3.0, -4.0]]), math.inf)
     tensor(7.)
     """
-    p, q = as_norm(p), as_norm(p if q is None else q)
+    weight, p, q = matrix("weight", weight), as_norm(p), as_norm(p if q is None else q)
     if p == 1:
         return torch.linalg.vector_norm(weight, q, dim=-2).amax(-1)
     if q == math.inf:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from .arguments import integer, output_of, tensor
 from .errors import TightlipError
 
 
@@ -46,11 +47,10 @@ def gradient_penalty(
     >>> gradient_penalty(lambda z: 3 * z.sum(1), torch.zeros(4, 1), torch.ones(4, 1))
     tensor(4.)
     """
+    first, second = tensor("first", first), tensor("second", second)
     if first.shape != second.shape or not len(first):
         shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
-        raise TightlipError(
-            f"samples of shapes {shapes} cannot be paired: give as many of the same shape, at least one"
-        )
+        raise TightlipError(f"both samples must have one shape, and at least one example, got {shapes}")
     device = first.device if generator is None else generator.device
     t = torch.rand(len(first), generator=generator, dtype=first.dtype, device=device).to(first.device)
     t = t.reshape(-1, *[1] * (first.dim() - 1))
@@ -58,9 +58,9 @@ def gradient_penalty(
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         between.requires_grad_()
-        scores = critic(between)
+        scores = output_of(critic, between)
         if scores.shape not in ((len(first),), (len(first), 1)):
-            raise TightlipError(f"outputs of shape {tuple(scores.shape)} are no critic's: give one number per example")
+            raise TightlipError(f"a critic must give one number per example, got shape {tuple(scores.shape)}")
         gradient = _pulled(between, scores, torch.ones_like(scores), create_graph=differentiable)
     excess = _sizes(gradient) - target
     return (excess.clamp(min=0.0) if one_sided else excess).square().mean()
@@ -93,14 +93,13 @@ def jacobian_spectral_penalty(
     >>> round(float(jacobian_spectral_penalty(lambda x: x @ stretch, torch.ones(5, 2))), 4)
     3.0
     """
-    if iterations < 0 or not len(x):
-        raise TightlipError(f"{iterations} iterations on {len(x)} inputs estimate nothing: give ≥ 0, on at least one")
+    x, iterations = tensor("x", x), integer("iterations", iterations, least=0)
+    if not len(x):
+        raise TightlipError("x must hold at least one example, got none")
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        y = network(x)
-        if y.dim() == 0 or len(y) != len(x):
-            raise TightlipError(f"outputs of shape {tuple(y.shape)} have no Jacobian per input: give ({len(x)}, …)")
+        y = output_of(network, x)
         if not y.requires_grad:
             return x.new_zeros(())
         left = _left_singular(x, y, iterations, generator)

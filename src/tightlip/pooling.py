@@ -1,4 +1,4 @@
-"""Rules for torch's pooling: how often an entry is used decides how far it is heard.
+"""Rules for torch's pooling: a bound follows from how many windows an entry lies in.
 
 Along one axis, with kernel k, stride s and dilation d, window i reads the entries i·s + j·d, 0 ≤ j < k. An entry lies
 in several windows if i·s + j·d is the same for several j; these are s/gcd(s, d) apart, so it lies in at most

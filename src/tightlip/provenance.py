@@ -1,4 +1,4 @@
-"""The birth certificate of a number: commit, versions, machine; and JSON that is written whole or not at all."""
+"""Where a number comes from: commit, versions, machine; and JSON that is written whole or not at all."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
-def certificate_of_birth(device: str) -> dict[str, Any]:
+def provenance(device: str) -> dict[str, Any]:
     """What every row carries beside its config and data: commit, versions, device, threads, machine."""
     head, dirty = commit()
     return {

@@ -38,13 +38,13 @@ def exact_float(value: Any) -> float | None:
     return held if held == value else None
 
 
-def number(module: nn.Module, option: str, infinite: bool = False) -> float:
+def stored_number(module: nn.Module, option: str, infinite: bool = False) -> float:
     """An option of a module as a float64, exactly.
 
     Raises:
         TightlipError: unless it is one finite real number (or ±∞ where ``infinite`` allows it) that a float64 can hold.
 
-    >>> number(nn.LeakyReLU(0.5), "negative_slope")
+    >>> stored_number(nn.LeakyReLU(0.5), "negative_slope")
     0.5
     """
     value = getattr(module, option)
@@ -55,7 +55,7 @@ def number(module: nn.Module, option: str, infinite: bool = False) -> float:
     return held
 
 
-def integer(module: nn.Module, option: str) -> int:
+def stored_integer(module: nn.Module, option: str) -> int:
     """An option of a module as an integer.
 
     Raises:
@@ -68,14 +68,14 @@ def integer(module: nn.Module, option: str) -> int:
     return value
 
 
-def numbers(module: nn.Module, name: str, shape: Sequence[int] | None = None) -> Float64[Tensor, "..."]:
+def stored_numbers(module: nn.Module, name: str, shape: Sequence[int] | None = None) -> Float64[Tensor, "..."]:
     """A parameter or buffer of a module as a float64 copy on the CPU, exactly.
 
     Raises:
         TightlipError: unless it is a dense tensor of finite real floating-point numbers, and has this shape, if one is
             given.
 
-    >>> numbers(nn.BatchNorm1d(2), "running_var")
+    >>> stored_numbers(nn.BatchNorm1d(2), "running_var")
     tensor([1., 1.], dtype=torch.float64)
     """
     tensor, kind = getattr(module, name), type(module).__name__

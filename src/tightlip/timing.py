@@ -1,12 +1,13 @@
 """What a training step costs on this machine, and in how many blocks orthonormal weights are turned fastest here.
 
-Every way to train the same layers (`Orthonormal.blocks`) takes one step in each round, beside an unconstrained network
-of the same widths, and the ratio is taken within the round: another load on the machine then slows down both.
+Every scheme that trains the same layers (`Orthonormal.blocks`) takes one step in each round, beside an unconstrained
+network of the same widths, and the ratio is taken within the round: another load on the machine then slows down both.
 
-    ratio of a way = median over rounds of  seconds(way) / seconds(unconstrained)
+    ratio of a scheme = median over rounds of  seconds(scheme) / seconds(unconstrained)
 """
 
 import itertools
+import logging
 import math
 import statistics
 import time
@@ -20,28 +21,31 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .activations import MaxMin
+from .arguments import integer
 from .constraints import Orthonormal, constrain, hold, is_constrained
 from .constraints.frame import block_count
 from .errors import TightlipError
 from .linalg.polar import residual
-from .networks import mlp
+from .networks import checked_widths, mlp
+
+logger = logging.getLogger(__name__)
 
 BLOCKS = (None, 0, 1, 4, 8, 16, 32)
-"""The values of `Orthonormal.blocks` that are tried; 2 turns the whole as 1 does, in two halves that always meet."""
+"""The values of `Orthonormal.blocks` that are tried; not 2, since two blocks make one pair, which is the whole."""
 
 UNCONSTRAINED = "unconstrained"
 EACH = "each layer's fastest"
 
 SLOW = 4.0
-"""How many unconstrained steps a way may cost to run in every round."""
+"""How many unconstrained steps a scheme may cost to run in every round."""
 
 WARM_UP = 3
-"""Rounds before those that count; a way in q blocks has turned all its pairs once before."""
+"""Rounds that are run and not counted."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to train the layers, and what a step of it costs.
+class Scheme:
+    """How the layers are trained, and what a step of it costs.
 
     ``blocks`` has a number for each layer, 0 where the weight itself is trained; ``ratio`` and ``quartiles`` compare
     with the unconstrained step; ``rounds`` is how often it was timed; ``off`` is max|σ² − 1| after the last step.
@@ -57,32 +61,34 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The ways by name, with the unconstrained step among them."""
+class Comparison:
+    """The schemes by name, with the unconstrained step among them."""
 
-    ways: dict[str, Way]
+    schemes: dict[str, Scheme]
 
     @property
     def fastest(self) -> str:
-        """The constrained way with the least ratio."""
-        return min(self._held(), key=lambda name: self.ways[name].ratio)
+        """The constrained scheme with the least ratio."""
+        return min(self._held(), key=lambda name: self.schemes[name].ratio)
 
     @property
     def level(self) -> list[str]:
-        """The other ways whose quartiles overlap the fastest's: these rounds do not tell them apart."""
+        """The other schemes whose quartiles overlap the fastest's: these rounds do not tell them apart."""
         best = self.fastest
-        return [n for n in self._held() if n != best and self.ways[n].quartiles[0] <= self.ways[best].quartiles[1]]
+        return [
+            n for n in self._held() if n != best and self.schemes[n].quartiles[0] <= self.schemes[best].quartiles[1]
+        ]
 
     def _held(self) -> list[str]:
-        return [name for name in self.ways if name != UNCONSTRAINED]
+        return [name for name in self.schemes if name != UNCONSTRAINED]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The contest of the whole network, and that of each shape (out, in) among its layers alone."""
+    """The comparison for the whole network, and one for each shape (out, in) among its layers alone."""
 
-    network: Contest
-    layers: dict[tuple[int, int], Contest]
+    network: Comparison
+    layers: dict[tuple[int, int], Comparison]
 
 
 def benchmark(
@@ -93,12 +99,12 @@ def benchmark(
     progress: bool = True,
     clock: Callable[[], float] | None = None,
 ) -> Benchmark:
-    """Time the ways to train ``mlp(widths)``, and each of its layer shapes alone.
+    """Time the schemes that train ``mlp(widths)``, and each of its layer shapes alone.
 
     Args:
         widths: Input size, hidden widths, output size.
         batch_size: Inputs in a step.
-        rounds: How often each way is timed; those beyond `SLOW` unconstrained steps in every third round only.
+        rounds: How often each scheme is timed; those beyond `SLOW` unconstrained steps in every third round only.
         device: Where to compute.
         progress: Whether a terminal shows a bar.
         clock: Reads seconds; None is the machine's own, which waits for the device.
@@ -106,10 +112,10 @@ def benchmark(
     Raises:
         TightlipError: for widths that make no network, no rounds, no inputs, or more of them than memory holds.
     """
-    widths = list(widths)
-    _check(widths, batch_size, rounds)
+    widths = checked_widths(widths)
+    _check(widths, batch_size, rounds, device)
     shapes = [(out, features) for features, out in itertools.pairwise(widths)]
-    alone, together = {shape: ways([shape]) for shape in shapes}, ways(shapes)
+    alone, together = {shape: schemes([shape]) for shape in shapes}, schemes(shapes)
     total = sum(len(found) + 1 + rounds for found in (*alone.values(), together))
     with (
         _enough_memory(widths, batch_size),
@@ -120,30 +126,30 @@ def benchmark(
         rate = min(1e-3, 1 / max(widths))  # rates fall with the width
         bench = _Bench(batch_size, rounds, rate, torch.device(device), clock or stopwatch(device), bar)
         layers = {shape: bench.layer(found, shape, shape in shapes[1:]) for shape, found in alone.items()}
-        chosen = [layers[shape].ways[layers[shape].fastest].constraints[0] for shape in shapes]
-        together = _distinct({**together, EACH: _way(shapes, chosen)})
+        chosen = [layers[shape].schemes[layers[shape].fastest].constraints[0] for shape in shapes]
+        together = _distinct({**together, EACH: _scheme(shapes, chosen)})
         bar.total = total + (EACH in together)
         return Benchmark(bench.network(together, widths), layers)
 
 
-def ways(shapes: Sequence[tuple[int, int]]) -> dict[str, Way]:
+def schemes(shapes: Sequence[tuple[int, int]]) -> dict[str, Scheme]:
     """The values of `BLOCKS` that train layers of these shapes differently, the first of those that do not."""
     return _distinct(
-        {repr(c): _way(shapes, [c] * len(shapes)) for c in (Orthonormal(blocks=blocks) for blocks in BLOCKS)}
+        {repr(c): _scheme(shapes, [c] * len(shapes)) for c in (Orthonormal(blocks=blocks) for blocks in BLOCKS)}
     )
 
 
-def _distinct(found: dict[str, Way]) -> dict[str, Way]:
-    """The first way of each arrangement of blocks."""
+def _distinct(found: dict[str, Scheme]) -> dict[str, Scheme]:
+    """The first scheme of each arrangement of blocks."""
     first: dict[tuple[int, ...], str] = {}
-    for name, way in found.items():
-        first.setdefault(way.blocks, name)
+    for name, scheme in found.items():
+        first.setdefault(scheme.blocks, name)
     return {name: found[name] for name in first.values()}
 
 
-def _way(shapes: Sequence[tuple[int, int]], constraints: Sequence[Orthonormal]) -> Way:
+def _scheme(shapes: Sequence[tuple[int, int]], constraints: Sequence[Orthonormal]) -> Scheme:
     blocks = (block_count(c, shape) or 0 for c, shape in zip(constraints, shapes, strict=True))
-    return Way(tuple(constraints), tuple(blocks))
+    return Scheme(tuple(constraints), tuple(blocks))
 
 
 def interleaved(
@@ -153,7 +159,7 @@ def interleaved(
     slow: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[dict[str, float]]:
-    """Seconds of every step, round by round, after ``warm_up`` rounds that are not told.
+    """Seconds of every step, round by round, after ``warm_up`` rounds that do not count.
 
     A step that took longer than ``slow`` times the first of ``steps``, in the second round and in the third, runs in
     every third round from there on.
@@ -174,12 +180,12 @@ def _seconds(step: Callable[[], object], clock: Callable[[], float]) -> float:
     return clock() - began
 
 
-def costed(way: Way, name: str, times: Sequence[Mapping[str, float]]) -> Way:
-    """``way`` with what its steps cost in these rounds; quartiles are interpolated between rounds."""
+def costed(scheme: Scheme, name: str, times: Sequence[Mapping[str, float]]) -> Scheme:
+    """``scheme`` with what its steps cost in these rounds; quartiles are interpolated between rounds."""
     present = [(row[name], row[name] / row[UNCONSTRAINED]) for row in times if name in row]
     seconds, ratios = zip(*present, strict=True)
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-    return replace(way, seconds=statistics.median(seconds), ratio=middle, quartiles=(low, high), rounds=len(present))
+    return replace(scheme, seconds=statistics.median(seconds), ratio=middle, quartiles=(low, high), rounds=len(present))
 
 
 def stopwatch(device: str) -> Callable[[], float]:
@@ -194,7 +200,7 @@ def stopwatch(device: str) -> Callable[[], float]:
     return read
 
 
-class _Contender:
+class _Candidate:
     """A network with its optimizer, stepping through the same few batches as all others."""
 
     def __init__(self, network: nn.Module, batches: list[tuple[Tensor, Tensor]], rate: float) -> None:
@@ -220,7 +226,7 @@ class _Contender:
 
 @dataclass(frozen=True)
 class _Bench:
-    """Where contests are held, and how long."""
+    """Where and how long schemes are compared."""
 
     batch_size: int
     rounds: int
@@ -229,41 +235,44 @@ class _Bench:
     clock: Callable[[], float]
     bar: "tqdm[Any]"
 
-    def network(self, found: dict[str, Way], widths: list[int]) -> Contest:
+    def network(self, found: dict[str, Scheme], widths: list[int]) -> Comparison:
         """Of whole networks."""
 
-        def make(way: Way) -> nn.Module:
-            return mlp(widths, way.constraints) if way.constraints else _unconstrained(widths)
+        def make(scheme: Scheme) -> nn.Module:
+            return mlp(widths, scheme.constraints) if scheme.constraints else _unconstrained(widths)
 
-        return self._contest(found, make, (widths[-1], widths[0]), inner=False)
+        return self._compare(found, make, (widths[-1], widths[0]), inner=False)
 
-    def layer(self, found: dict[str, Way], shape: tuple[int, int], inner: bool) -> Contest:
+    def layer(self, found: dict[str, Scheme], shape: tuple[int, int], inner: bool) -> Comparison:
         """Of one layer; an ``inner`` one hands a gradient on to its input."""
 
-        def make(way: Way) -> nn.Module:
+        def make(scheme: Scheme) -> nn.Module:
             linear = _unconstrained([shape[1], shape[0]])[0]
-            return constrain(linear, way.constraints[0]) if way.constraints else linear  # type: ignore[arg-type]
+            return constrain(linear, scheme.constraints[0]) if scheme.constraints else linear  # type: ignore[arg-type]
 
-        return self._contest(found, make, shape, inner)
+        return self._compare(found, make, shape, inner)
 
-    def _contest(
-        self, found: dict[str, Way], make: Callable[[Way], nn.Module], shape: tuple[int, int], inner: bool
-    ) -> Contest:
-        found, batches = {UNCONSTRAINED: Way((), ()), **found}, self._batches(shape, inner)
-        contenders = {name: self._warm(way, _Contender(make(way), batches, self.rate)) for name, way in found.items()}
+    def _compare(
+        self, found: dict[str, Scheme], make: Callable[[Scheme], nn.Module], shape: tuple[int, int], inner: bool
+    ) -> Comparison:
+        found, batches = {UNCONSTRAINED: Scheme((), ()), **found}, self._batches(shape, inner)
+        candidates = {
+            name: self._warm(scheme, _Candidate(make(scheme), batches, self.rate)) for name, scheme in found.items()
+        }
+        logger.debug("timing %d schemes for %d → %d, batch size %d", len(found), shape[1], shape[0], self.batch_size)
         times = []
-        for row in interleaved(contenders, self.rounds, WARM_UP, SLOW, self.clock):
+        for row in interleaved(candidates, self.rounds, WARM_UP, SLOW, self.clock):
             times.append(row)
             self.bar.update()
-        off = {name: contenders[name].off() if way.blocks else math.nan for name, way in found.items()}
-        return Contest({name: replace(costed(way, name, times), off=off[name]) for name, way in found.items()})
+        off = {name: candidates[name].off() if scheme.blocks else math.nan for name, scheme in found.items()}
+        return Comparison({name: replace(costed(scheme, name, times), off=off[name]) for name, scheme in found.items()})
 
-    def _warm(self, way: Way, contender: _Contender) -> _Contender:
-        """After a whole tournament, by which every moment of the optimizer has its memory."""
-        for _ in range(max(way.blocks, default=0) - 1):
-            contender()
+    def _warm(self, scheme: Scheme, candidate: _Candidate) -> _Candidate:
+        """After one step for each block, by which all of the optimizer's state is allocated."""
+        for _ in range(max(scheme.blocks, default=0) - 1):
+            candidate()
         self.bar.update()
-        return contender
+        return candidate
 
     def _batches(self, shape: tuple[int, int], inner: bool) -> list[tuple[Tensor, Tensor]]:
         """Eight, of random inputs and targets."""
@@ -281,16 +290,16 @@ def _unconstrained(widths: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _check(widths: list[int], batch_size: int, rounds: int) -> None:
+def _check(widths: list[int], batch_size: int, rounds: int, device: str) -> None:
     """Refuse what cannot be timed before any time is spent."""
-    if len(widths) < 2 or any(width < 1 for width in widths):
-        raise TightlipError(f"widths {widths} make no network: give at least two integers ≥ 1")
     if any(width % 2 for width in widths[1:-1]):
-        raise TightlipError(f"widths {widths} have an odd hidden one, which MaxMin cannot pair: make it even")
-    if batch_size < 1:
-        raise TightlipError(f"a step on {batch_size} inputs takes no time: give a batch size ≥ 1")
-    if rounds < 1:
-        raise TightlipError(f"{rounds} rounds time nothing: give a number ≥ 1, such as 9")
+        raise TightlipError(f"hidden widths must be even, since MaxMin sorts pairs, got {widths}")
+    integer("batch_size", batch_size)
+    integer("rounds", rounds)
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise TightlipError(f"device must be one that torch knows, such as cpu or cuda, got {device!r}") from error
 
 
 @contextmanager
@@ -302,6 +311,6 @@ def _enough_memory(widths: list[int], batch_size: int) -> Iterator[None]:
         if not any(word in str(error).lower() for word in ("memory", "overflow")):
             raise
         raise TightlipError(
-            f"widths {widths} at batch size {batch_size} need more memory than there is, since all ways are timed "
+            f"widths {widths} at batch size {batch_size} need more memory than there is, since all schemes are timed "
             "side by side: give smaller ones"
         ) from error

@@ -10,7 +10,7 @@ import torch
 
 from tightlip import Orthonormal
 from tightlip.cli import bench, main
-from tightlip.timing import EACH, UNCONSTRAINED, Benchmark, Contest, Way
+from tightlip.timing import EACH, UNCONSTRAINED, Benchmark, Comparison, Scheme
 
 TINY = ["--widths", "16", "32", "32", "4", "--batch-size", "8", "--rounds", "4"]
 HELD = ["Orthonormal()", *(f"Orthonormal(blocks={q})" for q in (1, 4, 8, 16, 32))]
@@ -41,14 +41,14 @@ def test_the_tables_and_the_row_tell_the_same(capsys):
     assert row["device"] and row["machine"] and row["threads"] == 1 and row["versions"]["torch"] and row["seconds"] > 0
     assert {"commit", "dirty", "seed", "format"} <= set(row)
     assert set(row["network"]) - {EACH} == {UNCONSTRAINED, *HELD} and set(row["layers"]) == {"32x16", "32x32", "4x32"}
-    held = {name: way for name, way in row["network"].items() if name != UNCONSTRAINED}
+    held = {name: scheme for name, scheme in row["network"].items() if name != UNCONSTRAINED}
     best = min(held, key=lambda name: held[name]["ratio"])
     assert row["fastest"] == held[best]["constraint"]
     (marked,) = [line for line in out.splitlines() if line.endswith("← fastest")]
     assert marked.startswith(f"{best} ") and f"Write {row['fastest']}, the fastest here" in out
-    for name, way in held.items():
+    for name, scheme in held.items():
         (line,) = [line for line in out.split("\n\n")[1].splitlines() if line.startswith(f"{name} ")]
-        assert f" {way['ratio']:.2f} " in line and way["max_off"] < 1e-5
+        assert f" {scheme['ratio']:.2f} " in line and scheme["max_off"] < 1e-5
     for shape in ("16 → 32", "32 → 32", "32 → 4"):
         assert re.search(rf"^{shape} ", out, re.MULTILINE)
     assert "docs/theory/frame.md" in out
@@ -56,19 +56,19 @@ def test_the_tables_and_the_row_tell_the_same(capsys):
 
 def measured(*ratios):
     """A benchmark of two layers with these ratios of `Orthonormal()`, `blocks=8` and a list."""
-    ways = {
-        UNCONSTRAINED: Way((), (), 0.1, 1.0, (1.0, 1.0), 9),
-        "Orthonormal()": Way((Orthonormal(),) * 3, (1, 1, 0)),
-        "Orthonormal(blocks=8)": Way((Orthonormal(blocks=8),) * 3, (8, 8, 0)),
-        EACH: Way((Orthonormal(blocks=4), Orthonormal(blocks=8), Orthonormal(blocks=8)), (4, 8, 0)),
+    schemes = {
+        UNCONSTRAINED: Scheme((), (), 0.1, 1.0, (1.0, 1.0), 9),
+        "Orthonormal()": Scheme((Orthonormal(),) * 3, (1, 1, 0)),
+        "Orthonormal(blocks=8)": Scheme((Orthonormal(blocks=8),) * 3, (8, 8, 0)),
+        EACH: Scheme((Orthonormal(blocks=4), Orthonormal(blocks=8), Orthonormal(blocks=8)), (4, 8, 0)),
     }
-    held = zip(list(ways.items())[1:], ratios, strict=True)
+    held = zip(list(schemes.items())[1:], ratios, strict=True)
     timed = {
-        name: Way(way.constraints, way.blocks, ratio / 10, ratio, (ratio - 0.1, ratio + 0.1), 9, 1.23e-7)
-        for (name, way), ratio in held
+        name: Scheme(scheme.constraints, scheme.blocks, ratio / 10, ratio, (ratio - 0.1, ratio + 0.1), 9, 1.23e-7)
+        for (name, scheme), ratio in held
     }
-    contest = Contest({UNCONSTRAINED: ways[UNCONSTRAINED], **timed})
-    return Benchmark(contest, {(32, 32): contest})
+    comparison = Comparison({UNCONSTRAINED: schemes[UNCONSTRAINED], **timed})
+    return Benchmark(comparison, {(32, 32): comparison})
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_table_reads_well(monkeypatch, capsys):
     title, network, layers, _ = capsys.readouterr().out.split("\n\n")
     assert title == "a training step of 16-32-32-4, batch size 8, 1 CPU thread(s)"
     assert network.splitlines() == [
-        "way                    blocks   ms  ratio  quartiles  max|σ² − 1|",
+        "scheme                 blocks   ms  ratio  quartiles  max|σ² − 1|",
         "unconstrained                  100      1",
         "Orthonormal()          1×2 0   300   3.00  2.90–3.10       1.3e-7",
         "Orthonormal(blocks=8)  8×2 0   200   2.00  1.90–2.10       1.3e-7  ← fastest",
@@ -125,10 +125,10 @@ def test_what_is_to_be_written_is_python_that_mlp_takes():
         (["--widths", "5"], "at least two integers"),
         (["--widths"], "at least two integers"),
         (["--widths", "4", "-1", "2"], "at least two integers"),
-        (["--widths", "4", "3", "2"], "odd hidden"),
-        (["--rounds", "0"], "0 rounds"),
-        (["--batch-size", "0"], "batch size ≥ 1"),
-        (["--threads", "0"], "--threads 0"),
+        (["--widths", "4", "3", "2"], "hidden widths must be even"),
+        (["--rounds", "0"], "rounds must be an integer ≥ 1, got 0"),
+        (["--batch-size", "0"], "batch_size must be an integer ≥ 1, got 0"),
+        (["--threads", "0"], "--threads must be an integer from 1 to 4096, got 0"),
         (["--device", "tpu9"], "--device tpu9"),
         (["--widths", "four"], "see tightlip bench --help"),
         (["--nonsense", "1"], "--nonsense"),
@@ -172,4 +172,4 @@ def test_the_command_is_listed(capsys):
 
 def test_one_way_is_not_called_the_fastest(capsys):
     assert main(["bench", "--widths", "60", "12", "2", "--batch-size", "4", "--rounds", "2", "--threads", "1"]) == 0
-    assert "Write Orthonormal(), for these sizes there is no other way." in capsys.readouterr().out
+    assert "Write Orthonormal(), for these sizes there is no other scheme." in capsys.readouterr().out

@@ -13,7 +13,7 @@ from torch import nn
 
 from tightlip import Scale, lipschitz
 from tightlip.cli import main
-from tightlip.report.wording import floored, round_up
+from tightlip.decimals import floored, round_up
 from tightlip.serialization import load, save
 
 FAST = ["--hidden", "32", "--epochs", "1", "--attack-images", "20", "--attack-steps", "5", "--attack-restarts", "1"]

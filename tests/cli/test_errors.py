@@ -119,7 +119,7 @@ def test_missing_mnist_names_the_variable_and_the_option_and_takes_no_other_data
         (["--attack-images", "0"], "attack"),
         (["--attack-restarts", "0"], "attack"),
         (["--seed", "1" + "0" * 30], "seed"),
-        (["--threads", "0"], "--threads 0"),
+        (["--threads", "0"], "--threads must be an integer from 1 to 4096, got 0"),
         (["--device", "tpu9"], "--device tpu9"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -68,7 +68,7 @@ def test_presets_have_folders_of_their_own(tiny, tmp_path):
     ("arguments", "says"),
     [
         (["run", "nonsense"], "no experiment is called 'nonsense': choose one of"),
-        (["run", "tiny_study", "--jobs", "0"], "jobs = 0"),
+        (["run", "tiny_study", "--jobs", "0"], "jobs must be an integer from 1 to 256, got 0"),
         (["run", "tiny_study", "--preset", "huge"], "see tightlip run --help"),
         (["run"], "needs the name of an experiment: choose one of group_sort_shapes, theorem_1, "),
         (["run", "tiny_study", "--output", "/proc/nowhere"], "cannot be written"),

@@ -12,7 +12,7 @@ import pytest
 
 from tightlip.cli import main
 from tightlip.cli.train import Train
-from tightlip.report.wording import floored
+from tightlip.decimals import floored
 
 QUICK = [
     "--hidden",

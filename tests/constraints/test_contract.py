@@ -331,9 +331,9 @@ def test_a_new_export_is_picked_up_and_held_to_the_contract(monkeypatch):
     monkeypatch.setattr(Twofold, "__module__", "tightlip.activations")
     (new,) = [c for c in exported_constraints() if type(c) is Careless]
     (activation,) = [a for a in exported_activations() if type(a) is Twofold]
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="Careless"):
         check_promise(new, "step", (3, 3), torch.float64)
-    with pytest.raises(tightlip.TightlipError):
+    with pytest.raises(tightlip.TightlipError, match="no Lipschitz rule is known for Twofold"):
         test_activations_are_gradient_norm_preserving_and_audited_as_one(activation)
 
 

@@ -103,7 +103,7 @@ def test_a_wide_float32_layer_is_shrunk_no_further_than_rounding_asks(constraint
 def test_weights_that_are_not_finite_cannot_be_frozen(constraint, bad):
     model = mlp([3, 3], constraint)
     model[0].weight.data[0, 0] = bad
-    with pytest.raises(TightlipError):
+    with pytest.raises(TightlipError, match="a weight is NaN or infinite"):
         freeze(model)
 
 
@@ -153,6 +153,6 @@ def test_a_refused_constraint_leaves_the_layer_as_it_was():
         inspect.unwrap(constrain)(layer, Orthonormal(), "sometimes")
     assert torch.equal(layer.weight, before)
     layer.weight.data[0, 0] = float("nan")
-    with pytest.raises(TightlipError):
+    with pytest.raises(TightlipError, match="a weight is NaN or infinite"):
         constrain(layer, Orthonormal())
     assert constraint_of(layer) is None

@@ -113,19 +113,19 @@ def test_beyond_its_reach_it_is_something_else(make):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: abs_from_max_min(0), "give an integer"),
-        (lambda: relu_from_max_min(-1), "give an integer"),
+        (lambda: abs_from_max_min(0), "n must be an integer ≥ 1"),
+        (lambda: relu_from_max_min(-1), "n must be an integer ≥ 1"),
         (lambda: max_min_from_abs(3, 1.0), "even"),
         (lambda: max_min_from_full_sort(5, 1.0), "even"),
-        (lambda: max_min_from_abs(4, math.inf), "reach=inf"),
-        (lambda: max_min_from_full_sort(4, 0.0), "reach=0.0"),
+        (lambda: max_min_from_abs(4, math.inf), "finite number > 0, got inf"),
+        (lambda: max_min_from_full_sort(4, 0.0), "finite number > 0, got 0.0"),
         (lambda: full_sort_from_max_min(3), "give reach"),
-        (lambda: full_sort_from_max_min(3, math.nan), "reach=nan"),
-        (lambda: leaky_relu_from_max_min(2, 1.5), "0 ≤ slope ≤ 1"),
-        (lambda: leaky_relu_from_max_min(2, math.nan), "0 ≤ slope ≤ 1"),
+        (lambda: full_sort_from_max_min(3, math.nan), "finite number > 0, got nan"),
+        (lambda: leaky_relu_from_max_min(2, 1.5), "slope must be a finite number ≥ 0 and ≤ 1"),
+        (lambda: leaky_relu_from_max_min(2, math.nan), "slope must be a finite number ≥ 0 and ≤ 1"),
         (lambda: maxout_from_group_sort(5, 2), "multiple of 2"),
         (lambda: maxout_from_group_sort(4, 0), "integer ≥ 1"),
-        (lambda: crelu_from_max_min(0), "give an integer"),
+        (lambda: crelu_from_max_min(0), "n must be an integer ≥ 1"),
     ],
 )
 def test_what_cannot_be_built_is_one_sentence(make, says):

@@ -78,14 +78,14 @@ def test_beyond_its_reach_a_fold_folds_more():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: fold([0.0, 0.0], 0.0, 1.0), "no hyperplane"),
-        (lambda: fold([1.0, math.nan], 0.0, 1.0), "no hyperplane"),
-        (lambda: fold([1.0, 0.0], math.inf, 1.0), "no hyperplane"),
-        (lambda: fold([1.0, 0.0], 0.0, 0.0), "reach=0.0"),
+        (lambda: fold([0.0, 0.0], 0.0, 1.0), "normal must be a vector other than zero"),
+        (lambda: fold([1.0, math.nan], 0.0, 1.0), "normal must be a list of finite numbers"),
+        (lambda: fold([1.0, 0.0], math.inf, 1.0), "offset must be a finite number, got inf"),
+        (lambda: fold([1.0, 0.0], 0.0, 0.0), "reach, .*, must be a finite number > 0, got 0.0"),
         (lambda: square_pyramids([0.0, 1.0], [0.0, 1.0]), "two different points"),
         (lambda: square_pyramids([0.0, 1.0, 2.0], [0.0, 1.0, 3.0]), "points of the plane"),
-        (lambda: square_pyramids([0.0, math.nan], [0.0, 1.0]), "two different points"),
-        (lambda: square_pyramids([0.0, 0.0], [0.0, 1.0], math.nan), "and a number"),
+        (lambda: square_pyramids([0.0, math.nan], [0.0, 1.0]), "first must be a list of finite numbers"),
+        (lambda: square_pyramids([0.0, 0.0], [0.0, 1.0], math.nan), "height must be a finite number, got nan"),
     ],
 )
 def test_what_cannot_be_built_is_one_sentence(make, says):

@@ -211,7 +211,7 @@ def test_what_is_no_data_is_refused(points, values, says):
 
 @pytest.mark.parametrize("K", [0.0, -1.0, math.nan, math.inf])
 def test_impossible_constants_and_norms_are_refused(K):
-    with pytest.raises(TightlipError, match="no Lipschitz constant"):
+    with pytest.raises(TightlipError, match="K must be a finite number > 0"):
         build(LINE, [0.0] * 4, K=K)
     with pytest.raises(TightlipError, match="no norm is called 3"):
         build(LINE, [0.0] * 4, p=3)

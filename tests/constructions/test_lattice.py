@@ -131,9 +131,9 @@ def test_a_first_layer_counts_in_the_norm_of_the_inputs():
         maximum(f, g, p)
     with pytest.raises(TightlipError, match="from inf to inf"):
         maximum(f, g, math.inf)
+    scaled = member([3, 4, 1], 2)
+    scaled[2].weight.data.mul_(1.1 / scaled[2].weight.abs().sum())
     with pytest.raises(TightlipError, match="layer '2' has norm 1.1"):
-        scaled = member([3, 4, 1], 2)
-        scaled[2].weight.data.mul_(1.1 / scaled[2].weight.abs().sum())
         maximum(scaled, g, 2)
 
 
@@ -176,7 +176,11 @@ def test_altered_layers_and_bad_numbers_are_refused():
     hooked.register_forward_hook(lambda *arguments: None)
     broken.weight.data.fill_(math.nan)
     negative[0].weight.data.fill_(0.1), negative[1].scale.fill_(-1.0)
-    for network, says in ((hooked, "hook"), (broken, "finite"), (negative, "K = -1")):
+    for network, says in (
+        (hooked, "hook"),
+        (broken, "finite"),
+        (negative, "the constant in Scale must be a finite number > 0, got -1"),
+    ):
         with pytest.raises(TightlipError, match=says):
             minimum(fine, network, 2)
     with pytest.raises(TightlipError, match="no norm is called 3"):

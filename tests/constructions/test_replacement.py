@@ -5,20 +5,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
+from truths import linear
 
 from tightlip import MaxMin, Orthonormal, TightlipError, constrain, lipschitz, mlp
 from tightlip.constructions import abs_from_max_min, replace_by_polar
 
 GRID = torch.cartesian_prod(*[torch.linspace(-5, 5, 21, dtype=torch.float64)] * 2)
-
-
-def linear(weight, bias=None):
-    weight = torch.tensor(weight, dtype=torch.float64)
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, dtype=torch.float64)
-    layer.weight.data.copy_(weight)
-    if bias is not None:
-        layer.bias.data.copy_(torch.tensor(bias))
-    return layer
 
 
 def folded(first):
@@ -76,7 +68,7 @@ def test_the_difference_is_the_largest_of_any_input_and_output():
         (nn.Sequential(constrain(nn.Linear(2, 2), Orthonormal())), GRID.float(), None, "freeze"),
         (mlp([2, 4, 1], hold="forward"), GRID.float(), None, "freeze"),
         (nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 2))), GRID.float(), None, "remove_parametrizations"),
-        (nn.Sequential(nn.Linear(2, 2)), GRID.float()[:0], None, "give at least one"),
+        (nn.Sequential(nn.Linear(2, 2)), GRID.float()[:0], None, "at least one"),
         (nn.Sequential(nn.Linear(2, 2)), torch.full((1, 2), math.nan), None, "finite inputs"),
         (nn.Sequential(nn.Linear(2, 2)), torch.full((1, 2), math.inf), None, "finite inputs"),
     ],

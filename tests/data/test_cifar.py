@@ -218,20 +218,20 @@ HOSTILE = {
     ),
     "headers without end": (
         lambda: pack([member("long", b"x\0", type=tarfile.GNUTYPE_LONGNAME)] * 1000),
-        "is no tar archive that can be read",
+        "cannot be read as a tar archive",
     ),
     "nonsense in a header": (
         lambda: pack([member("pax", b"20 GNU.sparse.map=x\n", type=tarfile.XHDTYPE), *members()]),
-        "is no tar archive that can be read",
+        "cannot be read as a tar archive",
     ),
-    "negative size": (negative, "is no tar archive that can be read"),
+    "negative size": (negative, "cannot be read as a tar archive"),
     "cut tar": (
         lambda: gzip.compress(gzip.decompress(pack(members()))[:-20_000]),
-        "is no tar archive that can be read",
+        "cannot be read as a tar archive",
     ),
-    "no tar": (lambda: gzip.compress(b"no archive " * 100), "is no tar archive that can be read"),
+    "no tar": (lambda: gzip.compress(b"no archive " * 100), "cannot be read as a tar archive"),
     "cut gzip": (lambda: pack(members())[:-100], "is truncated or damaged"),
-    "empty": (lambda: b"", "is no tar archive that can be read .empty file"),
+    "empty": (lambda: b"", "cannot be read as a tar archive .empty file"),
 }
 
 

@@ -124,7 +124,7 @@ def test_float_images_are_passed_on_unscaled(test_counts):
 
 
 def test_a_data_set_cannot_be_changed():
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field"):
         dataset([3]).name = "other"
 
 
@@ -136,14 +136,17 @@ INFINITE = torch.zeros(6, 2).index_fill(0, torch.tensor([0, 5]), -torch.inf)
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"images": NAN, "test_images": FLOATS[:2]}, "NaN or infinite pixels in 1 images, the first at index 4: mend"),
-        ({"images": INFINITE, "test_images": FLOATS[:2]}, "in 2 images, the first at index 0"),
+        (
+            {"images": NAN, "test_images": FLOATS[:2]},
+            "features in 1 of 6 rows, the first at index 4: mend",
+        ),
+        ({"images": INFINITE, "test_images": FLOATS[:2]}, "in 2 of 6 rows, the first at index 0"),
         ({"images": FLOATS, "test_images": NAN[3:5]}, "made, test part has NaN or infinite .* the first at index 1"),
-        ({"images": FLOATS.double()}, "torch.float64 images: convert them to uint8"),
-        ({"images": torch.zeros(6, dtype=torch.uint8)}, r"images of shape \(6,\): give \(examples"),
-        ({"images": torch.zeros(6, 0, dtype=torch.uint8)}, r"images of shape \(6, 0\)"),
-        ({"images": torch.tensor(1, dtype=torch.uint8)}, r"images of shape \(\)"),
-        ({"images": torch.zeros(5, 2, dtype=torch.uint8)}, "5 images but 6 labels: give one label for each image"),
+        ({"images": FLOATS.double()}, "torch.float64 rows: convert them to uint8"),
+        ({"images": torch.zeros(6, dtype=torch.uint8)}, r"inputs of shape \(6,\): give \(examples"),
+        ({"images": torch.zeros(6, 0, dtype=torch.uint8)}, r"inputs of shape \(6, 0\)"),
+        ({"images": torch.tensor(1, dtype=torch.uint8)}, r"inputs of shape \(\)"),
+        ({"images": torch.zeros(5, 2, dtype=torch.uint8)}, "5 rows but 6 labels: give one label for each"),
         ({"labels": torch.zeros(6)}, "torch.float32 labels of shape .* give int64"),
         ({"labels": torch.zeros(6, dtype=torch.int32)}, "torch.int32 labels"),
         ({"labels": torch.zeros(6, 1).long()}, r"labels of shape \(6, 1\)"),
@@ -153,8 +156,8 @@ INFINITE = torch.zeros(6, 2).index_fill(0, torch.tensor([0, 5]), -torch.inf)
         ({"classes": 3}, "0 examples of class 2"),
         ({"class_names": ("cat",)}, "2 classes but 1 names for them"),
         ({"images": torch.zeros(0, 2, dtype=torch.uint8), "labels": torch.zeros(0).long()}, "made is empty"),
-        ({"test_images": None}, "without the other: give both or neither"),
-        ({"test_labels": None}, "without the other: give both or neither"),
+        ({"test_images": None}, "without inputs or without labels: give both or neither"),
+        ({"test_labels": None}, "without inputs or without labels: give both or neither"),
         ({"test_labels": torch.tensor([0, 2])}, "made, test part has labels from 0 to 2"),
         ({"test_images": torch.zeros(2, 3, dtype=torch.uint8)}, r"trains on \(2,\) uint8 but tests on \(3,\) uint8"),
         ({"test_images": torch.zeros(2, 2)}, r"trains on \(2,\) uint8 but tests on \(2,\) float32"),

@@ -100,18 +100,35 @@ def test_a_root_that_is_no_folder_is_an_error_even_if_the_cache_would_do(tmp_pat
     ],
 )
 def test_a_set_that_is_absent_is_never_replaced_by_another(cache, name, file):
-    with pytest.raises(TightlipError) as caught:
+    with pytest.raises(TightlipError, match=f"{name} is not complete") as caught:
         load(name)
-    for hint in (f"{name} is not complete", "TIGHTLIP_DATA", f"{name}/{file}", "--download"):
+    for hint in ("TIGHTLIP_DATA", f"{name}/{file}", "--download"):
         assert hint in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["mnist4k", "MNIST", "", "data.csv", "absent/folder"])
-def test_an_unknown_name_is_answered_with_all_that_is_possible(name):
-    with pytest.raises(TightlipError, match=rf"^'{name}' is no known data set") as caught:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mnist4k", r"no data set is called 'mnist4k' \(did you mean mnist5k\?\)"),
+        ("MNIST", r"no data set is called 'MNIST' \(did you mean mnist\?\)"),
+        ("", "no data set is called ''"),
+        ("data.csv", "data.csv does not exist"),
+        ("absent/folder", "absent/folder does not exist"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_all_that_is_possible(name, says):
+    with pytest.raises(TightlipError, match=f"^{says}") as caught:
         load(name)
     for possible in ("cifar10, fashion-mnist, mnist, mnist5k, or", ".npz", "x.npy and y.npy", "folder of images"):
         assert possible in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["wine.csv", "wine"])
+def test_a_file_that_is_there_is_not_called_absent(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("1,2,0\n")
+    with pytest.raises(TightlipError, match=rf"^{name} is a .* file, and data are read .*numpy.savez\('wine.npz'"):
+        load(name)
 
 
 def test_the_hash_of_a_set_depends_on_every_file():

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from truths import gaussian
 
 from tightlip import (
     Abs,
@@ -20,10 +21,6 @@ from tightlip import (
     lipschitz,
     mlp,
 )
-
-
-def gaussian(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def with_singular_values(values, rows, columns):
@@ -185,7 +182,7 @@ def test_an_orthonormal_critic_that_never_widens_has_gradient_norm_k_everywhere(
     ("network", "shape", "advice"),
     [
         (nn.Linear(2, 1), (0, 2), "at least one example"),
-        (nn.Flatten(0), (3, 2), r"outputs of shape \(6,\) for 3 inputs"),
+        (nn.Flatten(0), (3, 2), r"one row for each input, and returned shape \(6,\) for 3"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(measure, network, shape, advice):
@@ -193,7 +190,9 @@ def test_what_cannot_be_measured_is_refused(measure, network, shape, advice):
         measure(network, torch.zeros(shape))
 
 
-@pytest.mark.parametrize(("output", "advice"), [(None, "this network has 3"), (3, "0 … 2"), (-1, "no output -1")])
+@pytest.mark.parametrize(
+    ("output", "advice"), [(None, "this network has 3"), (3, "from 0 to 2, got 3"), (-1, "from 0 to 2, got -1")]
+)
 def test_outputs_that_are_not_there_are_refused(output, advice):
     with pytest.raises(TightlipError, match=advice):
         gradient_norm(nn.Linear(2, 3), torch.zeros(1, 2), output=output)

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 
 from tightlip import (
     MaxMin,
+    Normalize,
     Orthonormal,
     Residual,
     RowDualBall,
@@ -226,3 +227,16 @@ def test_printed_constants_are_never_below_the_proven_ones(K):
 def test_other_norms_are_refused():
     with pytest.raises(TightlipError, match="no norm is called 3"):
         summary(known_layer(), 3)
+
+
+def test_a_table_stays_as_wide_as_a_screen_however_many_channels_there_are():
+    class Wordy(nn.Identity):
+        def extra_repr(self):
+            return "word, " * 500
+
+    channels = torch.linspace(-1, 1, 784).tolist()
+    network = nn.Sequential(Normalize(channels, [0.5] * 784), nn.Linear(784, 4), Wordy())
+    table = str(summary(network))
+    assert max(map(len, table.splitlines())) < 160
+    assert "Normalize(784 channels, mean -1 to 1, std 0.5)" in table and "…)" in table
+    assert "Normalize(0.5, 2.0)" in str(summary(Normalize(0.5, 2.0)))

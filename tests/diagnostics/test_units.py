@@ -34,7 +34,7 @@ def test_the_share_above_tau_is_the_curve_of_figure_6():
 @pytest.mark.parametrize("tau", [-0.1, 1.1, float("nan")])
 def test_thresholds_that_are_no_share_are_refused(tau):
     (relu,) = activation_statistics(constructed(), GRID)
-    with pytest.raises(TightlipError, match=r"give a number in \[0, 1\]"):
+    with pytest.raises(TightlipError, match="tau must be a finite number ≥ 0 and ≤ 1"):
         relu.at_least(tau)
 
 

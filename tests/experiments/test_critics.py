@@ -36,7 +36,7 @@ def test_critics_have_the_activation_and_the_biases_asked_for(activation, bias):
 def test_names_that_nothing_has_are_refused():
     with pytest.raises(TightlipError, match="no activation is called 'swish'"):
         critic([1, 2, 1], "swish")
-    with pytest.raises(TightlipError, match="choose zero, random or none"):
+    with pytest.raises(TightlipError, match="choose one of zero, random, none"):
         critic([1, 2, 1], "relu", "one")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tightlip import TightlipError
 from tightlip.experiments import EXPERIMENTS
-from tightlip.experiments.grid import Preset, cells, explanations_of, run_cells, summary_of
+from tightlip.experiments.grid import Preset, cells, explanations_of, named, run_cells, summary_of
 
 NEW = {"preset", "place", "about", "explanations", "truth"}
 """What rows of the first version lacked."""
@@ -63,6 +63,18 @@ def test_a_row_tells_a_stranger_what_it_is(tmp_path):
         assert row["explanations"] == words
     assert {row["preset"] for row in run_cells(powers(), powers().PAPER, tmp_path)} == {"paper"}
     assert {row["preset"] for row in run_cells(powers(), Preset({"base": 7}), tmp_path)} == {"other"}
+
+
+def test_the_name_travels_with_the_preset_also_where_two_are_equal(tmp_path):
+    module = powers()
+    module.SMOKE, module.PAPER = Preset(seeds=2), Preset(seeds=2)
+    for name, preset in (("smoke", module.SMOKE), ("paper", module.PAPER), ("other", Preset(seeds=2))):
+        assert {row["preset"] for row in run_cells(module, preset, tmp_path / name)} == {name}
+    module.PAPER = module.SMOKE
+    for name in ("smoke", "paper"):
+        assert {cell.preset for cell in cells(module, named(module, name))} == {name}
+    with pytest.raises(TightlipError, match=r"no preset is called 'papr' \(did you mean paper\?\)"):
+        named(module, "papr")
 
 
 def test_a_config_without_a_file_has_no_words():
@@ -148,7 +160,7 @@ def test_a_row_without_its_metrics_is_computed_again(tmp_path):
 
 
 def test_options_that_no_row_can_keep_are_refused(tmp_path):
-    with pytest.raises(TightlipError, match="not finite, which no row can keep"):
+    with pytest.raises(TightlipError, match="a row keeps finite numbers only"):
         run_cells(powers(), Preset(grid={"power": (float("inf"),)}), tmp_path)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import grad, jvp, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
+from truths import gaussian
 
 from tightlip import TightlipError
 from tightlip.linalg import ball
@@ -37,10 +38,6 @@ def reference(row, radius=1):
     count = max(k for k in range(1, len(y) + 1) if ordered[k - 1] > (sum(ordered[:k]) - radius) / k)
     threshold = (sum(ordered[:count]) - radius) / count
     return [float(max(abs(v) - threshold, 0) * (1 if v > 0 else -1)) for v in y]
-
-
-def gaussian(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 50])

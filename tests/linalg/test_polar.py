@@ -6,6 +6,7 @@ from math import comb
 import pytest
 import torch
 from torch.func import grad, hessian, jacrev, jvp, vmap
+from truths import gaussian
 
 from tightlip import TightlipError
 from tightlip.linalg.polar import iterate, orthonormalize, polar, residual, tangent
@@ -19,10 +20,6 @@ POLYNOMIALS = {
     4: "315/128 -105/32 189/64 -45/32 35/128",
     5: "693/256 -1155/256 693/128 -495/128 385/256 -63/256",
 }
-
-
-def gaussian(*shape, dtype=torch.float64, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 def svd_factor(weight):

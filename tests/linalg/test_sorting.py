@@ -2,15 +2,12 @@ import itertools
 
 import pytest
 import torch
+from truths import gaussian
 
 from tightlip.linalg.comparators import LARGEST_NETWORK, sorting_network
 from tightlip.linalg.sorting import sort_members
 
 SIZES = range(1, LARGEST_NETWORK + 4)
-
-
-def gaussian(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("size", range(1, 11))

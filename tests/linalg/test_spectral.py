@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from slopes import PAIRS
+from truths import gaussian, norm_to_60_digits
 
 from tightlip import TightlipError
 from tightlip.linalg.spectral import operator_norm_bound
@@ -16,22 +17,8 @@ LOOSEST = Fraction(1) + Fraction(1, 10**8)
 SMALLEST = Fraction(2) ** -1074
 
 
-def gaussian(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def exact_norm(weight, p, q):
-    """The norm to 60 digits, from the entries that are really stored."""
-    with mpmath.workdps(60):
-        rows = [[mpmath.mpf(v) for v in row] for row in weight.double().tolist()]
-        if p == q == 2:
-            return max(mpmath.svd_r(mpmath.matrix(rows), compute_uv=False))
-        vectors, order = (list(zip(*rows, strict=True)), q) if p == 1 else (rows, {INF: 1, 2.0: 2}[p])
-        return max(mpmath.norm(v, order) for v in vectors)
-
-
 def assert_tight(weight, p, q):
-    bound, exact = operator_norm_bound(weight, p, q), exact_norm(weight, p, q)
+    bound, exact = operator_norm_bound(weight, p, q), norm_to_60_digits(weight, p, q)
     with mpmath.workdps(60):
         assert exact <= bound <= exact * mpmath.mpf("1.00000001")
 

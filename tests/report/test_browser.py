@@ -31,6 +31,9 @@ document.body.dataset.sizes = JSON.stringify({
   texts: [...document.querySelectorAll(".plot text")].map(size),
   values: [...document.querySelectorAll(".card .value")].map(lines),
   page: [document.documentElement.scrollWidth, innerWidth],
+  audit: [...document.querySelectorAll(".audit .number")].map(cell => cell.getBoundingClientRect().right),
+  shadows: [...document.querySelectorAll(".scroll")].map(box => [box.scrollWidth > box.clientWidth,
+    getComputedStyle(box).backgroundAttachment]),
 });
 </script>"""
 TURN = """<script>
@@ -155,6 +158,13 @@ def test_a_narrow_window_does_not_scroll_sideways(folder, synthetic, tmp_path, b
     needed, given = measured(browse, render([folder, wordy]), tmp_path, "--window-size=500,900")["page"]
     assert given <= 500
     assert needed <= given
+
+
+def test_a_narrow_window_shows_the_numbers_of_the_audit_and_where_a_table_goes_on(folder, tmp_path, browse):
+    sizes = measured(browse, render([folder, folder]), tmp_path, "--window-size=500,900")
+    assert len(sizes["audit"]) > 4 and max(sizes["audit"]) <= sizes["page"][1]
+    hidden = [attachment for more, attachment in sizes["shadows"] if more]
+    assert hidden and all(attachment == "local, local, scroll, scroll" for attachment in hidden)
 
 
 @pytest.mark.parametrize("width", [1250, 1100, 970, 720, 500])

@@ -40,9 +40,8 @@ from tightlip.report import render, write
 def test_broken_fields_are_one_sentence(synthetic, tmp_path, file, path, value, sentence):
     changes = {"metrics_changes": (), "certificate_changes": (), f"{file}_changes": [(path, value)]}
     broken = synthetic.write_run(tmp_path / "broken", **changes)
-    with pytest.raises(TightlipError) as caught:
+    with pytest.raises(TightlipError, match=re.escape(sentence)) as caught:
         render([broken])
-    assert sentence in str(caught.value)
     assert str(broken / f"{file}.json") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -67,7 +66,7 @@ def test_broken_files_are_one_sentence(folder, file, content, sentence):
 
 
 def test_no_run_is_an_error():
-    with pytest.raises(TightlipError, match="name at least one run folder"):
+    with pytest.raises(TightlipError, match="at least one run folder"):
         render([])
 
 

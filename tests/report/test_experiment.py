@@ -51,6 +51,13 @@ def page(folder):
     return " ".join(re.sub("<[^>]*>", " ", text).split())
 
 
+def test_rows_of_an_installed_package_tell_its_version(tmp_path):
+    write_row(tmp_path / "installed", commit=None, dirty=None, versions={"tightlip": "0.1.0"})
+    assert "Version tightlip 0.1.0, installed" in page(tmp_path / "installed")
+    write_row(tmp_path / "nothing", commit=None, dirty=None)
+    assert "Commit unknown" in page(tmp_path / "nothing")
+
+
 def test_rows_stand_in_the_order_of_the_grid(tmp_path):
     order = ["spectral", "cayley", "exact"]
     for place, scheme in enumerate(order):

@@ -74,5 +74,5 @@ def test_a_damaged_one_leaves_the_earlier_page_alone(studies, tmp_path):
 
 
 def test_none_is_one_sentence():
-    with pytest.raises(TightlipError, match="name at least one folder of rows"):
+    with pytest.raises(TightlipError, match="at least one folder of rows"):
         render_experiments([])

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
+import pytest
 
 from tightlip.report import render
 from tightlip.report.runs import read_run
@@ -223,8 +224,9 @@ def test_what_is_empty_is_said(synthetic, tmp_path):
     )  # fmt: skip
     text = words(render([bare]))
     for sentence in (
-        "This run kept no example images", "This run has no training history", "no attack was run",
-        "No input was certified", "No eps was asked for", "0 test inputs", "commit unknown", "working tree unknown",
+        "Examples are shown of images; these inputs are rows.", "This run has no training history", "no attack was run",
+        "No input was certified", "No eps was asked for", "0 test rows", "commit none: version 0.1.0, installed",
+        "working tree unknown",
     ):  # fmt: skip
         assert sentence in text, sentence
 
@@ -285,3 +287,12 @@ def test_classes_go_by_their_names_where_they_have_some(synthetic, tmp_path):
 def test_names_have_the_article_that_they_need(synthetic, tmp_path):
     run = read_run(synthetic.write_run(tmp_path / "r", [("data.class_names", ["ant", "Owl", "bat"])]))
     assert [run.called(label) for label in (0, 1, 2, 3, 8)] == ["an ant", "an Owl", "a bat", "a 3", "an 8"]
+
+
+@pytest.mark.parametrize(("shape", "inputs"), [([13], "rows"), ([1, 6, 6], "images"), ([50, 3], "examples")])
+def test_inputs_are_called_what_they_are(synthetic, tmp_path, shape, inputs):
+    page = render([synthetic.write_run(tmp_path / "run", [("data.shape", shape)], [("examples", [])])])
+    text = words(page)
+    assert f"of the test {inputs}" in text and f"test {inputs} at ε" in text
+    others = {"rows", "images", "examples"} - {inputs}
+    assert not any(f"test {other}" in text for other in others)

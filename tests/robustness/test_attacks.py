@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from truths import linear
 
 from tightlip import TightlipError, freeze, mlp
 from tightlip.robustness import pgd
@@ -13,10 +14,8 @@ from tightlip.robustness.attacks import cw_loss
 INF = math.inf
 
 
-def linear(weight, bias=(0.0, 0.0)):
-    layer = nn.Linear(len(weight[0]), len(weight))
-    layer.weight.data, layer.bias.data = torch.tensor(weight), torch.tensor(bias)
-    return layer.requires_grad_(False)
+def classifier(weight, bias=(0.0, 0.0)):
+    return linear(weight, bias, torch.float32)
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_it_uses_the_whole_ball(problem, p):
 @pytest.mark.parametrize(("p", "radius"), [(2, 0.5), (INF, 0.5 * 5 / 7)])
 def test_it_finds_the_optimum_of_a_linear_classifier_in_twenty_steps(p, radius):
     """logits ±(3, 4)·x/2: the margin at x falls by ‖(3, 4)‖_{p*}·ε, so it is gone at ε = margin/5 or margin/7."""
-    network = linear([[1.5, 2.0], [-1.5, -2.0]])
+    network = classifier([[1.5, 2.0], [-1.5, -2.0]])
     x = torch.tensor([[0.5, 0.25]])  # margin 2.5
     y = torch.tensor([0])
     inside = pgd(network, x, y, 0.99 * radius, p, steps=20, restarts=1, clamp=None)
@@ -90,7 +89,7 @@ def test_the_global_random_state_is_left_alone(problem):
 def plateau():
     """A classifier whose gradient at 0 vanishes: it flips only beyond |x| = 0.15, on either side."""
     flat = nn.Sequential(
-        linear([[1.0], [-1.0]], (-0.1, -0.1)), nn.ReLU(), linear([[0.0, 0.0], [1.0, 1.0]], (0.05, 0.0))
+        classifier([[1.0], [-1.0]], (-0.1, -0.1)), nn.ReLU(), classifier([[0.0, 0.0], [1.0, 1.0]], (0.05, 0.0))
     )
     return flat, torch.zeros(8, 1), torch.zeros(8, dtype=torch.long)
 
@@ -157,7 +156,7 @@ def test_it_works_where_gradients_are_switched_off(problem):
 
 
 def test_constant_networks_and_empty_batches_are_survived():
-    constant = linear([[0.0], [0.0]], (1.0, 0.0))
+    constant = classifier([[0.0], [0.0]], (1.0, 0.0))
     x = torch.full((3, 1), 0.5)
     assert torch.isfinite(pgd(constant, x, torch.zeros(3).long(), 0.1, steps=3, restarts=2)).all()
     assert pgd(constant, x[:0], torch.zeros(0).long(), 0.1, steps=3, restarts=2).shape == (0, 1)
@@ -192,16 +191,16 @@ def test_arrays_are_attacked_as_tensors_are(problem):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"y": torch.zeros(40)}, "integer labels"),
+        ({"y": torch.zeros(40)}, "y must hold one integer for each of 40 inputs"),
         ({"y": [0] * 40}, "y must be a tensor or a numpy array, got a list"),
-        ({"x": torch.zeros(40, 3, 2, 2, dtype=torch.uint8)}, "floating-point inputs"),
+        ({"x": torch.zeros(40, 3, 2, 2, dtype=torch.uint8)}, "x must be floating point"),
         ({"p": 1}, "2-norm and the inf-norm"),
         ({"p": 3}, "no norm is called 3"),
-        ({"eps": -0.1}, "radii ≥ 0"),
-        ({"eps": math.nan}, "radii ≥ 0"),
-        ({"eps": torch.tensor([0.1] * 39 + [-0.1])}, "radii ≥ 0"),
-        ({"eps": torch.tensor([0.1] * 39)}, "radii|radius"),
-        ({"y": torch.zeros(39, dtype=torch.long)}, "one label per input"),
+        ({"eps": -0.1}, "eps must be a number ≥ 0, or one for each"),
+        ({"eps": math.nan}, "eps must be a number ≥ 0, or one for each"),
+        ({"eps": torch.tensor([0.1] * 39 + [-0.1])}, "eps must be a number ≥ 0, or one for each"),
+        ({"eps": torch.tensor([0.1] * 39)}, "or one for each of 40 inputs"),
+        ({"y": torch.zeros(39, dtype=torch.long)}, "y must hold one integer for each of 40 inputs"),
         ({"y": torch.full((40,), 4)}, "label"),
         ({"y": torch.full((40,), -1)}, "label"),
     ],

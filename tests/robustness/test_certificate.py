@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from truths import linear
 
 from tightlip import Gains, MaxMin, Normalize, Residual, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp, rule
 from tightlip.data import load, split
@@ -15,15 +16,6 @@ from tightlip.robustness import Certificate, certify, pgd
 from tightlip.training import fit
 
 INF = math.inf
-
-
-def linear(weight, bias=None, dtype=torch.float64):
-    weight = torch.tensor(weight, dtype=dtype)
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=dtype)
-    layer.weight.data = weight
-    if bias is not None:
-        layer.bias.data = torch.tensor(bias, dtype=dtype)
-    return layer
 
 
 def exact_outputs(network, row):

@@ -1,4 +1,4 @@
-"""`tightlip bench`: which way to train orthonormal layers of these sizes is the fastest on this machine."""
+"""`tightlip bench`: the fastest scheme to train orthonormal layers of these sizes on this machine."""
 
 import itertools
 import time
@@ -11,9 +11,9 @@ import torch
 import tyro
 
 from ..constraints import Orthonormal
-from ..provenance import certificate_of_birth, write_json
-from ..report.wording import round_up
-from ..timing import UNCONSTRAINED, Benchmark, Contest, Way, benchmark
+from ..decimals import round_up
+from ..provenance import provenance, write_json
+from ..timing import UNCONSTRAINED, Benchmark, Comparison, Scheme, benchmark
 from .options import Machine, replaceable
 
 _DEFAULT = repr(Orthonormal())
@@ -21,14 +21,14 @@ _DEFAULT = repr(Orthonormal())
 
 @dataclass(frozen=True)
 class Bench:
-    """Time a training step with orthonormal layers of your sizes, in every way to train them, on this machine."""
+    """Time a training step with orthonormal layers of your sizes, under every scheme, on this machine."""
 
     widths: tuple[int, ...] = (784, 1024, 1024, 1024, 10)
     """Input size, hidden widths, output size."""
     batch_size: int = 256
     """Inputs in a step."""
     rounds: int = 9
-    """How often each way is timed (slow ones a third as often)."""
+    """How often each scheme is timed (slow ones a third as often)."""
     output: Path | None = None
     """Also write all numbers to this JSON file."""
     machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
@@ -52,11 +52,13 @@ class Bench:
             "format": 1,
             "config": config,
             "seed": 0,
-            **certificate_of_birth(device),
+            **provenance(device),
             "seconds": seconds,
-            "fastest": written(result.network.ways[result.network.fastest].constraints),
+            "fastest": written(result.network.schemes[result.network.fastest].constraints),
             "network": _fields(result.network),
-            "layers": {f"{out}x{features}": _fields(contest) for (out, features), contest in result.layers.items()},
+            "layers": {
+                f"{out}x{features}": _fields(comparison) for (out, features), comparison in result.layers.items()
+            },
         }
 
 
@@ -71,10 +73,10 @@ def written(constraints: Sequence[Orthonormal]) -> str:
 def advice(result: Benchmark) -> str:
     """What to write, what else is as fast, and what speed does not say."""
     network = result.network
-    best = written(network.ways[network.fastest].constraints)
-    level = [written(network.ways[name].constraints) for name in network.level]
+    best = written(network.schemes[network.fastest].constraints)
+    level = [written(network.schemes[name].constraints) for name in network.level]
     also = f"; these rounds do not tell it from {', '.join(level)}" if level else ""
-    why = "the fastest here" if len(network.ways) > 2 else "for these sizes there is no other way"
+    why = "the fastest here" if len(network.schemes) > 2 else "for these sizes there is no other scheme"
     return "\n".join(
         [
             f"Write {best}, {why}{also}.",
@@ -85,29 +87,37 @@ def advice(result: Benchmark) -> str:
     )
 
 
-def _network_table(contest: Contest) -> str:
-    head = ["way", "blocks", "ms", "ratio", "quartiles", "max|σ² − 1|", ""]
-    return _aligned([head, *(_network_cells(name, contest) for name in contest.ways)], left=(0, 1, 6))
+def _network_table(comparison: Comparison) -> str:
+    head = ["scheme", "blocks", "ms", "ratio", "quartiles", "max|σ² − 1|", ""]
+    return _aligned([head, *(_network_cells(name, comparison) for name in comparison.schemes)], left=(0, 1, 6))
 
 
-def _network_cells(name: str, contest: Contest) -> list[str]:
-    way = contest.ways[name]
+def _network_cells(name: str, comparison: Comparison) -> list[str]:
+    scheme = comparison.schemes[name]
     if name == UNCONSTRAINED:
-        return [name, "", _milliseconds(way), "1", "", "", ""]
-    mark = "← fastest" if name == contest.fastest else ""
-    return [name, _blocks(way), _milliseconds(way), f"{way.ratio:.2f}", _quartiles(way), round_up(way.off, 2), mark]
+        return [name, "", _milliseconds(scheme), "1", "", "", ""]
+    mark = "← fastest" if name == comparison.fastest else ""
+    return [
+        name,
+        _blocks(scheme),
+        _milliseconds(scheme),
+        f"{scheme.ratio:.2f}",
+        _quartiles(scheme),
+        round_up(scheme.off, 2),
+        mark,
+    ]
 
 
-def _layer_table(layers: dict[tuple[int, int], Contest]) -> str:
+def _layer_table(layers: dict[tuple[int, int], Comparison]) -> str:
     head = ["one layer alone", "fastest", "ms", "ratio", "quartiles", f"ratio of {_DEFAULT}"]
-    return _aligned([head, *(_layer_cells(shape, contest) for shape, contest in layers.items())], left=(0, 1))
+    return _aligned([head, *(_layer_cells(shape, comparison) for shape, comparison in layers.items())], left=(0, 1))
 
 
-def _layer_cells(shape: tuple[int, int], contest: Contest) -> list[str]:
-    best = contest.ways[contest.fastest]
+def _layer_cells(shape: tuple[int, int], comparison: Comparison) -> list[str]:
+    best = comparison.schemes[comparison.fastest]
     name = f"{shape[1]} → {shape[0]}"
-    default = f"{contest.ways[_DEFAULT].ratio:.2f}"
-    return [name, contest.fastest, _milliseconds(best), f"{best.ratio:.2f}", _quartiles(best), default]
+    default = f"{comparison.schemes[_DEFAULT].ratio:.2f}"
+    return [name, comparison.fastest, _milliseconds(best), f"{best.ratio:.2f}", _quartiles(best), default]
 
 
 def _aligned(rows: list[list[str]], left: tuple[int, ...]) -> str:
@@ -120,31 +130,31 @@ def _aligned(rows: list[list[str]], left: tuple[int, ...]) -> str:
     return "\n".join("  ".join(itertools.starmap(padded, enumerate(row))).rstrip() for row in rows)
 
 
-def _blocks(way: Way) -> str:
-    runs = [(blocks, len(list(same))) for blocks, same in itertools.groupby(way.blocks)]
+def _blocks(scheme: Scheme) -> str:
+    runs = [(blocks, len(list(same))) for blocks, same in itertools.groupby(scheme.blocks)]
     return " ".join(f"{blocks}" if count == 1 else f"{blocks}×{count}" for blocks, count in runs)
 
 
-def _milliseconds(way: Way) -> str:
-    value = 1000 * way.seconds
+def _milliseconds(scheme: Scheme) -> str:
+    value = 1000 * scheme.seconds
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _quartiles(way: Way) -> str:
-    return f"{way.quartiles[0]:.2f}–{way.quartiles[1]:.2f}"
+def _quartiles(scheme: Scheme) -> str:
+    return f"{scheme.quartiles[0]:.2f}–{scheme.quartiles[1]:.2f}"
 
 
-def _fields(contest: Contest) -> dict[str, Any]:
-    """The ways of a contest for JSON; the unconstrained step has no σ to tell."""
+def _fields(comparison: Comparison) -> dict[str, Any]:
+    """The schemes of a comparison for JSON; the unconstrained step has no σ to tell."""
     return {
         name: {
-            "constraint": written(way.constraints) if way.constraints else None,
-            "blocks": way.blocks,
-            "seconds": way.seconds,
-            "ratio": way.ratio,
-            "quartiles": way.quartiles,
-            "rounds": way.rounds,
-            "max_off": way.off,
+            "constraint": written(scheme.constraints) if scheme.constraints else None,
+            "blocks": scheme.blocks,
+            "seconds": scheme.seconds,
+            "ratio": scheme.ratio,
+            "quartiles": scheme.quartiles,
+            "rounds": scheme.rounds,
+            "max_off": scheme.off,
         }
-        for name, way in contest.ways.items()
+        for name, scheme in comparison.schemes.items()
     }

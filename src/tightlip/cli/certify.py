@@ -1,5 +1,6 @@
 """`tightlip certify MODEL`: audit a saved network and certify data with it."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -7,18 +8,21 @@ from typing import Annotated
 import torch
 import tyro
 
+from ..arguments import integer
 from ..atomic import sha256
 from ..audit import Bound
 from ..data import load, split
 from ..data.sources import SPECS
+from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
 from ..linkage import check_model, written_about
 from ..norms import as_norm, norm_name
 from ..provenance import write_json
-from ..report.wording import floored, round_up
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .options import Machine
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,20 @@ class Certify:
     def __call__(self) -> str:
         """Run; the table to print."""
         device = self.machine.prepare()
-        if not 0 <= self.seed <= 2**31:
-            raise TightlipError(f"--seed {self.seed} is impossible: give a number from 0 to 2³¹")
+        integer("--seed", self.seed, least=0, most=2**31)
         if not all(eps >= 0 for eps in self.eps):
-            raise TightlipError(
-                f"--eps {' '.join(map(str, self.eps))} holds a number that is no radius: give numbers ≥ 0"
-            )
+            raise TightlipError(f"--eps must be numbers ≥ 0, got {' '.join(map(str, self.eps))}")
         p = as_norm(self.norm)
         check_model(self.model.parent, written_about(self.model))
         network = load_network(self.model).to(device)
         x, y, part = self._examples()
+        logger.debug("%s: auditing, and certifying %d inputs on %s", self.model, len(x), device)
         certificate = certify(network, x.to(device), y.to(device), p)
         if self.output is not None:
             self._write(certificate, y)
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {part}")
-        lines += [f"certified at {eps:g}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
+        lines += [f"certified at {exact(eps)}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
         return "\n".join(lines)
 
     def _examples(self) -> tuple[torch.Tensor, torch.Tensor, str]:

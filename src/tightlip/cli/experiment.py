@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ..choices import unknown
 from ..errors import TightlipError
 from ..experiments import EXPERIMENTS
-from ..experiments.grid import cells, run_cells, summary_of
+from ..experiments.grid import cells, named, run_cells
+from ..experiments.words import summary_of
 from ..report import write_experiments
 from ..report.rows import read_groups, text_key, text_table
-from .options import Machine, writable
+from .options import Processor, writable
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class Run:
     """Cells computed at once, each in a process of its own."""
     output: Path = Path("runs")
     """Rows and page go to a folder in this one, named after the experiment (and -smoke)."""
-    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
+    machine: Annotated[Processor, tyro.conf.arg(name="")] = field(default_factory=Processor)
 
     def __call__(self) -> str:
         """Run; the table of all rows and where the page is."""
         self.machine.prepare()
         name = _known(self.experiment)
         experiment = EXPERIMENTS[name]
-        preset = experiment.PAPER if self.preset == "paper" else experiment.SMOKE
+        preset = named(experiment, self.preset)
         folder = writable(self.output / (name if self.preset == "paper" else f"{name}-{self.preset}"))
         run_cells(experiment, preset, folder, self.jobs)
         page = folder / "report.html"
@@ -61,12 +63,12 @@ def _known(asked: str) -> str:
     """The name of an experiment, with '-' for '_' allowed."""
     name = asked.replace("-", "_")
     if name not in EXPERIMENTS:
-        known = ", ".join(EXPERIMENTS)
-        problem = f"no experiment is called {asked!r}" if asked else "'tightlip run' needs the name of an experiment"
-        raise TightlipError(f"{problem}: choose one of {known}")
+        if asked:
+            raise unknown("experiment", asked, EXPERIMENTS)
+        raise TightlipError(f"'tightlip run' needs the name of an experiment: choose one of {', '.join(EXPERIMENTS)}")
     return name
 
 
 def _count(name: str, preset: str) -> int:
     experiment = EXPERIMENTS[name]
-    return sum(1 for _ in cells(experiment, experiment.PAPER if preset == "paper" else experiment.SMOKE))
+    return sum(1 for _ in cells(experiment, named(experiment, preset)))

@@ -1,35 +1,29 @@
-"""Parsing and errors: a mistake of the user is one sentence on stderr and exit code 2, never a traceback."""
+"""What a command ends with: a mistake of the user is one sentence on stderr and exit code 2, never a traceback."""
 
-import contextlib
-import io
-import itertools
-import operator
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from ..errors import TightlipError
 from ..interruption import listen
 from .bench import Bench
 from .certify import Certify
 from .experiment import List, Run
+from .parsing import Command, parse
 from .report import Report
 from .train import Train
 
-_Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Certify, tyro.conf.subcommand("certify")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[List, tyro.conf.subcommand("list")]
-    | Annotated[Run, tyro.conf.subcommand("run")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-)
-_NAMES = ("train", "certify", "report", "list", "run", "bench")
+COMMANDS: dict[str, type] = {
+    "train": Train,
+    "certify": Certify,
+    "report": Report,
+    "list": List,
+    "run": Run,
+    "bench": Bench,
+}
+"""Each a dataclass whose fields are its flags, and which runs when called."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments in (["--version"], ["-V"]):
             sys.stdout.write(f"tightlip {metadata.version('tightlip')}\n")
             return 0
-        command = _parse(arguments)
+        command = parse(arguments, COMMANDS)
+        began = time.time()
         sys.stdout.write(command() + "\n")
-    except (TightlipError, OSError, _ParseError) as error:
+    except (TightlipError, OSError) as error:
         sys.stderr.write(f"tightlip: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -55,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _advice(command: Callable[[], str] | None, began: float) -> str:
+def _advice(command: Command | None, began: float) -> str:
     """What an interrupted command has kept, and how to go on."""
     if isinstance(command, Run):
         return "complete rows are kept: give the same command again to go on"
@@ -70,28 +65,3 @@ def _folder(command: Train, began: float) -> Path | None:
         return folder if folder.is_dir() else None
     made = [path.parent for path in command.runs.glob("*/config.json") if path.stat().st_mtime > began - 1]
     return max(made, key=lambda path: path.stat().st_mtime, default=None)
-
-
-class _ParseError(Exception):
-    """What the parser could not make sense of."""
-
-
-def _parse(arguments: Sequence[str]) -> Callable[[], str]:
-    """The command meant; the parser's framed message becomes one sentence."""
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            return tyro.cli(  # type: ignore[no-any-return]
-                _Command,  # type: ignore[arg-type]
-                prog="tightlip",
-                description="Networks whose Lipschitz constant is proven: train, certify, look. Also: --version.",
-                args=arguments or ["--help"],
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-            )
-    except SystemExit as end:
-        if not end.code:
-            raise
-    lines = [line.strip(" │|╰╯─-") for line in box.getvalue().splitlines()[1:]]  # below the title; rules become empty
-    message = " ".join(itertools.takewhile(bool, itertools.dropwhile(operator.not_, lines)))
-    asked = " ".join(["tightlip", *(word for word in arguments[:1] if word in _NAMES)])
-    raise _ParseError(f"{message or 'these options make no sense'}: see {asked} --help")

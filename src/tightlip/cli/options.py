@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import integer
 from ..atomic import replacing
 from ..errors import TightlipError
 
@@ -27,9 +28,7 @@ class Machine:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("tightlip").setLevel(logging.DEBUG if self.verbose else logging.INFO)
         if self.threads is not None:
-            if not 1 <= self.threads <= 4096:
-                raise TightlipError(f"--threads {self.threads} cannot compute: give a number from 1 to 4096")
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(integer("--threads", self.threads, most=4096))
         name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         try:
             if torch.empty(1, device=name).is_meta:
@@ -39,6 +38,24 @@ class Machine:
                 f"--device {name} is not available here: use cpu, or cuda with a torch built for it"
             ) from error
         return name
+
+
+@dataclass(frozen=True)
+class Processor(Machine):
+    """A `Machine` that computes on the processor alone."""
+
+    device: str = "cpu"
+    """cpu, the only one: experiments compute on the processor."""
+
+    def prepare(self) -> str:
+        """As of `Machine`; any device but the processor is refused."""
+        if self.device not in ("cpu", "auto"):
+            raise TightlipError(
+                f"--device {self.device} is not possible here: experiments compute on the processor, as their "
+                "published rows did; leave it out"
+            )
+        super().prepare()
+        return "cpu"
 
 
 def writable(folder: Path) -> Path:

@@ -24,6 +24,8 @@ class Report:
 
     def __call__(self) -> str:
         """Run; where the page is."""
+        if not self.runs:
+            raise TightlipError("'tightlip report' needs a folder: name what 'tightlip train' or 'tightlip run' wrote")
         page = self.output or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
         runs = [folder for folder in self.runs if not is_experiment(folder)]
         for folder in runs:

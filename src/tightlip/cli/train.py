@@ -8,13 +8,14 @@ from typing import Annotated
 
 import tyro
 
+from ..data.dataset import words_for
+from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
 from ..experiments.classification import Config, Result, run
 from ..linkage import MODEL, written_about
 from ..locking import sole_writer
 from ..provenance import write_json
 from ..report import write
-from ..report.wording import floored, round_up
 from .options import Machine, writable
 
 
@@ -62,11 +63,11 @@ class Train:
 
     def _folder(self) -> Path:
         if self.name is not None and Path(self.name).name != self.name:
-            raise TightlipError(f"--name {self.name!r} is no folder name: give the place as --runs")
+            raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {self.name!r}")
         if self.resume and self.name is None:
             raise TightlipError("--resume needs the --name of the run to continue")
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        data = Path(self.config.data).stem
+        data = Path(self.config.data).stem or "data"
         folder = self.runs / (self.name or f"{data}-l{self.config.norm}-{self.config.activation}-{stamp}")
         if folder.exists() and not self.resume:
             raise TightlipError(f"{folder} exists: add --resume to continue it, or choose another --name")
@@ -101,16 +102,16 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _summary(config: Config, result: Result, page: Path) -> str:
     test, bound = result.metrics["test"], result.certificate.bound
-    eps = f"{config.radius:g}"
-    inputs = result.metrics["data"]["split"]["test"]
-    attacked = min(config.attack_images, inputs)
+    eps = exact(config.radius)
+    count, (inputs, _) = result.metrics["data"]["split"]["test"], words_for(result.metrics["data"]["shape"])
+    attacked = min(config.attack_images, count)
     of_those = float((result.certificate.radius[:attacked] > config.radius).double().mean())
     return "\n".join(
         [
             f"test accuracy       {floored(test['accuracy']):>6}%",
             f"certified at {eps:<6} {floored(test['certified'][eps]):>6}%   (proven, {config.norm}-norm)",
-            f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {attacked} inputs)",
-            *([f"certified of those  {floored(of_those):>6}%"] if attacked < inputs else []),
+            f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {attacked} {inputs})",
+            *([f"certified of those  {floored(of_those):>6}%"] if attacked < count else []),
             f"audited constant    {round_up(bound.constant, 9)}",
             f"training            {result.metrics['seconds']['train']:.0f} s on {result.metrics['device']}",
             f"page                {page.resolve()}",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..activations import Abs, FullSort, GroupSort
+from ..arguments import integer, number
 from ..errors import TightlipError
 from .affine import Affine, assemble, linear, pick
 
@@ -86,14 +87,14 @@ def full_sort_from_max_min(n: int, reach: float | None = None) -> nn.Sequential:
     _refuse_width(n)
     if n % 2 and reach is None:
         raise TightlipError(
-            f"MaxMin sorts pairs, and {n} is odd: give reach, a bound on the absolute values to be sorted"
+            f"MaxMin sorts pairs, and n={n} is odd: give reach, a bound on the absolute values to be sorted"
         )
     _refuse_reach(1.0 if reach is None else reach)
     wires = n + n % 2
     place = [i if i < n else -1 for i in range(wires)]  # of each wire among the entries there are; −1: not there yet
     maps, width = [], n
-    for number in range(wires):
-        order = _compared(wires, number)
+    for round_ in range(wires):
+        order = _compared(wires, round_)
         maps.append(pick([place[wire] for wire in order], width))
         place, width = [order.index(wire) for wire in range(wires)], wires
     if n % 2 and reach is not None:
@@ -130,8 +131,7 @@ def leaky_relu_from_max_min(n: int, slope: float) -> nn.Sequential:
         TightlipError: unless n is an integer ≥ 1 and 0 ≤ a ≤ 1.
     """
     _refuse_width(n)
-    if not 0 <= slope <= 1:
-        raise TightlipError(f"slope={slope} is none of a 1-Lipschitz leaky ReLU max(x, slope·x): give 0 ≤ slope ≤ 1")
+    slope = number("slope", slope, least=0, most=1)
     return assemble([Affine(_blocks(n, [[slope], [1.0]])), pick(range(1, 2 * n, 2), 2 * n)])
 
 
@@ -177,12 +177,10 @@ def _blocks(count: int, block: list[list[float]]) -> Tensor:
 
 
 def _refuse_width(n: int, even: str | None = None) -> None:
-    if not isinstance(n, int) or n < 1:
-        raise TightlipError(f"n={n!r} is no number of features: give an integer ≥ 1")
+    integer("n", n)
     if even and n % 2:
-        raise TightlipError(f"{even} sorts pairs, and n={n} is odd: give an even number")
+        raise TightlipError(f"{even} sorts pairs, so n must be even, got {n}")
 
 
 def _refuse_reach(reach: float) -> None:
-    if not 0 < reach < math.inf:
-        raise TightlipError(f"reach={reach} bounds no inputs: give a finite number > 0 that no |x| exceeds")
+    number("reach, a bound on every |x|,", reach, above=0)

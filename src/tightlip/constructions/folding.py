@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..activations import Abs
+from ..arguments import number, vector
 from ..errors import TightlipError
 from .affine import Affine, assemble
 
@@ -27,12 +28,11 @@ def fold(normal: Sequence[float], offset: float, reach: float) -> nn.Sequential:
     >>> fold([1.0, 0.0], 0.0, reach=9.0)(torch.tensor([[-2.0, 1.0]], dtype=torch.float64)).round(decimals=6)
     tensor([[2., 1.]], dtype=torch.float64, grad_fn=...)
     """
-    direction = torch.as_tensor(normal, dtype=torch.float64)
+    direction, offset = vector("normal", normal), number("offset", offset)
+    reach = number("reach, a bound on every ‖x‖₂,", reach, above=0)
     length = torch.linalg.vector_norm(direction)
-    if direction.dim() != 1 or not 0 < length < math.inf or not math.isfinite(offset):
-        raise TightlipError(f"normal={normal}, offset={offset} is no hyperplane: give finite numbers, normal ≠ 0")
-    if not 0 < reach < math.inf:
-        raise TightlipError(f"reach={reach} bounds no inputs: give a finite number > 0 that no ‖x‖₂ exceeds")
+    if not 0 < length < math.inf:
+        raise TightlipError(f"normal must be a vector other than zero, got {normal!r}")
     rotation = _first_row(direction / length)
     shift = torch.full_like(direction, reach)
     shift[0] = -offset
@@ -56,12 +56,12 @@ def square_pyramids(first: Sequence[float], second: Sequence[float], height: flo
     >>> square_pyramids([-2.0, 0.0], [2.0, 0.0])(torch.tensor([[2.0, 0.0]], dtype=torch.float64)).round(decimals=6)
     tensor([[1.]], dtype=torch.float64, grad_fn=...)
     """
-    one, other = (torch.as_tensor(apex, dtype=torch.float64) for apex in (first, second))
-    if one.shape != (2,) or other.shape != (2,) or not math.isfinite(height):
-        raise TightlipError(f"apexes {first} and {second}, height {height}: give two points of the plane, and a number")
+    one, other, height = vector("first", first), vector("second", second), number("height", height)
+    if one.shape != (2,) or other.shape != (2,):
+        raise TightlipError(f"first and second must be points of the plane, [x, y], got {first!r} and {second!r}")
     distance = torch.linalg.vector_norm(other - one)
     if not 0 < distance < math.inf:
-        raise TightlipError(f"apexes {first} and {second} have no line between them: give two different points")
+        raise TightlipError(f"first and second must be two different points, got {first!r} and {second!r}")
     rotation, root = _first_row((other - one) / distance), math.sqrt(0.5)
     zero = torch.zeros(1, dtype=torch.float64)
     maps = [

@@ -7,32 +7,38 @@ f_ij is the affine function through the samples i and j that Lemma 1 asks for (`
 Row i has f_ij(x_i) = y_i for all j, and every other row k has f_ki(x_i) = y_i, so h(x_i) = y_i. A slope has dual norm
 |y_i − y_j|/‖x_i − x_j‖_p: *the constant of h is the constant of its data*. So the audit measures the data.
 
-N samples make N² pieces. They are neither stored nor all evaluated. f_ij = f_ji, so all pieces through one sample
-are a row and a column at once: their least value is one of the numbers whose largest is sought, and each bounds one
-other row from above. `_winners` asks in turn the row with the largest bound and the column where the last row was
-least, until no bound exceeds the best row: after some dozen samples out of thousands.
+N samples make N² pieces, which are neither stored nor all evaluated. Since f_ij = f_ji, the pieces through one sample
+are a row and a column of the table at once. Their minimum is a lower bound on h(x), and each of them is an upper bound
+on the minimum of one other row. `_winners` evaluates in turn the row with the largest upper bound and the column that
+attained the last minimum, and ends when no upper bound exceeds the best lower one: after about a dozen samples of
+thousands.
 Sources: paper §6, Lemma 1 and Theorem 3.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
+from ..arguments import tensor
 from ..audit import Gains, rule
 from ..errors import TightlipError
 from ..linalg.rounding import FLUSHED, gamma, norm_above, normalize_exactly, scaled_up
 from ..norms import NORMS, PAIRS, as_norm, dual, norm_name
 from ..options import SIZE, Kind, one_of, several
-from ..stored import numbers
+from ..stored import stored_numbers
 
 SLACK = 2.0**-31
 """Values may be steeper than 1 by this share: the rounding of data that was meant to be 1-Lipschitz."""
 
 SMALL, LARGE = (1 << 15) - 1, 1 << 20
-"""Numbers at a time: in arrays that a core's cache holds and that torch leaves to one thread; in any array."""
+"""Most numbers in an array: SMALL where it is to stay in a core's cache and in one thread, LARGE elsewhere."""
+
+Array = Tensor | np.ndarray
+"""What samples are given in."""
 
 NEAREST, FARTHEST = 1e-140, 1e140
 """Distances between whose squares neither over- nor underflow."""
@@ -80,12 +86,12 @@ class LatticeInterpolant(nn.Module):
     points: Tensor
     values: Tensor
 
-    def __init__(self, points: Float[Tensor, "n d"], values: Float[Tensor, "n *m"], p: float) -> None:
+    def __init__(self, points: Float[Array, "n d"], values: Real[Array, "n *m"], p: float) -> None:
         super().__init__()
         self.p = as_norm(p)
         points, values = checked(points, values, self.p)
         if bool((points == points[0]).all()):
-            raise TightlipError("one point has no pieces through two: use lattice_interpolant, which gives a constant")
+            raise TightlipError("all points are the same: use lattice_interpolant, which then gives a constant")
         self.register_buffer("points", points)
         self.register_buffer("values", values)
 
@@ -170,7 +176,7 @@ def _through(x: Tensor, anchor: Tensor, points: Tensor, values: Tensor, p: float
     return torch.addcmul(y, y - values, along / size).masked_fill_(size == 0, math.inf)
 
 
-def checked(points: Tensor, values: Tensor, p: float, K: float = 1.0) -> tuple[Tensor, Tensor]:
+def checked(points: Array, values: Array, p: float, K: float = 1.0) -> tuple[Tensor, Tensor]:
     """The samples as `samples` returns them, or a sentence why no K-Lipschitz function passes through."""
     points, values = samples(points, values)
     steepest, i, j = 0.0, 0, 0
@@ -191,11 +197,12 @@ def checked(points: Tensor, values: Tensor, p: float, K: float = 1.0) -> tuple[T
     return points, values
 
 
-def samples(points: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def samples(points: Array, values: Array) -> tuple[Tensor, Tensor]:
     """Copies in float64 of shapes (N, d) and (N, m); raises unless shapes fit and every number is finite."""
+    points, values = tensor("points", points), tensor("values", values)
     if points.dim() != 2 or values.dim() not in (1, 2) or len(points) != len(values) or not points.numel():
-        shapes = f"{tuple(points.shape)} and values of shape {tuple(values.shape)}"
-        raise TightlipError(f"points of shape {shapes} are no samples: give (N, d), and (N,) or (N, m)")
+        shapes = f"{tuple(points.shape)} and {tuple(values.shape)}"
+        raise TightlipError(f"points must have shape (N, d), and values (N,) or (N, m), got {shapes}")
     points, values = (t.detach().to(torch.float64, copy=True) for t in (points, values))
     if not values.numel() or not (torch.isfinite(points).all() and torch.isfinite(values).all()):
         raise TightlipError("values are missing, or samples NaN or infinite, so nothing passes through: leave them out")
@@ -239,7 +246,7 @@ _SIZES = Kind(
 @rule(LatticeInterpolant, options={"sizes": _SIZES, "norm": one_of("1", "2", "inf")}, build=_of_sizes)
 def _lattice_interpolant(module: LatticeInterpolant) -> Gains:
     # r→∞: the largest dual norm of a slope. Its entries err by less than γ_{d+6}, a norm of them by γ_{d+4} more.
-    p, (points, values) = as_norm(module.p), samples(numbers(module, "points"), numbers(module, "values"))
+    p, (points, values) = as_norm(module.p), samples(stored_numbers(module, "points"), stored_numbers(module, "values"))
     values, exponent = normalize_exactly(values)
     bits = (points + 0.0).view(torch.int64)  # −0 is 0, and no thread takes these for zero
     largest = dict.fromkeys(NORMS, 0.0)

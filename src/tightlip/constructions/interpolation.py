@@ -5,23 +5,21 @@ layer, then a tournament of `MaxMin` layers for min_j, and another for max_i. Ma
 `LatticeInterpolant`, which is the same function without the N² rows.
 """
 
-import math
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
-from ..errors import TightlipError
+from ..arguments import number
 from ..norms import as_norm
 from .affine import Affine, assemble, pick, scale
-from .interpolant import LatticeInterpolant, checked, separating
+from .interpolant import Array, LatticeInterpolant, checked, separating
 
 MOST_PIECES = 1024
 """Affine pieces, m·N², up to which a plain network is built unless the caller decides: N = 32 for one output."""
 
 
 def lattice_interpolant(
-    points: Float[Tensor, "n d"], values: Float[Tensor, "n *m"], p: float, K: float = 1.0, dense: bool | None = None
+    points: Float[Array, "n d"], values: Real[Array, "n *m"], p: float, K: float = 1.0, dense: bool | None = None
 ) -> nn.Module:
     """A K-Lipschitz function from the p-norm to the ∞-norm through all samples, proven by the audit.
 
@@ -30,7 +28,7 @@ def lattice_interpolant(
     Sources: paper §6, Lemma 1, Theorem 3 and the observation after it for m > 1.
 
     Args:
-        points: N samples of shape (N, d). Equal ones need equal values.
+        points: N samples of shape (N, d), a tensor or a numpy array. Equal ones need equal values.
         values: Shape (N,) or (N, m); the result maps (…, d) → (…, m), with m = 1 for the former.
         p: The norm of inputs: 1, 2 or ``math.inf``.
         K: The constant; where it is not 1, ``values / K`` are interpolated and a `Scale` is last.
@@ -47,8 +45,7 @@ def lattice_interpolant(
     >>> lipschitz(h, 2).constant <= 1 + 1e-9
     True
     """
-    if not 0 < K < math.inf:
-        raise TightlipError(f"K = {K} is no Lipschitz constant: give a finite number > 0")
+    K = number("the Lipschitz constant K", K, above=0)
     points, values = checked(points, values, as_norm(p), K)
     if K != 1.0:
         return nn.Sequential(lattice_interpolant(points, values / K, p, 1.0, dense), scale(K, values))

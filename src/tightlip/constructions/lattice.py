@@ -98,7 +98,7 @@ def _member(network: nn.Module, p: float) -> Member:
     if expected == ["nn.Linear"]:
         raise TightlipError("networks of this class end in nn.Linear, or in Scale after it: add a last linear layer")
     if not 0 < K < math.inf:
-        raise TightlipError(f"Scale holds K = {K}, which is no Lipschitz constant: restore a finite number > 0")
+        raise TightlipError(f"the constant in Scale must be a finite number > 0, got {K}")
     return Member(maps, K)
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arguments import tensor
 from ..audit import refuse_altered
 from ..constraints import constraint_of
 from ..errors import TightlipError
@@ -49,8 +50,9 @@ def replace_by_polar(
     >>> replace_by_polar(shrunk, torch.ones(1, 2)).difference
     0.5
     """
+    inputs = tensor("inputs", inputs)
     if len(inputs) == 0:
-        raise TightlipError("without inputs there is nothing to compare the two networks on: give at least one")
+        raise TightlipError("inputs must hold at least one example, on which the two networks are compared")
     original = copy.deepcopy(network).eval()
     replaced = copy.deepcopy(original)
     for name, layer in _linear_layers(replaced, layers).items():
@@ -65,6 +67,8 @@ def replace_by_polar(
 
 
 def _linear_layers(network: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Linear]:
+    if isinstance(names, str):
+        raise TightlipError(f"layers must be a list of names, such as [{names!r}], got {names!r}")
     found = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear)}
     unknown = [name for name in names or [] if name not in found]
     if unknown or not found:

@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int64, UInt8
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
-from tightlip.data.dataset import Dataset
+from tightlip.data.dataset import Dataset, words_for
 from tightlip.errors import TightlipError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -176,7 +176,8 @@ def _to_images(path: Path, array: Array) -> UInt8[Tensor, "..."] | Float32[Tenso
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
     if array.dtype.kind != "f":
-        raise TightlipError(f"{path} has {array.dtype} images: save them as uint8 (0 to 255) or as floats.")
+        inputs, _ = words_for(array.shape[1:])
+        raise TightlipError(f"{path} has {array.dtype} {inputs}: save them as uint8 (0 to 255) or as floats.")
     with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and Dataset says so
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 

@@ -105,7 +105,7 @@ def read_members(path: Path, content: bytes, names: Collection[str], size: int) 
     except TightlipError:
         raise
     except _UNREADABLE as error:
-        raise TightlipError(f"{path} is no tar archive that can be read ({error}): fetch it again.") from error
+        raise TightlipError(f"{path} cannot be read as a tar archive ({error}): fetch it again.") from error
     if missing := [name for name in names if name not in found]:
         raise TightlipError(f"{path} lacks {', '.join(missing)}: give the binary version, and not the one for Python.")
     return found

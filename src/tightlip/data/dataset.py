@@ -8,17 +8,28 @@ every class in the proportion of the whole:
     no test part                       72 % / 8 % / 20 %                mnist5k 3,600 / 400 / 1,000
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from tightlip.arguments import integer
 from tightlip.errors import TightlipError
 
 _TEST_SHARE = (20, 100)  # of the whole, where the data set brings no test part
 _VALIDATION_SHARE = (8, 100)  # of the whole, beside a test part that was carved out of it
 _VALIDATION_SHARE_OF_TRAINING = (1, 12)  # where the data set brings its own test part
+
+
+def words_for(shape: Sequence[int]) -> tuple[str, str]:
+    """What examples of this shape and the numbers in them are called: images have three axes, rows of a table one.
+
+    >>> words_for((1, 28, 28)), words_for((13,)), words_for((50, 3))
+    (('images', 'pixels'), ('rows', 'features'), ('examples', 'values'))
+    """
+    return {3: ("images", "pixels"), 1: ("rows", "features")}.get(len(shape), ("examples", "values"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +80,7 @@ class Dataset:
         if self.test_images is None and self.test_labels is None:
             return
         if self.test_images is None or self.test_labels is None:
-            raise TightlipError(f"{self.name} has test images or test labels without the other: give both or neither.")
+            raise TightlipError(f"{self.name} has a test part without inputs or without labels: give both or neither.")
         _check_pairs(f"{self.name}, test part", self.test_images, self.test_labels, self.classes)
         if self.test_images.shape[1:] != self.images.shape[1:] or self.test_images.dtype != self.images.dtype:
             raise TightlipError(
@@ -105,6 +116,9 @@ def split(dataset: Dataset, seed: int) -> Splits:
     the data set brings is used whole and in its own order. Every part holds at least one example of every class. Draws
     from a generator of its own: torch's global one is neither read nor moved.
     """
+    if not isinstance(dataset, Dataset):
+        raise TightlipError(f"split takes a Dataset, as load gives, got a value of type {type(dataset).__name__}.")
+    seed = integer("seed", seed, least=0)
     rest = torch.randperm(len(dataset.labels), generator=torch.Generator().manual_seed(seed))
     if dataset.test_images is not None and dataset.test_labels is not None:
         validation, train = _draw(dataset, rest, _VALIDATION_SHARE_OF_TRAINING)
@@ -154,16 +168,17 @@ def _describe(images: Tensor) -> str:
 
 def _check_pairs(name: str, images: Tensor, labels: Tensor, classes: int) -> None:
     """Every check that a part must pass on its own; the test part passes the same."""
+    inputs, _ = words_for(images.shape[1:])
     if images.dtype not in (torch.uint8, torch.float32):
-        raise TightlipError(f"{name} has {images.dtype} images: convert them to uint8 (0 to 255) or float32.")
+        raise TightlipError(f"{name} has {images.dtype} {inputs}: convert them to uint8 (0 to 255) or float32.")
     if images.ndim < 2 or 0 in images.shape[1:]:
-        raise TightlipError(f"{name} has images of shape {tuple(images.shape)}: give (examples, *shape).")
+        raise TightlipError(f"{name} has inputs of shape {tuple(images.shape)}: give (examples, *shape).")
     if labels.dtype != torch.int64 or labels.ndim != 1:
         raise TightlipError(
             f"{name} has {labels.dtype} labels of shape {tuple(labels.shape)}: give int64 ones of shape (examples,)."
         )
     if len(images) != len(labels):
-        raise TightlipError(f"{name} has {len(images)} images but {len(labels)} labels: give one label for each image.")
+        raise TightlipError(f"{name} has {len(images)} {inputs} but {len(labels)} labels: give one label for each.")
     if len(labels) == 0:
         raise TightlipError(f"{name} is empty: give at least three examples of every class.")
     _check_values(name, images, labels, classes)
@@ -177,9 +192,10 @@ def _check_values(name: str, images: Tensor, labels: Tensor, classes: int) -> No
         )
     finite = images.isfinite().flatten(1).all(1) if images.is_floating_point() else None
     if finite is not None and not finite.all():
+        inputs, entries = words_for(images.shape[1:])
         raise TightlipError(
-            f"{name} has NaN or infinite pixels in {int((~finite).sum())} images, the first at index "
-            f"{int(finite.long().argmin())}: mend or drop them."
+            f"{name} has NaN or infinite {entries} in {int((~finite).sum())} of {len(images)} {inputs}, "
+            f"the first at index {int(finite.long().argmin())}: mend or drop them."
         )
 
 

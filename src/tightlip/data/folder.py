@@ -172,7 +172,7 @@ def _opened(file: Path) -> Iterator[Any]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TightlipError(f"{file} will not be decoded ({str(error).rstrip('.')}): resize it.") from error
     except UnidentifiedImageError as error:
-        raise TightlipError(f"{file} is no image in a known format ({', '.join(_FORMATS)}): convert it.") from error
+        raise TightlipError(f"{file} is not an image in a known format ({', '.join(_FORMATS)}): convert it.") from error
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise TightlipError(f"{file} cannot be read ({reason}): save it again or move it away.") from error

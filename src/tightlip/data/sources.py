@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from tightlip.choices import hint
 from tightlip.data.arrays import content_sha256, load_arrays, read_npz
 from tightlip.data.cifar import CifarSpec
 from tightlip.data.dataset import Dataset
@@ -29,22 +30,40 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
         name: a name in `SPECS` (``mnist5k`` comes with the package); or the path of an ``.npz`` file, of a folder with
             ``x.npy`` and ``y.npy``, or of that ``x.npy`` (`load_arrays`); or the path of a folder of images
             (`load_folder`). A folder that holds any ``.npy`` file is one of arrays.
-        root: folder with the files of a known data set; replaces the environment variable TIGHTLIP_DATA.
+        root: folder with the published files of a known data set; replaces the environment variable TIGHTLIP_DATA.
         download: fetch missing files of a known data set from its mirrors into the cache.
 
     Raises:
-        TightlipError: an unknown name, files that are missing, damaged or not the published ones, mirrors that all
-            fail, or data that `Dataset` refuses.
+        TightlipError: an unknown name, a ``root`` for data that are elsewhere, files that are missing, damaged or not
+            the published ones, mirrors that all fail, or data that `Dataset` refuses.
     """
-    if str(name) in SPECS:
-        return SPECS[str(name)].load(root, download)
+    if not isinstance(name, str | Path):
+        raise TightlipError(f"name must be that of a data set, or a path, got a value of type {type(name).__name__}.")
+    spec = SPECS.get(str(name))
+    if root is not None and (spec is None or isinstance(spec, PackagedSpec)):
+        why = "comes with the package" if spec else "is read where it is"
+        raise TightlipError(f"root={root} (--data-root) is where published files are, and {name} {why}: leave it out.")
+    if spec is not None:
+        return spec.load(root, download)
     if str(name).endswith((".npz", ".npy")):
         return load_arrays(name)
     if os.path.isdir(name):
         return load_arrays(name) if any(Path(name).glob("*.npy")) else load_folder(name)
-    raise TightlipError(
-        f"{str(name)!r} is no known data set and no folder: ask for one of {', '.join(sorted(SPECS))}, or give the "
-        "path of an .npz file, of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
+    raise _unknown(str(name))
+
+
+def _unknown(name: str) -> TightlipError:
+    """The sentence for what is neither a known name nor a path that can be read."""
+    path = Path(name)
+    if path.is_file():
+        return TightlipError(
+            f"{name} is a {path.suffix or 'single'} file, and data are read from .npz files and folders: load it in "
+            f"Python, and save it with numpy.savez('{path.stem}.npz', x=inputs, y=labels)."
+        )
+    where = f"{name} does not exist" if path.suffix or len(path.parts) > 1 else f"no data set is called {name!r}"
+    return TightlipError(
+        f"{where}{hint(name, SPECS)}: choose one of {', '.join(sorted(SPECS))}, or give the path of an .npz file, "
+        "of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
     )
 
 
@@ -67,7 +86,7 @@ class PackagedSpec:
     licence: str
 
     def load(self, root: str | Path | None = None, download: bool = False) -> Dataset:
-        """The data set; neither argument matters, because nothing can be missing.
+        """The data set; nothing can be missing.
 
         Raises:
             TightlipError: the file is damaged or altered.

@@ -6,13 +6,13 @@
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..arguments import integer, output_of
 from ..errors import TightlipError
 from ..norms import dual
 from .subject import checked, copied
@@ -85,14 +85,9 @@ def gradient_norm(
 
 
 def _chosen(output: Any, count: int) -> int:
-    if not isinstance(output, Integral | None):
-        raise TightlipError(f"output is one number for all inputs, not a {type(output).__name__}: give an integer")
     if output is None and count != 1:
         raise TightlipError(f"a gradient belongs to one output, and this network has {count}: choose one with output=")
-    chosen = int(output or 0)
-    if not 0 <= chosen < count:
-        raise TightlipError(f"the network has no output {output}: choose one of 0 … {count - 1}")
-    return chosen
+    return integer("output", 0 if output is None else output, least=0, most=count - 1)
 
 
 @torch.enable_grad()
@@ -100,14 +95,13 @@ def _by_piece(
     measure: Callable[[Tensor, Tensor], Tensor], network: Any, x: Any, dtype: torch.dtype, batch_size: int
 ) -> Tensor:
     """``measure(x, f(x))`` piece by piece, with f a copy of the network and f(x) of shape (piece, outputs)."""
+    if not isinstance(dtype, torch.dtype):
+        raise TightlipError(f"dtype must be a torch.dtype such as torch.float64, got {dtype!r}")
     x, network = checked(x), copied(network).requires_grad_(False).to(dtype)
     results = []
-    for piece in x.detach().split(batch_size):
+    for piece in x.detach().split(integer("batch_size", batch_size)):
         piece = piece.to(dtype, copy=True).requires_grad_()
-        y = network(piece)
-        if y.dim() == 0 or len(y) != len(piece):
-            shape = tuple(y.shape)
-            raise TightlipError(f"outputs of shape {shape} for {len(piece)} inputs: the network must give one row each")
+        y = output_of(network, piece)
         measured = measure(piece, y.reshape(len(y), -1)).detach()
         results.append(_nan_unless(_finite(piece) & _finite(y), measured))
     return torch.cat(results)

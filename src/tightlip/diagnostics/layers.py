@@ -143,6 +143,9 @@ def _residual_norm(weight: Float[Tensor, "out in"]) -> float:
     return float(torch.linalg.eigvalsh(residual(weight.double())).abs().max())
 
 
+WIDEST = 72
+"""Most letters of a layer's options in a table."""
+
 _HEADER = ("layer", "module", "weight", "parameters", "norms", "constant ≤", "‖WᵀW − I‖₂", "constraint")
 _NUMBERS = ("parameters", "constant ≤", "‖WᵀW − I‖₂")
 
@@ -177,7 +180,8 @@ def _kind(module: nn.Module) -> str:
 
 def _with_options(module: nn.Module) -> str:
     options = module.extra_repr()
-    return f"{_kind(module)}({options})" if options else _kind(module)
+    text = f"{_kind(module)}({options})" if options else _kind(module)
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 2]}…)"
 
 
 def _unless_refused(ask: Callable[[], T]) -> T | None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import TightlipError
+from ..arguments import called, integer, number
 from .subject import checked, copied
 
 _HOMES = {"tightlip.activations", "torch.nn.modules.activation"}
@@ -45,9 +45,7 @@ class ActivationStatistics:
         Raises:
             TightlipError: unless ``tau`` is in [0, 1].
         """
-        if not 0 <= tau <= 1:
-            raise TightlipError(f"tau = {tau} is no share of the inputs: give a number in [0, 1]")
-        return float((self.positive >= tau).double().mean())
+        return float((self.positive >= number("tau", tau, least=0, most=1)).double().mean())
 
 
 @torch.no_grad()
@@ -77,9 +75,9 @@ def activation_statistics(
     for module in names:  # of the copy, which takes its hooks with it
         module.register_forward_hook(lambda module, _, y: calls.append((module, (y > 0).reshape(len(y), -1).sum(0))))
     totals: list[Tensor] = []
-    for piece in x.split(batch_size):
+    for piece in x.split(integer("batch_size", batch_size)):
         calls.clear()
-        network(piece)
+        called(network, piece)
         counts = [count for _, count in calls]
         totals = [total + count for total, count in zip(totals, counts, strict=True)] if totals else counts
     return tuple(

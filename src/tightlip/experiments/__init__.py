@@ -17,7 +17,8 @@ from . import (
     theorem_1,
     two_norm_universality,
 )
-from .grid import Experiment, name_of
+from .grid import Experiment
+from .words import name_of
 
 EXPERIMENTS: dict[str, Experiment] = {
     name_of(module): module

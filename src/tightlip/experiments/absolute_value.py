@@ -34,7 +34,8 @@ GRID = {"activation": ("relu", "abs", "maxmin", "fullsort", "maxout", "tanh")}
 SMOKE = Preset({"width": 16, "steps": 30})
 PAPER = Preset(seeds=3)
 METRICS = {**WORDS, "farthest": "sup |f(x) + c − (−|x|)| on [−1, 1], with the best constant c."}
-CURVES = {"x": "x", "f": "f(x) − f(0) as learned; the potential is −|x|"}
+CURVES = {"x": "x", "f": "f(x) − f(0) as learned"}
+TRUE_CURVES = {"f": lambda x: -abs(x)}
 TRUTH = {"objective": 1.0, "farthest": 0.0}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import TightlipError
+from ..choices import chosen, unknown
 from ..linalg.polar import iterate, norm_bound, polar, residual
 from ..linalg.schedules import Schedule, bjorck, express
 from .grid import Preset
@@ -24,6 +24,16 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "express3": lambda steps: _extended(express(1e-3), steps),
     "express6": lambda steps: _extended(express(1e-6), steps),
 }
+
+
+TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
+"""By arithmetic: the error at which a schedule has arrived."""
+
+SCALES: dict[str, Callable[[Tensor], float | Tensor]] = {
+    "bound": norm_bound,
+    "size": lambda weight: sqrt(weight.numel()),
+}
+"""What the weight is divided by first."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +75,15 @@ CURVES = {"products": "products of n × n matrices", "error": "error ‖I − W�
 
 def run(config: Config, seed: int) -> dict[str, Any]:
     """Products and steps until the error is 1e-6 (float32) or 1e-12 (float64), and the error after each step."""
-    tolerance = {"float32": 1e-6, "float64": 1e-12}[config.dtype]
+    tolerance = chosen("dtype", config.dtype, TOLERANCES)
     weight = start(config, seed)
+    scale = chosen("scaling", config.scaling, SCALES)
     if config.schedule == "adaptive":
         error = _error(polar(weight))
         return {"final_error": error, "arrived": error <= tolerance, "steps": None, "products": None}
-    scale = norm_bound(weight) if config.scaling == "bound" else sqrt(weight.numel())
-    weight = weight / scale
+    weight = weight / scale(weight)
     products, errors = [0], [_error(weight)]
-    for polynomial in SCHEDULES[config.schedule](config.steps).polynomials:
+    for polynomial in chosen("schedule", config.schedule, SCHEDULES)(config.steps).polynomials:
         weight = iterate(weight, Schedule("one step", (polynomial,)))
         products.append(products[-1] + len(polynomial))
         errors.append(_error(weight))
@@ -105,7 +115,7 @@ def start(config: Config, seed: int) -> Tensor:
     elif config.start == "initial":
         weight = polar(gaussian) / sqrt(n)
     else:
-        raise TightlipError(f"no start is called {config.start!r}: choose gaussian, tall, drifted or initial")
+        raise unknown("start", config.start, GRID["start"])
     return weight.to(getattr(torch, config.dtype))
 
 

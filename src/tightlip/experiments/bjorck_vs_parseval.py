@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..audit import lipschitz
+from ..choices import chosen
 from ..constraints import Cayley, Constraint, MatrixExponential, Orthonormal, Parseval, SpectralBall, freeze
 from ..descent import descend
 from ..linalg.schedules import bjorck
@@ -77,7 +78,7 @@ TRUTH = {"bound": 1.0}
 def run(config: Config, seed: int) -> dict[str, Any]:
     """Objective, audited constant and their quotient on the frozen network; singular values through training."""
     torch.manual_seed(seed)
-    make, way = SCHEMES[config.scheme]
+    make, way = chosen("scheme", config.scheme, SCHEMES)
     network = mlp([config.dimension, *[config.width] * 3, 1], make(), hold=way)  # type: ignore[arg-type]
     engine = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(engine, config.steps)

@@ -1,4 +1,4 @@
-"""Certified classification: train on images, freeze, audit, certify and attack the test part (paper §7.3).
+"""Certified classification: train, freeze, audit, certify and attack the test part (paper §7.3).
 
 In the 2-norm: orthonormal layers, cross-entropy with an offset and a temperature. In the ∞-norm, the paper's network:
 row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifies the radius a/2.
@@ -7,7 +7,6 @@ row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifie
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +14,21 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ..activations import FullSort, GroupSort, MaxMin
+from ..activations import ACTIVATIONS
 from ..audit import Bound, lipschitz
+from ..choices import chosen
 from ..constraints import Orthonormal, RowL1Ball, freeze
 from ..data import Dataset, Part, Splits, load, split
+from ..data.augmentation import is_image, random_shift
+from ..data.dataset import words_for
+from ..decimals import exact
 from ..errors import TightlipError
 from ..linkage import MODEL, model_sha256
 from ..losses import margin_cross_entropy, multiclass_hinge
 from ..networks import mlp
 from ..norms import as_norm
-from ..provenance import certificate_of_birth, write_json
+from ..provenance import provenance, write_json
 from ..robustness import Certificate, certify
 from ..robustness.attacks import cw_loss
 from ..serialization import save
@@ -34,13 +36,6 @@ from ..training import History, fit, predict
 from .evidence import Attack, attack_curve, describe
 
 logger = logging.getLogger(__name__)
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "maxmin": partial(MaxMin, contiguous=False),
-    "groupsort4": partial(GroupSort, 4, contiguous=False),
-    "fullsort": FullSort,
-    "relu": nn.ReLU,
-}
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,8 @@ class Config:
     """Norm of the perturbations to be certified against."""
     hidden: tuple[int, ...] = (512, 512, 512)
     """Widths of the hidden layers."""
-    activation: Literal["maxmin", "groupsort4", "fullsort", "relu"] = "maxmin"
-    """Activation after each hidden layer."""
+    activation: str = "maxmin"
+    """Activation after each hidden layer: maxmin, groupsort4, fullsort, abs, maxout, relu or tanh."""
     k: float | None = None
     """Lipschitz constant of the network (default: 1 for the 2-norm, 1000 for the inf-norm)."""
     offset: float | None = None
@@ -70,12 +65,12 @@ class Config:
     """Examples per step."""
     learning_rate: float | None = None
     """Of Adam, falling to zero along a cosine (default: 0.002 for the 2-norm, 0.01 for the inf-norm)."""
-    shift: int = 1
-    """Images are moved by up to this many pixels at random in training; 0 switches it off."""
+    shift: int | None = None
+    """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
     eps: float | None = None
     """Radius of the headline (default: 0.3 for the 2-norm, a/2 for the inf-norm), in units of the inputs."""
     attack_images: int = 1000
-    """Test images that the attack tries."""
+    """Test inputs that the attack tries."""
     attack_steps: int = 50
     """Gradient steps per restart of the attack."""
     attack_restarts: int = 2
@@ -110,6 +105,11 @@ class Config:
         return 0.25 if self.temperature is None else self.temperature
 
     @property
+    def pixels(self) -> int:
+        """How far images are moved in training."""
+        return 1 if self.shift is None else self.shift
+
+    @property
     def radius(self) -> float:
         """The radius of the headline."""
         return (0.3 if self.p == 2 else self.margin / 2) if self.eps is None else self.eps
@@ -119,7 +119,11 @@ class Config:
         """The options as JSON has them, with their defaults; None where the norm's loss has no such option."""
         loss = (self.margin, self.softness, None) if self.p == 2 else (None, None, self.margin)
         values = asdict(self) | {"hidden": list(self.hidden), "k": self.constant, "learning_rate": self.rate}
-        return values | {"eps": self.radius} | dict(zip(("offset", "temperature", "a"), loss, strict=True))
+        return (
+            values
+            | {"eps": self.radius, "shift": self.pixels}
+            | dict(zip(("offset", "temperature", "a"), loss, strict=True))
+        )
 
 
 def _check(config: Config) -> None:
@@ -127,7 +131,7 @@ def _check(config: Config) -> None:
     limits = {
         "epochs": (config.epochs, 1),
         "batch_size": (config.batch_size, 1),
-        "shift": (config.shift, 0),
+        "shift": (config.pixels, 0),
         "seed": (config.seed, 0),
         "attack_images": (config.attack_images, 1),
         "attack_steps": (config.attack_steps, 1),
@@ -141,12 +145,25 @@ def _check(config: Config) -> None:
     for name, norm in {"offset": "2", "temperature": "2", "a": "inf"}.items():
         if getattr(config, name) is not None and config.norm != norm:
             raise TightlipError(f"{name} belongs to the loss of the {norm}-norm: leave it out, or choose norm={norm}")
-    if any(not 1 <= width <= 100_000 for width in config.hidden):
-        raise TightlipError(f"hidden={config.hidden} is impossible: widths lie between 1 and 100000")
     for name, (value, least) in limits.items():
         if not least <= value <= 2**31:
             wanted = "positive" if 0 < least < 1 else f"at least {least}"
-            raise TightlipError(f"{name}={value} is impossible: it must be {wanted}, and at most 2³¹")
+            flag = name.replace("_", "-")
+            raise TightlipError(f"{name}={value} (--{flag}) is impossible: it must be {wanted}, and at most 2³¹")
+    _check_widths(config.hidden, config.activation)
+
+
+def _check_widths(hidden: tuple[int, ...], activation: str) -> None:
+    """Refuse widths that are no widths, or that the activation cannot group."""
+    given = f"hidden={' '.join(map(str, hidden))} (--hidden)"
+    make = chosen("activation", activation, ACTIVATIONS)
+    if any(not 1 <= width <= 100_000 for width in hidden):
+        raise TightlipError(f"{given} is impossible: widths lie between 1 and 100000")
+    for width in hidden:
+        try:
+            make()(torch.zeros(1, width))
+        except TightlipError as error:
+            raise TightlipError(f"{given} does not suit activation={activation}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -183,17 +200,24 @@ def run(
     """
     _check(config)
     clock = _Clock()
-    birth = certificate_of_birth(device)
+    origin = provenance(device)
     dataset = load(config.data, root=root, download=download)
     if dataset.classes < 2:
         raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
+    if config.shift and not is_image(dataset.images):
+        shape = tuple(dataset.images.shape[1:])
+        raise TightlipError(
+            f"shift={config.shift} (--shift) moves images (channels, height, width), and inputs of {dataset.name} have "
+            f"shape {shape}: leave it out"
+        )
+    inputs, _ = words_for(dataset.images.shape[1:])
     parts = split(dataset, config.seed)
     network = build(config, parts.train, dataset.classes)
     checkpoint = folder / "checkpoint.pt"
-    logger.info("%s: training on %d examples, %d epochs", folder, len(parts.train), config.epochs)
+    logger.info("%s: training on %d %s, %d epochs", folder, len(parts.train), inputs, config.epochs)
     history = _train(config, network, parts.train, parts.validation, device, checkpoint, resume, progress)
     clock.lap("train", sum(row["seconds"] for row in history))
-    logger.info("freezing, auditing, certifying %d test inputs", len(parts.test))
+    logger.info("freezing, auditing, certifying %d test %s", len(parts.test), inputs)
     frozen = freeze(network)
     clock.lap("freeze")
     lipschitz(frozen, config.p)  # `certify` audits again; this lap is the audit alone
@@ -208,7 +232,7 @@ def run(
     metrics = _metrics(config, dataset, parts, history, certificate, attacked)
     save(frozen, folder / MODEL)
     model = model_sha256(folder)
-    metrics |= {"name": folder.name, "seconds": clock.seconds(), **model, **birth}
+    metrics |= {"name": folder.name, "seconds": clock.seconds(), **model, **origin}
     write_json(folder / "certificate.json", describe(config.p, certificate, images, labels, frozen, attacked) | model)
     write_json(folder / "metrics.json", metrics)
     checkpoint.unlink(missing_ok=True)
@@ -221,17 +245,6 @@ def build(config: Config, train: Part, classes: int) -> nn.Sequential:
     widths = [train.images[0].numel(), *config.hidden, classes]
     constraint = Orthonormal() if config.p == 2 else RowL1Ball()
     return nn.Sequential(nn.Flatten(), mlp(widths, constraint, ACTIVATIONS[config.activation], config.constant))
-
-
-def random_shift(images: Tensor, generator: torch.Generator, pixels: int) -> Tensor:
-    """Each image (N, C, H, W) moved by up to ``pixels`` in both directions, zeros entering at the border."""
-    height, width = images.shape[-2:]
-    padded = functional.pad(images, (pixels,) * 4)
-    offsets = torch.randint(0, 2 * pixels + 1, (2, len(images), 1), generator=generator)
-    rows = (offsets[0] + torch.arange(height)).to(images.device)
-    columns = (offsets[1] + torch.arange(width)).to(images.device)
-    index = torch.arange(len(images), device=images.device)
-    return padded[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _train(
@@ -250,8 +263,7 @@ def _train(
         if config.p == 2
         else partial(multiclass_hinge, kappa=config.margin * k, mean_over_classes=True)
     )
-    is_image = train.images.dim() == 4
-    augment = partial(random_shift, pixels=config.shift) if config.shift and is_image else None
+    augment = partial(random_shift, pixels=config.pixels) if config.pixels and is_image(train.images) else None
     return fit(
         network,
         loss,
@@ -290,11 +302,11 @@ def _metrics(
     sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
     shape = list(parts.test.images.shape[1:])
     best = max(history, key=lambda row: (row["validation_score"], row["epoch"]))
-    eps = f"{config.radius:g}"
+    eps = exact(config.radius)
     return {
         "format": 1,
         "command": "train",
-        "config": config.resolved,
+        "config": config.resolved | {"shift": config.pixels if is_image(parts.test.images) else 0},
         "data": {
             "name": dataset.name,
             "source": dataset.source,
@@ -310,7 +322,7 @@ def _metrics(
         "test": {
             "accuracy": certificate.accuracy(0.0),
             "certified": {eps: certificate.accuracy(config.radius)},
-            "attacked": {eps: attacked["accuracy"][attacked["eps"].index(round(config.radius, 6))]},
+            "attacked": {eps: attacked["accuracy"][attacked["eps"].index(config.radius)]},
         },
     }
 

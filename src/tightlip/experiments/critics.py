@@ -1,32 +1,23 @@
 """Critics of known distances (paper §7.1.1): built by the name of their activation, trained, frozen and measured."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..activations import Abs, FullSort, GroupSort, MaxMin, Maxout
+from ..activations import ACTIVATIONS
 from ..audit import lipschitz
+from ..choices import chosen, unknown
 from ..constraints import freeze
-from ..errors import TightlipError
 from ..networks import mlp
 from ..transport import Spheres, train_critic
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "maxout": partial(Maxout, 2),
-    "abs": Abs,
-    "maxmin": partial(MaxMin, contiguous=False),
-    "groupsort4": partial(GroupSort, 4, contiguous=False),
-    "fullsort": FullSort,
-}
-"""By name, in the order of what they can express."""
+BIASES = ("zero", "random", "none")
+"""How the trained biases of a critic begin, if it has any."""
 
 WORDS = {
-    "objective": "mean f(centers) − mean f(spheres) of the frozen network on fresh points; the true distance is 1.",
+    "objective": "mean f(centers) − mean f(spheres) of the frozen network on fresh points.",
     "standard_error": "Of the objective, from sampling the points; 0 where it is exact.",
     "constant": "The audited Lipschitz constant of the frozen network, in the Euclidean norm of inputs.",
 }
@@ -38,15 +29,13 @@ def critic(widths: list[int], activation: str, bias: str = "zero", **options: An
 
     Args:
         widths: As of `mlp`; hidden ones before the activation.
-        activation: A name of `ACTIVATIONS`.
+        activation: A name of `activations.ACTIVATIONS`.
         bias: zero (trained, from zero), random (trained, from where torch puts it) or none.
         options: Of `mlp`.
     """
-    if activation not in ACTIVATIONS:
-        raise TightlipError(f"no activation is called {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-    if bias not in ("zero", "random", "none"):
-        raise TightlipError(f"bias={bias!r} is no way to begin: choose zero, random or none")
-    network = mlp(widths, activation=ACTIVATIONS[activation], bias=bias != "none", **options)
+    if bias not in BIASES:
+        raise unknown("start for biases", bias, BIASES)
+    network = mlp(widths, activation=chosen("activation", activation, ACTIVATIONS), bias=bias != "none", **options)
     if bias == "zero":
         for layer in linear_layers(network):
             nn.init.zeros_(layer.bias)

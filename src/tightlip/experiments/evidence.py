@@ -1,5 +1,6 @@
 """What a classification run leaves to look at: the attack curve, and ``certificate.json``."""
 
+import copy
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,11 +33,16 @@ def attack_curve(
     labels: Tensor,
     certificate: Certificate,
 ) -> dict[str, Any]:
-    """Attacked accuracy against eps, on a grid that includes ``radius``: an upper bound on robust accuracy."""
+    """Attacked accuracy against eps, on a grid that includes ``radius``: an upper bound on robust accuracy.
+
+    Computed in the inputs' own arithmetic, and in float64 where ``radius`` is too small for it.
+    """
     count = min(options.images, len(images))
     x, y = images[:count], labels[:count]
+    if _is_fine(x, radius, p):
+        network, x = copy.deepcopy(network).double(), x.double()
     curve = []
-    grid = sorted(round(radius * factor, 6) for factor in (0, 0.5, 1, 1.5, 2, 3, 4, 6))
+    grid = sorted({radius * factor for factor in (0, 0.5, 1, 1.5, 2, 3, 4, 6)})
     box = (0.0, 1.0) if float(x.min()) >= 0 and float(x.max()) <= 1 else None
     standing = certificate.correct[:count].to(x.device)
     for eps in grid:
@@ -45,6 +51,12 @@ def attack_curve(
         standing = standing.clone().masked_scatter(standing, resists)
         curve.append(float(standing.double().mean()))
     return asdict(options) | {"images": count, "eps": grid, "accuracy": curve}
+
+
+def _is_fine(x: Tensor, radius: float, p: float) -> bool:
+    """Whether moving each entry by its share of ``radius`` would be lost in the rounding of x's float32."""
+    share = radius / math.sqrt(x[0].numel()) if p == 2 else radius
+    return share < 1e-4 * float(x.abs().max())
 
 
 def describe(
@@ -88,7 +100,8 @@ def _examples(certificate: Certificate, images: Tensor, labels: Tensor, network:
     right = [i for i in order if certificate.correct[i]]
     wrong = [i for i in order if not certificate.correct[i]]
     middle = right[3:-3]
-    chosen = [*right[:3], *middle[:: max(1, len(middle) // 6)][:6], *right[-3:], *wrong[:2]]
+    some = [*right[:3], *middle[:: max(1, len(middle) // 6)][:6], *right[-3:], *wrong[:2]]
+    chosen = list(dict.fromkeys(some))  # of fewer than six, the least robust are the most robust as well
     x = images[chosen].clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(-cw_loss(network(x), labels[chosen]).sum(), x)
     return [
@@ -100,7 +113,7 @@ def _examples(certificate: Certificate, images: Tensor, labels: Tensor, network:
             "image": _rounded(images[i]),
             "gradient": _rounded(gradient[position]),
         }
-        for position, i in enumerate(dict.fromkeys(chosen))
+        for position, i in enumerate(chosen)
     ]
 
 

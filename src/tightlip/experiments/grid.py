@@ -9,33 +9,31 @@ An experiment is a module of this folder with five names:
     run       (config, seed) -> metrics: numbers, and optionally "curve", columns of equal length to be drawn, and
               "surface", an object of "x", "y" and "z" (a list for each x of a number for each y)
 
-and up to three that tell a stranger what is seen (so do the strings below the fields of Config):
+and up to four that tell a stranger what is seen (so do the strings below the fields of Config):
 
-    METRICS   each metric in words
-    CURVES    each column of the curve in words, as the title of an axis
-    TRUTH     metrics whose true value is known, and that value
+    METRICS      each metric in words
+    CURVES       each column of the curve in words
+    TRUTH        metrics whose true value is known, and that value
+    TRUE_CURVES  columns of the curve whose true values are known, as functions of the first column
 
 `run_cells` works through the product of the grid and the seeds. A row that is there already, with the same config and
 seed, is not computed again; so an interrupted run goes on where it stopped.
 """
 
-import ast
 import hashlib
-import inspect
 import itertools
 import json
 import logging
 import multiprocessing
 import os
 import signal
-import textwrap
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -43,9 +41,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from tqdm import tqdm
 
+from ..arguments import integer
+from ..choices import chosen
 from ..errors import TightlipError
 from ..locking import sole_writer
-from ..provenance import certificate_of_birth, commit, write_json
+from ..provenance import commit, provenance, write_json
+from .words import about, explanations_of, name_of, summary_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,15 @@ Outcomes = Generator[tuple["Cell", str | None], None, None]
 
 @dataclass(frozen=True)
 class Preset:
-    """What a preset changes: fields that all cells share, how many seeds, and other values for axes of the grid."""
+    """What a preset changes: fields that all cells share, how many seeds, and other values for axes of the grid.
+
+    ``name`` is what its rows say they were made with; `named` gives it.
+    """
 
     shared: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 1
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    name: str = ""
 
 
 @runtime_checkable
@@ -105,47 +110,27 @@ class Cell:
         return " ".join([*(f"{axis}={self.config[axis]}" for axis in self.axes), f"seed {self.seed}"])
 
 
-def name_of(experiment: Experiment) -> str:
-    """The last part of the module's name."""
-    return experiment.__name__.rpartition(".")[2]
+def named(experiment: Experiment, name: str) -> Preset:
+    """The preset of an experiment that is called smoke or paper, with its name.
+
+    Raises:
+        TightlipError: for any other name.
+    """
+    return replace(chosen("preset", name, {"smoke": experiment.SMOKE, "paper": experiment.PAPER}), name=name)
 
 
-def summary_of(experiment: Experiment) -> str:
-    """The first line of the module's docstring."""
-    return (experiment.__doc__ or "").strip().partition("\n")[0]
-
-
-def about(experiment: Experiment) -> str:
-    """The rest of the docstring, as plain text."""
-    text = (experiment.__doc__ or "").strip().partition("\n")[2]
-    return " ".join(text.replace("`", "").replace("*", "").split())
-
-
-def explanations_of(experiment: Experiment) -> dict[str, dict[str, str]]:
-    """In words: each option (the string below the field of Config), each metric, each column of the curve."""
-    told = {name.lower(): dict(getattr(experiment, name, {})) for name in ("METRICS", "CURVES")}
-    return {"config": _words_below(experiment.Config), **told}
-
-
-def _words_below(config: type) -> dict[str, str]:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(config)))
-    except (OSError, TypeError):  # a class without a file
-        return {}
-    body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef)), [])
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
-    }
+def _name(experiment: Experiment, preset: Preset) -> str:
+    """A preset's own name, else that of the experiment's preset that it is, or alone is equal to."""
+    held = {"paper": experiment.PAPER, "smoke": experiment.SMOKE}
+    same = [name for name, other in held.items() if other is preset]
+    equal = [name for name, other in held.items() if other == preset]
+    return preset.name or (same + equal * (len(equal) == 1) + ["other"])[0]
 
 
 def cells(experiment: Experiment, preset: Preset) -> Iterator[Cell]:
     """Every cell of a preset, in the order of the grid; seeds innermost."""
     grid = {**experiment.GRID, **preset.grid}
-    presets = {"paper": experiment.PAPER, "smoke": experiment.SMOKE}
-    name = next((name for name, other in presets.items() if other == preset), "other")
+    name = _name(experiment, preset)
     for place, values in enumerate(itertools.product(*grid.values())):
         config = experiment.Config(**{**preset.shared, **dict(zip(grid, values, strict=True))})
         options = _as_json(config)
@@ -162,7 +147,7 @@ def _as_json(config: Any) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(asdict(config), allow_nan=False))  # type: ignore[no-any-return]
     except ValueError as error:
-        raise TightlipError(f"{config} holds a number that is not finite, which no row can keep: use None") from error
+        raise TightlipError(f"a row keeps finite numbers only, so use None for others, got {config}") from error
 
 
 def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1) -> list[dict[str, Any]]:
@@ -178,8 +163,7 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
         TightlipError: if cells failed, naming each with its reason; the others' rows are written. If another process
             is at work in the folder.
     """
-    if not 1 <= jobs <= 256:
-        raise TightlipError(f"jobs = {jobs} cannot compute: give a number from 1 to 256")
+    integer("jobs", jobs, most=256)
     todo = list(cells(experiment, preset))
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
@@ -195,7 +179,8 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
 
 def _row_there(experiment: Experiment, cell: Cell, folder: Path) -> dict[str, Any] | None:
     """A cell's row, if it has one; a row of an earlier version gets the words that it lacks, its numbers stay."""
-    row, words = read_row(folder / cell.file, cell), _description(experiment, cell)
+    row = read_row(folder / cell.file, cell)
+    words = {} if row is None else _description(experiment, cell, row["metrics"])
     if row is not None and not words.keys() <= row.keys():
         write_json(folder / cell.file, row | words | row)
     return row
@@ -229,6 +214,7 @@ def _told(bar: Any, cell: Cell, problem: str | None, place: str) -> str | None:
 
 def _here(experiment: Experiment, missing: list[Cell], folder: Path) -> Outcomes:
     for cell in missing:
+        logger.debug("%s: computing", cell.words)
         yield cell, _attempt(experiment, cell, folder)
 
 
@@ -291,25 +277,33 @@ def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | No
         "command": "run",
         "experiment": cell.experiment,
         "summary": summary_of(module),
-        **_description(module, cell),
+        **_description(module, cell, metrics),
         "axes": list(cell.axes),
         "config": cell.config,
         "seed": cell.seed,
         "data": metrics.pop("data", {"name": "synthetic", "sha256": None}),
         "metrics": metrics,
         "seconds": {"total": round(time.perf_counter() - began, 3)},
-        **certificate_of_birth("cpu"),
+        **provenance("cpu"),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / cell.file, row)
     return None
 
 
-def _description(experiment: Experiment, cell: Cell) -> dict[str, Any]:
+def _description(experiment: Experiment, cell: Cell, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What tells a stranger what a row is; no part of its identity."""
     truth = dict(getattr(experiment, "TRUTH", {}))
     words = {"about": about(experiment), "explanations": explanations_of(experiment), "truth": truth}
-    return {"preset": cell.preset, "place": cell.place, **words}
+    curves = _true_curves(experiment, metrics)
+    return {"preset": cell.preset, "place": cell.place, **words, **({"true_curves": curves} if curves else {})}
+
+
+def _true_curves(experiment: Experiment, metrics: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What the columns of a curve should be, where that is known."""
+    x: list[float] = next(iter(metrics.get("curve", {}).values()), [])
+    known = getattr(experiment, "TRUE_CURVES", {})
+    return {name: [float(truth(value)) for value in x] for name, truth in known.items()} if x else {}
 
 
 def read_row(path: Path, cell: Cell) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..audit import lipschitz
 from ..constructions import lattice_interpolant
+from ..norms import as_norm
 from .grid import Preset
 
 
@@ -47,7 +48,7 @@ TRUTH = {"error_at_samples": 0.0}
 
 def run(config: Config, seed: int) -> dict[str, Any]:
     """Errors, the audited constant, and in two dimensions the surface."""
-    p, generator = float(config.p), torch.Generator().manual_seed(seed)
+    p, generator = as_norm(config.p), torch.Generator().manual_seed(seed)
     samples, fresh, nearest = (
         2 * torch.rand(count, config.dimension, generator=generator, dtype=torch.float64) - 1
         for count in (config.samples, config.points, 4)

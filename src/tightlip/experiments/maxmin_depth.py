@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..choices import chosen
 from ..constraints import Orthonormal
 from ..transport import high_dimensional_cone
 from .critics import WORDS, critic, measured, trained
@@ -67,7 +68,7 @@ TRUTH = {"objective": 1.0}
 def run(config: Config, seed: int) -> dict[str, Any]:
     """The objective of the frozen critic."""
     torch.manual_seed(seed)
-    change, pair = CHANGES[config.change], high_dimensional_cone(config.dimension)
+    change, pair = chosen("change", config.change, CHANGES), high_dimensional_cone(config.dimension)
     activation, width = change.get("activation", "maxmin"), int(config.width * change.get("width", 1))
     constraint = Orthonormal(blocks=change.get("blocks"))
     widths = [config.dimension, *[width] * (config.depth - 1), 1]

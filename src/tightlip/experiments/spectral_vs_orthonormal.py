@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..choices import chosen
 from ..constraints import Constraint, Orthonormal, SpectralBall
 from ..diagnostics import gradient_norm
 from ..transport import high_dimensional_cone
@@ -59,7 +60,8 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     """The objective of the frozen critic; singular values and gradient norm through training."""
     torch.manual_seed(seed)
     pair = high_dimensional_cone(config.dimension)
-    network = critic([*[config.dimension] * 4, 1], "maxmin", constraint=CONSTRAINTS[config.constraint]())
+    constraint = chosen("constraint", config.constraint, CONSTRAINTS)()
+    network = critic([*[config.dimension] * 4, 1], "maxmin", constraint=constraint)
     curve: dict[str, list[float]] = {name: [] for name in CURVES}
     _, probes = pair.sample(1000, torch.Generator().manual_seed(2**31))
 

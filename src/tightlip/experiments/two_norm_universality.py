@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..choices import unknown
 from ..constraints import RowDualBall, RowL1Ball
+from ..errors import TightlipError
 from ..transport import Spheres
 from .critics import WORDS, critic, linear_layers, measured, trained
 from .grid import Preset
@@ -40,7 +42,8 @@ class Config:
     """Fresh points that the objective is measured on."""
 
 
-GRID = {"network": ("2-norm", "∞-norm"), "centers": (1, 3, 9), "width": (32, 128), "depth": (3, 6)}
+CLASSES = ("2-norm", "∞-norm")
+GRID = {"network": CLASSES, "centers": (1, 3, 9), "width": (32, 128), "depth": (3, 6)}
 SMOKE = Preset({"steps": 20, "points": 2000}, grid={"width": (16,), "depth": (3,), "centers": (1, 9)})
 PAPER = Preset()
 METRICS = {**WORDS, "gap": "1 − objective: what is missing to the best 1-Lipschitz function."}
@@ -58,14 +61,18 @@ def run(config: Config, seed: int) -> dict[str, Any]:
 
 def touching(count: int) -> Spheres:
     """``count`` centers in the plane, 2 apart from their neighbors: a row of up to 3, or a square."""
-    side = range(round(count**0.5)) if count > 3 else range(1)
-    row = range(round(count**0.5)) if count > 3 else range(count)
+    edge = round(count**0.5)
+    if count < 1 or (count > 3 and edge**2 != count):
+        raise TightlipError(f"centers={count} fill neither a row of up to 3 nor a square: give 1, 2, 3, 4, 9, 16, …")
+    side, row = (range(edge), range(edge)) if count > 3 else (range(1), range(count))
     points = torch.tensor([[2.0 * i, 2.0 * j] for i in row for j in side])
     return Spheres(points - points.mean(0))
 
 
 def network(config: Config) -> nn.Sequential:
     """Of the class and size asked for; rows of the ∞ class begin with norm 1, not below it."""
+    if config.network not in CLASSES:
+        raise unknown("class of networks", config.network, CLASSES)
     widths = [2, *[config.width] * (config.depth - 1), 1]
     if config.network == "2-norm":
         return critic(widths, "maxmin")

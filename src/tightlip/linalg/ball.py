@@ -17,32 +17,34 @@ With s the signs of the survivors, the derivative of a row that was outside is g
 Sources: paper §4.2.2; Condat 2016, Algorithm 1 and Michelot 1986 for the iteration.
 """
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import tensor
 from ..errors import TightlipError
 from .rounding import all_finite
 
 BLOCK = 1 << 19
-"""Entries that are worked on at a time: what fits in a cache close to the processor."""
+"""Entries processed at a time, so that they stay in the processor's cache."""
 
 FAR = 4.0
-"""Norms, in radii, up to which thresholds need no shift: beyond, f would lose more than two bits."""
+"""Largest norm, in radii, for which thresholds are computed without a shift; beyond it two bits would be lost."""
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Guess(NamedTuple):
-    """How the last projection of nearly the same rows ended."""
+    """The result of the last projection of nearly the same rows, from which the next one starts."""
 
     stretch: Float[Tensor, "rows 1"]
-    """The threshold, relative to the one if all entries had survived."""
+    """The threshold, divided by what it would be if every entry were above it."""
 
     survivors: Float[Tensor, "rows 1"]
-    """How many entries were above it."""
+    """How many entries were above the threshold."""
 
     def suits(self, rows: Tensor) -> bool:
         """Whether these are rows of such a matrix."""
@@ -63,6 +65,7 @@ def project_l1_ball(weight: Float[Tensor, "*batch out in"], radius: float = 1.0)
             [ 0.2000, -0.3000]])
     """
     _refuse_radius(radius)
+    weight = tensor("weight", weight)
     return _Projection.apply(weight, radius)[0]  # type: ignore[no-any-return]
 
 
@@ -79,8 +82,8 @@ def project_l1_ball_(weight: Float[Tensor, "out in"], radius: float = 1.0, guess
 
 
 def _refuse_radius(radius: float) -> None:
-    if not radius > 0:
-        raise TightlipError(f"radius must be > 0, got {radius}")
+    if not isinstance(radius, Real) or not radius > 0:
+        raise TightlipError(f"radius must be > 0, got {radius!r}")
 
 
 def _refuse_values(weight: Tensor) -> None:

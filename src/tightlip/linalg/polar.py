@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ..arguments import matrix as checked_matrix
 from ..errors import TightlipError
 from .rounding import all_finite, full_precision
 from .schedules import Polynomial, Schedule, series
@@ -69,6 +70,9 @@ def orthonormalize(
     """
     if schedule is None:
         return polar(weight)
+    weight = checked_matrix("weight", weight)
+    if not isinstance(schedule, Schedule):
+        raise TightlipError(f"schedule must be a Schedule such as bjorck(3), got {schedule!r}")
     if not all_finite(weight):
         raise TightlipError("a weight is NaN or infinite and cannot be orthonormalized: lower the learning rate")
     with full_precision(weight):
@@ -132,12 +136,15 @@ def polar(weight: Float[Tensor, "*batch out in"]) -> Float[Tensor, "*batch out i
     tensor([[ 1.,  0.],
             [ 0., -1.]])
     """
+    weight = checked_matrix("weight", weight)
     with full_precision(weight):
         wide = weight.shape[-2] < weight.shape[-1]
         matrix = weight.mT if wide else weight
         if matrix.dtype in (torch.float16, torch.bfloat16):
             matrix = matrix.float()
-        factor = _Polar.apply(matrix) if torch.is_grad_enabled() else _polar_value(matrix)  # the first costs 0.2 ms
+        # the first costs 0.2 ms, and a trace cannot hold it
+        derived = torch.is_grad_enabled() and torch._C._get_tracing_state() is None
+        factor = _Polar.apply(matrix) if derived else _polar_value(matrix)
         return (factor.mT if wide else factor).to(weight.dtype)
 
 

@@ -23,6 +23,7 @@ from math import comb, isfinite
 
 import numpy as np
 
+from ..arguments import integer, number
 from ..errors import TightlipError
 
 Polynomial = tuple[Fraction, ...]
@@ -132,7 +133,7 @@ def bjorck(steps: int, order: int = 1) -> Schedule:
     """
     if not all(isinstance(number, int) for number in (steps, order)) or not 1 <= order <= 20 or steps < 1:
         raise TightlipError(
-            f"steps = {steps} and order = {order} are no Björck iteration: give integers ≥ 1, order ≤ 20"
+            f"steps must be an integer ≥ 1, and order one from 1 to 20, got steps = {steps} and order = {order}"
         )
     return Schedule(f"bjorck({steps}, order={order})", (series(order),) * steps, _reach(order))
 
@@ -160,10 +161,12 @@ def express(lower: float = 1e-3, degree: int = 5, finish: int = 3) -> Schedule:
     Raises:
         TightlipError: for options out of these ranges.
     """
-    if not 1e-9 <= lower < 1 or degree not in (3, 5, 7) or finish % 2 != 1 or finish < 1:
+    lower = number("lower", lower, least=1e-9, most=1)
+    finish = integer("finish", finish)
+    if lower == 1 or degree not in (3, 5, 7) or finish % 2 != 1:
         raise TightlipError(
-            f"lower = {lower}, degree = {degree}, finish = {finish} make no schedule: give 1e-9 ≤ lower < 1, a degree "
-            "of 3, 5 or 7, and an odd order to finish with"
+            f"lower must be < 1, degree 3, 5 or 7, and finish odd, got lower = {lower}, degree = {degree} and "
+            f"finish = {finish}"
         )
     polynomials, start = [], lower
     while 1.0 - start**2 > 0.01:

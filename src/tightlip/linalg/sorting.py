@@ -50,6 +50,8 @@ def sort_members(members: Tensor, dim: int, bias: Tensor | None = None) -> Tenso
     if forward_mode:  # the functions below have no forward derivative
         return members.sort(dim=dim).values
     differentiated = transformed or (torch.is_grad_enabled() and members.requires_grad)
+    if torch._C._get_tracing_state() is not None:  # a trace cannot hold functions of our own
+        differentiated = False
     rows_from = ROWS_FROM[differentiated] if dim == members.dim() - 1 else LARGEST_NETWORK + 1
     if size >= rows_from and plain and members.is_cpu and members.dtype == torch.float32:
         rows = members.movedim(dim, -1).contiguous()

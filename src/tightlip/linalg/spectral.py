@@ -30,7 +30,7 @@ NEARLY = 1e-6
 """How far WᵀW may be from a multiple of I, in parts of it, for its largest eigenvalue to be estimated cheaply."""
 
 LARGE = 512
-"""Columns from which it is: an eigenvalue solver is fast enough on fewer."""
+"""Fewest columns for which the estimate replaces the eigenvalue solver."""
 
 
 def operator_norm_bound(weight: Float[Tensor, "out in"], p: float, q: float) -> float:

@@ -91,6 +91,11 @@ class Section:
         return sorted({row.commit for row in self.rows})
 
     @property
+    def installed(self) -> bool:
+        """Whether all rows are of an installed package, which has a version and no commit."""
+        return all(commit.endswith(", installed") for commit in self.commits)
+
+    @property
     def machines(self) -> list[str]:
         """The machines that the rows were made on."""
         return sorted({f"{row.machine} ({row.device})" for row in self.rows})
@@ -108,7 +113,7 @@ def render_experiments(folders: Sequence[Path]) -> str:
         TightlipError: if no folder is given; see also `read_groups`.
     """
     if not folders:
-        raise TightlipError("a report of no experiment was asked for; name at least one folder of rows")
+        raise TightlipError("a report needs at least one folder of rows: name what 'tightlip run' wrote")
     sections = [_section(Path(folder), f"experiment-{place}") for place, folder in enumerate(folders, 1)]
     turning = any(section.reliefs for section in sections)
     return (

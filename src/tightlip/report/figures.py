@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
+from tightlip.decimals import round_nearest
 from tightlip.report.drawing import COLORS, Plot, plot, run_color
 from tightlip.report.runs import Run
-from tightlip.report.wording import norm_name, percent, round_nearest
+from tightlip.report.wording import norm_name, percent
 
 Vector = NDArray[np.float64]
 BINS = 32
@@ -32,7 +33,11 @@ def robustness(run: Run, name: str) -> Plot:
         axes.legend(loc="best")
 
     main = run.main_eps
-    said = "" if main is None else f" At eps {main}, {percent(run.certified[main])} of the test images are certified."
+    said = (
+        ""
+        if main is None
+        else f" At eps {main}, {percent(run.certified[main])} of the test {run.inputs} are certified."
+    )
     return plot(name, f"Certified and attacked accuracy against eps in the {norm_name(run.input_norm)}.{said}", draw)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tightlip import decimals
 from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
 from tightlip.report import figures, wording
@@ -16,8 +17,8 @@ from tightlip.report.runs import Example, Run, read_run
 
 
 @dataclass(frozen=True)
-class Fate:
-    """One part of the bar of what becomes of the test images."""
+class Outcome:
+    """One part of the bar of what becomes of the test inputs."""
 
     kind: str
     words: str
@@ -36,6 +37,14 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Titled:
+    """A figure and its heading."""
+
+    title: str
+    plot: Plot
+
+
+@dataclass(frozen=True)
 class Section:
     """A run and what is drawn of it."""
 
@@ -43,7 +52,7 @@ class Section:
     place: int
     plots: Mapping[str, Plot]
     tiles: Sequence[Tile]
-    fates: Sequence[Fate]
+    outcomes: Sequence[Outcome]
 
     @property
     def color(self) -> int:
@@ -96,7 +105,7 @@ def render(run_folders: Sequence[Path]) -> str:
         TightlipError: no folder was given, or a folder's JSON is absent or broken.
     """
     if not run_folders:
-        raise TightlipError("a report of no run was asked for; name at least one run folder")
+        raise TightlipError("a report needs at least one run folder: name what 'tightlip train' wrote")
     runs = [read_run(Path(folder)) for folder in run_folders]
     sections = [_section(run, place) for place, run in enumerate(runs)]
     comparison = _comparison(runs) if len(runs) > 1 else []
@@ -126,9 +135,9 @@ def environment() -> Environment:
     words = (
         wording.percent,
         wording.percent_down,
-        wording.round_up,
-        wording.round_down,
-        wording.round_nearest,
+        decimals.round_up,
+        decimals.round_down,
+        decimals.round_nearest,
         wording.count,
         wording.duration,
         wording.scalar,
@@ -146,14 +155,25 @@ def _section(run: Run, place: int) -> Section:
     plots = {"robustness": figures.robustness(run, f"{name}-robustness"), "radii": figures.radii(run, f"{name}-radii")}
     if run.history:
         plots |= {"accuracy": figures.accuracy(run, f"{name}-accuracy"), "loss": figures.loss(run, f"{name}-loss")}
-    return Section(run, place, plots, _tiles(run), _fates(run))
+    return Section(run, place, plots, _tiles(run), _outcomes(run))
 
 
-def _comparison(runs: Sequence[Run]) -> list[Plot]:
+def _unbroken(norm: str) -> str:
+    """The name of a norm, which no line ends within."""
+    return wording.norm_name(norm).replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
+def _comparison(runs: Sequence[Run]) -> list[Titled]:
     """Accuracy against eps for each norm in use (eps in different norms cannot be compared), then training."""
     norms = sorted({run.input_norm for run in runs})
-    plots = [figures.compare_robustness(runs, norm, f"compare-{norm}") for norm in norms]
-    return [*plots, figures.compare_training(runs, "compare-training")]
+    plots = [
+        Titled(
+            f"Certified and attacked accuracy in the {_unbroken(norm)}",
+            figures.compare_robustness(runs, norm, f"compare-{norm}"),
+        )
+        for norm in norms
+    ]
+    return [*plots, Titled("Validation accuracy", figures.compare_training(runs, "compare-training"))]
 
 
 def _tiles(run: Run) -> list[Tile]:
@@ -174,7 +194,7 @@ def _tiles(run: Run) -> list[Tile]:
     ]
 
 
-def _fates(run: Run) -> list[Fate]:
+def _outcomes(run: Run) -> list[Outcome]:
     """Split all test images at the main eps; empty when the attack saw only some of them, or a number is absent."""
     eps = run.main_eps
     if eps is None or eps not in run.attacked or run.attack is None or run.attack.images != len(run.radius):
@@ -183,8 +203,8 @@ def _fates(run: Run) -> list[Fate]:
     if not 0 <= proven <= standing <= clean <= 1:
         return []
     return [
-        Fate("proven", "proven: no perturbation can change the answer", proven),
-        Fate("open", "open: neither proof nor successful attack", standing - proven),
-        Fate("broken", "broken: the attack succeeds", clean - standing),
-        Fate("wrong", "wrong before any attack", 1 - clean),
+        Outcome("proven", "proven: no perturbation can change the answer", proven),
+        Outcome("open", "open: neither proof nor successful attack", standing - proven),
+        Outcome("broken", "broken: the attack succeeds", clean - standing),
+        Outcome("wrong", "wrong before any attack", 1 - clean),
     ]

@@ -6,8 +6,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN
 from itertools import groupby
 from statistics import fmean, stdev
 
+from tightlip.decimals import DASH, decimals, fixed
 from tightlip.report.rows import Group, columns
-from tightlip.report.wording import DASH, decimals, fixed
 
 PUBLISHED = "published"
 """The metric that holds the paper's value of a cell."""

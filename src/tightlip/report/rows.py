@@ -8,10 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from textwrap import fill
 
+from tightlip.decimals import bound_up, round_down, round_nearest
 from tightlip.errors import TightlipError
 from tightlip.report.fields import Fields, read_fields
 from tightlip.report.surfaces import Surface, read_surface
-from tightlip.report.wording import bound_up, round_down, round_nearest, scalar, spoken
+from tightlip.report.wording import scalar, spoken
 
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
@@ -27,7 +28,7 @@ Explanations = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of an experiment: its options, which of them are axes, its seed, numbers, drawings, birth certificate.
+    """One cell of an experiment: its options, which of them are axes, its seed, numbers, drawings, provenance.
 
     Rows of earlier versions lack the fields from ``about`` on.
     """
@@ -50,6 +51,7 @@ class Row:
     place: float
     explanations: Explanations
     truth: dict[str, float]
+    true_curves: Curve
 
 
 @dataclass(frozen=True)
@@ -186,10 +188,10 @@ def _row(fields: Fields) -> Row:
     }
     curve: Curve = {}
     if "curve" in metrics.values:
-        columns_ = metrics.inside("curve")
-        curve = {name: columns_.numbers(name).tolist() for name in columns_.values}
-        if len({len(column) for column in curve.values()}) > 1:
-            metrics.fail("curve", "columns of equal length")
+        curve = _columns(metrics, "curve")
+    true_curves = _columns(fields, "true_curves") if "true_curves" in fields.values else {}
+    if len({len(column) for column in (*curve.values(), *true_curves.values())}) > 1:
+        fields.fail("true_curves", "columns as long as the curve's")
     return Row(
         experiment=fields.text("experiment"),
         summary=fields.text("summary"),
@@ -199,7 +201,7 @@ def _row(fields: Fields) -> Row:
         metrics=numbers,
         curve=curve,
         surface=read_surface(metrics.inside("surface")) if "surface" in metrics.values else None,
-        commit=str(fields.raw("commit") or "unknown"),
+        commit=_commit(fields),
         dirty=bool(fields.raw("dirty")),
         device=fields.text("device"),
         machine=fields.text("machine"),
@@ -209,7 +211,25 @@ def _row(fields: Fields) -> Row:
         place=fields.integer("place") if "place" in fields.values else math.inf,
         explanations=_explanations(fields),
         truth=fields.table("truth") if "truth" in fields.values else {},
+        true_curves=true_curves,
     )
+
+
+def _columns(fields: Fields, key: str) -> Curve:
+    inside = fields.inside(key)
+    columns = {name: inside.numbers(name).tolist() for name in inside.values}
+    if len({len(column) for column in columns.values()}) > 1:
+        fields.fail(key, "columns of equal length")
+    return columns
+
+
+def _commit(fields: Fields) -> str:
+    """The commit, or of an installed package its version."""
+    if fields.raw("commit") is not None:
+        return fields.text("commit")
+    versions = fields.inside("versions") if "versions" in fields.values else None
+    version = versions.text("tightlip") if versions is not None and "tightlip" in versions.values else None
+    return "unknown" if version is None else f"tightlip {version}, installed"
 
 
 def _explanations(fields: Fields) -> Explanations:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tightlip.data.dataset import words_for
 from tightlip.errors import TightlipError
 from tightlip.linkage import check_model
 from tightlip.report.fields import Fields, read_fields
@@ -100,6 +101,12 @@ class Run:
     label: Vector
     prediction: Vector
     examples: tuple[Example, ...]
+
+    @property
+    def inputs(self) -> str:
+        """What its inputs are called: images, rows or examples."""
+        shape = self.data["shape"]
+        return words_for(shape)[0] if isinstance(shape, list) else "examples"
 
     @property
     def main_eps(self) -> str | None:

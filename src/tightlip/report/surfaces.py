@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from numpy.typing import NDArray
 
+from tightlip.decimals import round_nearest
 from tightlip.report.drawing import COLORS, LEVELS, Plot, plot
 from tightlip.report.fields import Fields
-from tightlip.report.wording import round_nearest
 
 Array = NDArray[np.float64]
 

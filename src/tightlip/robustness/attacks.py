@@ -5,12 +5,14 @@ projects back onto the ball of radius ε around the input (paper §7.3; Madry et
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..arguments import called, integer
 from ..errors import TightlipError
 from ..norms import as_norm
 from ..tensors import as_tensor
@@ -51,18 +53,9 @@ def pgd(
     p = as_norm(p)
     if p == 1:
         raise TightlipError("this attack knows the 2-norm and the inf-norm: choose p=2 or p=inf")
-    x, y = as_tensor(x, "x"), as_tensor(y, "y")
-    if not x.is_floating_point() or y.is_floating_point():
-        raise TightlipError(f"the attack needs floating-point inputs and integer labels, got {x.dtype} and {y.dtype}")
-    y = y.long()
-    radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
-    if y.shape != x.shape[:1] or radius.shape not in ((), x.shape[:1]) or not bool((radius >= 0).all()):
-        raise TightlipError("the attack needs one label per input, and radii ≥ 0: a number, or one per input")
-    if clamp is not None and len(x) and not clamp[0] <= float(x.min()) <= float(x.max()) <= clamp[1]:
-        raise TightlipError(
-            f"inputs lie outside the box {clamp} that the attack keeps to: give their range, or clamp=None"
-        )
-    radius = radius.expand(len(x))
+    steps, restarts = integer("steps", steps, least=0), integer("restarts", restarts)
+    x, y = _checked(x, y, clamp)
+    radius = _radii(eps, x)
     generator = torch.Generator().manual_seed(seed)
     best = x.clone()
     standing = torch.arange(len(x), device=x.device)
@@ -77,6 +70,34 @@ def pgd(
         best[standing] = found
         standing = standing[~flipped]
     return best
+
+
+def _checked(x: Any, y: Any, clamp: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+    """Inputs and labels as tensors that fit each other and the box."""
+    x, y = as_tensor(x, "x"), as_tensor(y, "y")
+    if not x.is_floating_point():
+        raise TightlipError(f"x must be floating point, so that it can be moved a little, got {x.dtype}")
+    if y.shape != x.shape[:1] or y.is_floating_point():
+        raise TightlipError(f"y must hold one integer for each of {len(x)} inputs, got {tuple(y.shape)} of {y.dtype}")
+    if clamp is not None and not (isinstance(clamp, Sequence) and len(clamp) == 2):
+        raise TightlipError(f"clamp must be (lowest, highest), or None for all of space, got {clamp!r}")
+    if clamp is not None and len(x) and not clamp[0] <= float(x.min()) <= float(x.max()) <= clamp[1]:
+        raise TightlipError(
+            f"the attack keeps inputs in clamp={clamp}, and these reach from {float(x.min()):.4g} to "
+            f"{float(x.max()):.4g}: give their range as clamp, or clamp=None"
+        )
+    return x, y.long().to(x.device)
+
+
+def _radii(eps: float | Tensor, x: Tensor) -> Tensor:
+    """A radius for each input."""
+    try:
+        radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        radius = x.new_full((), math.nan)
+    if radius.shape not in ((), x.shape[:1]) or not bool((radius >= 0).all()):
+        raise TightlipError(f"eps must be a number ≥ 0, or one for each of {len(x)} inputs, got {eps!r}")
+    return radius.expand(len(x))
 
 
 def _descend(
@@ -97,7 +118,7 @@ def _descend(
             point = point.clamp(*clamp)
         point.requires_grad_(True)
         with torch.enable_grad():
-            loss = cw_loss(_logits(network(point)), y)
+            loss = cw_loss(_logits(called(network, point)), y)
             (gradient,) = torch.autograd.grad(loss.sum(), point)
         better = loss.detach() > best_loss
         best[better], best_loss[better] = point.detach()[better], loss.detach()[better]
@@ -119,7 +140,7 @@ def _logits(outputs: Any) -> Tensor:
 def cw_loss(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """max_{i≠t} y_i − y_t: positive where the class has changed. Source: Carlini & Wagner 2017, as in paper §7.3."""
     if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
-        raise TightlipError(f"labels reach from {int(y.min())} to {int(y.max())}: number the classes from 0")
+        raise TightlipError(f"labels must be from 0 to {logits.shape[1] - 1}, got {int(y.min())} to {int(y.max())}")
     true = logits.gather(1, y.unsqueeze(1)).squeeze(1)
     return logits.scatter(1, y.unsqueeze(1), -math.inf).amax(1) - true
 

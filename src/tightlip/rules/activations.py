@@ -28,14 +28,14 @@ from ..errors import TightlipError
 from ..linalg.rounding import round_up
 from ..norms import PAIRS
 from ..options import AXIS, NUMBER, SHARE, SIZE
-from ..stored import integer, number, numbers
+from ..stored import stored_integer, stored_number, stored_numbers
 
 _ULPS = FEW_ULPS.output
 
 
 @rule(nn.PReLU, options={"num_parameters": SIZE})
 def _prelu(module: nn.PReLU) -> Gains:
-    weight = numbers(module, "weight")
+    weight = stored_numbers(module, "weight")
     if weight.dim() > 1 or not weight.numel():
         raise TightlipError(f"PReLU has slopes of shape {tuple(weight.shape)}: restore one, or one for each channel")
     return Gains.constant(max(1.0, max(map(abs, weight.flatten().tolist()))), FEW_ULPS)
@@ -54,7 +54,7 @@ def _softplus(module: nn.Softplus) -> Gains:
     off by u·|βx|, which moves the output by at most u·|x|, and exp, log1p and the division by a few ulps.
     """
     _positive(module, "beta")
-    threshold = number(module, "threshold")
+    threshold = stored_number(module, "threshold")
     low, high = SOFTPLUS_THRESHOLDS
     if not low <= threshold <= high:
         raise TightlipError(
@@ -92,7 +92,7 @@ def _hardsigmoid(module: nn.Hardsigmoid) -> Gains:
 
 @rule(nn.Softshrink, options={"lambd": NUMBER})
 def _softshrink(module: nn.Softshrink) -> Gains:
-    if number(module, "lambd") < 0:
+    if stored_number(module, "lambd") < 0:
         raise TightlipError(f"Softshrink has lambd = {module.lambd}: give a number ≥ 0")
     return Gains.constant(1.0, FEW_ULPS)
 
@@ -104,7 +104,7 @@ def _tanhshrink(module: nn.Tanhshrink) -> Gains:
 
 @rule(nn.Threshold, options={"threshold": NUMBER, "value": NUMBER})
 def _threshold(module: nn.Threshold) -> Gains:
-    if number(module, "threshold") != number(module, "value"):
+    if stored_number(module, "threshold") != stored_number(module, "value"):
         raise TightlipError(
             f"Threshold({module.threshold:g}, {module.value:g}) jumps, so no constant holds: make both numbers the same"
         )
@@ -115,13 +115,13 @@ def _threshold(module: nn.Threshold) -> Gains:
 def _rrelu(module: nn.RReLU) -> Gains:
     if module.training:
         raise TightlipError("RReLU in training mode is random: call network.eval() before the audit")
-    slope = (Fraction(number(module, "lower")) + Fraction(number(module, "upper"))) / 2
+    slope = (Fraction(stored_number(module, "lower")) + Fraction(stored_number(module, "upper"))) / 2
     return Gains.constant(max(1.0, round_up(abs(slope))), FEW_ULPS)
 
 
 @rule(nn.AlphaDropout, nn.FeatureAlphaDropout, options={"p": SHARE})
 def _alpha_dropout(module: nn.AlphaDropout | nn.FeatureAlphaDropout) -> Gains:
-    kind, p = type(module).__name__, number(module, "p")
+    kind, p = type(module).__name__, stored_number(module, "p")
     if not 0 <= p <= 1:
         raise TightlipError(f"{kind} has p = {p}: give a probability between 0 and 1")
     if module.training:
@@ -151,7 +151,7 @@ def _softmax(module: nn.Softmax | nn.Softmin) -> Gains:
     kind, dim = type(module).__name__, module.dim
     if dim is None:
         raise TightlipError(f"{kind} has no dim, and guesses one: give dim=1 or dim=-1")
-    if integer(module, "dim") == 0 or dim < -1:
+    if stored_integer(module, "dim") == 0 or dim < -1:
         raise TightlipError(f"{kind}(dim={dim}) could mix the batch, not the features: use dim=1 or dim=-1")
     half, root = Fraction(1, 2), Fraction(math.nextafter(math.sqrt(2.0), 2.0)) / 4
     table = dict.fromkeys(PAIRS, half) | {(1.0, 2.0): root, (2.0, math.inf): root, (1.0, math.inf): half / 2}
@@ -170,7 +170,7 @@ def _no_constant(module: nn.Hardshrink | nn.GLU) -> Gains:
 
 
 def _positive(module: nn.Module, option: str) -> float:
-    value = number(module, option)
+    value = stored_number(module, option)
     if not 1e-30 <= value <= 1e30:
         raise TightlipError(f"{type(module).__name__} has {option} = {value:g}: give a number from 1e-30 to 1e30")
     return value

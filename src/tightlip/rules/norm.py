@@ -20,7 +20,7 @@ from ..audit import Gains, Roundoff, rule
 from ..errors import TightlipError
 from ..linalg.rounding import UNIT_ROUNDOFF, round_up, sqrt_up
 from ..options import FLAG, NONNEGATIVE, NUMBER, SIZE, optional
-from ..stored import number, numbers
+from ..stored import stored_number, stored_numbers
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -50,9 +50,12 @@ def _batch_norm(module: BatchNorm) -> Gains:
         raise TightlipError(f"{kind} in training mode depends on the whole batch: call network.eval() before the audit")
     if module.running_mean is None or module.running_var is None:
         raise TightlipError(f"{kind} has no running statistics, so it depends on the whole batch: track them")
-    mean, variance = numbers(module, "running_mean"), numbers(module, "running_var", module.running_mean.shape)
+    mean, variance = (
+        stored_numbers(module, "running_mean"),
+        stored_numbers(module, "running_var", module.running_mean.shape),
+    )
     gamma, beta = _affine(module, mean)
-    eps = Fraction(number(module, "eps"))
+    eps = Fraction(stored_number(module, "eps"))
     spread = [Fraction(v) + eps for v in variance.tolist()]
     if mean.dim() != 1 or not spread or min(spread) < LEAST:
         raise TightlipError(f"{kind} has a variance + eps of {float(min(spread, default=0)):g}: restore numbers > 0")
@@ -62,8 +65,8 @@ def _batch_norm(module: BatchNorm) -> Gains:
 
 
 def _affine(module: BatchNorm, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    gamma = torch.ones_like(like) if module.weight is None else numbers(module, "weight", like.shape)
-    return gamma, torch.zeros_like(like) if module.bias is None else numbers(module, "bias", like.shape)
+    gamma = torch.ones_like(like) if module.weight is None else stored_numbers(module, "weight", like.shape)
+    return gamma, torch.zeros_like(like) if module.bias is None else stored_numbers(module, "bias", like.shape)
 
 
 def _slope(gamma: float, spread: Fraction) -> float:

@@ -25,7 +25,7 @@ from ..audit import EXACT, Gains, rule
 from ..errors import TightlipError
 from ..linalg.rounding import round_up, sqrt_up
 from ..options import COUNT, INTEGER, LARGEST, NUMBER, SIZE, one_of, several
-from ..stored import integer, number
+from ..stored import stored_integer, stored_number
 
 _PADDING = {"padding": several(COUNT)}
 
@@ -59,7 +59,7 @@ def _permutation(module: nn.PixelShuffle | nn.PixelUnshuffle | nn.ChannelShuffle
     changes: `certify` refuses that.
     """
     option = {nn.PixelShuffle: "upscale_factor", nn.PixelUnshuffle: "downscale_factor"}.get(type(module), "groups")
-    if integer(module, option) < 1:
+    if stored_integer(module, option) < 1:
         raise TightlipError(f"{type(module).__name__} has {option}={getattr(module, option)}: give an integer ≥ 1")
     return _copied(1)
 
@@ -68,7 +68,7 @@ def _permutation(module: nn.PixelShuffle | nn.PixelUnshuffle | nn.ChannelShuffle
 @rule(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, options=_PADDING | {"value": NUMBER})
 def _constant_pad(module: nn.Module) -> Gains:
     _sides(module)
-    number(module, "value")
+    stored_number(module, "value")
     return _copied(1)
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arguments import integer, output_of, tensor
 from ..errors import TightlipError
 
 MOST_ROUNDING = 1e-4
@@ -38,11 +39,12 @@ class Spheres:
     """The true distance."""
 
     def __init__(self, centers: Float[Tensor, "m d"]) -> None:
+        centers = tensor("centers", centers)
         usable = centers.dtype in (torch.float32, torch.float64) and centers.dim() == 2 and centers.numel() > 0
         if not usable or not bool(torch.isfinite(centers).all()):
             raise TightlipError(
-                f"centers of shape {tuple(centers.shape)} and {centers.dtype} are no points: give finite numbers, "
-                "(m, d), in float32 or float64"
+                "centers must be finite numbers of shape (m, d) in float32 or float64, got shape "
+                f"{tuple(centers.shape)} and {centers.dtype}"
             )
         exact = centers.double()
         near = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
@@ -55,8 +57,8 @@ class Spheres:
         if float(near.min()) < 2 * (1 - 1e-6):
             i, j = divmod(int(near.argmin()), len(centers))
             raise TightlipError(
-                f"centers {i} and {j} are {float(near.min()):.6g} apart, so their spheres overlap and W1 < 1 may be: "
-                "keep centers 2 apart"
+                f"centers must be 2 apart, or the spheres overlap and W1 may be less than 1; centers {i} and {j} "
+                f"are {float(near.min()):.6g} apart"
             )
         self.centers = centers
 
@@ -72,8 +74,7 @@ class Spheres:
 
         No batch is unbalanced: each center is as frequent as any other, ± 2, and directions come in opposite pairs.
         """
-        if count < 1:
-            raise TightlipError(f"{count} samples are none: ask for at least one")
+        count = integer("count", count)
         half, many = -(-count // 2), len(self.centers)
         turn = torch.randperm(many, generator=generator)[torch.arange(half) % many].repeat(2)[:count]
         directions = self._directions(half, generator)
@@ -82,6 +83,9 @@ class Spheres:
 
     def potential(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """f(x) = −min_i ‖x − c_i‖₂, unique up to a constant on the straight lines from centers to spheres."""
+        x = tensor("x", x)
+        if x.dim() == 0 or x.shape[-1] != self.dimension:
+            raise TightlipError(f"points must have shape (…, {self.dimension}), got {tuple(x.shape)}")
         return -torch.linalg.vector_norm(x.unsqueeze(-2) - self.centers.to(x), dim=-1).amin(-1)
 
     @torch.no_grad()
@@ -101,13 +105,12 @@ class Spheres:
         Raises:
             TightlipError: for fewer than two points in more than one dimension, or a critic with several outputs.
         """
-        if self.dimension > 1 and count < 2:
-            raise TightlipError(f"{count} points measure nothing: ask for at least two")
+        count = integer("count", count, least=2 if self.dimension > 1 else 0)
         if self.dimension == 1:
             directions = self.centers.new_ones(1, 1)
         else:
             directions = self._directions(count // 2, generator)
-        at_centers = critic(self.centers).double().mean()
+        at_centers = output_of(critic, self.centers).double().mean()
         means = torch.cat([self._means(critic, part) for part in directions.split(4096)])
         error = float(means.std() / len(means) ** 0.5) if len(means) > 1 else 0.0
         return float(at_centers - means.mean()), error
@@ -121,9 +124,10 @@ class Spheres:
         """For each direction, the mean over centers and both ends."""
         ends = torch.stack([directions, -directions])[:, :, None] + self.centers
         points = ends.flatten(0, 2)
-        outputs = critic(points)
+        outputs = output_of(critic, points)
         if outputs.numel() != len(points):
-            raise TightlipError(f"a critic has one output for each point, not {tuple(outputs.shape)} for {len(points)}")
+            shape = tuple(outputs.shape)
+            raise TightlipError(f"a critic must give one output for each point, got {shape} for {len(points)} points")
         return outputs.double().reshape(2, len(directions), -1).mean((0, 2))
 
 
@@ -143,6 +147,4 @@ def circular_cones() -> Spheres:
 
 def high_dimensional_cone(dimension: int) -> Spheres:
     """The origin of R^d against the unit sphere; the potential is −‖x‖. Source: paper Table 1."""
-    if dimension < 1:
-        raise TightlipError(f"a space of dimension {dimension} holds no cone: give an integer ≥ 1")
-    return Spheres(torch.zeros(1, dimension))
+    return Spheres(torch.zeros(1, integer("dimension", dimension)))

@@ -1,0 +1,108 @@
+"""Arguments of a caller, as what is needed, or one sentence: what must be given, and what came instead."""
+
+import math
+import re
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import TightlipError
+from .tensors import as_tensor
+
+
+def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number; numpy's count, floats and booleans do not.
+
+    >>> integer("steps", 3)
+    3
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= int(value) <= (math.inf if most is None else most):
+        wanted = f"≥ {least}" if most is None else f"from {least} to {most}"
+        raise TightlipError(f"{name} must be an integer {wanted}, got {value!r}")
+    return int(value)
+
+
+def number(name: str, value: Any, above: float = -math.inf, least: float = -math.inf, most: float = math.inf) -> float:
+    """A finite number, ``above`` < number, ``least`` ≤ number ≤ ``most``; tensors of one number count.
+
+    >>> number("radius", 0.5, above=0)
+    0.5
+    """
+    single = isinstance(value, Real) or (isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1)
+    real = float(value) if single and not isinstance(value, bool) else math.nan
+    if not (above < real and least <= real <= most and math.isfinite(real)):
+        limits = {f"> {above:g}": above, f"≥ {least:g}": least, f"≤ {most:g}": most}
+        wanted = " and ".join(words for words, limit in limits.items() if math.isfinite(limit))
+        raise TightlipError(f"{name} must be a finite number{' ' * bool(wanted)}{wanted}, got {value!r}")
+    return real
+
+
+def tensor(name: str, value: Any) -> Tensor:
+    """A tensor as it is, with its graph; an array of numpy as `as_tensor` takes it."""
+    return value if isinstance(value, Tensor) else as_tensor(value, name)
+
+
+def matrix(name: str, value: Any) -> Tensor:
+    """As `tensor`, of shape (…, rows, columns) and floating point."""
+    matrices = tensor(name, value)
+    if matrices.dim() < 2 or not (matrices.is_floating_point() or matrices.is_complex()):
+        raise TightlipError(
+            f"{name} must be a floating-point matrix (…, rows, columns), got shape {tuple(matrices.shape)} of "
+            f"{matrices.dtype}"
+        )
+    return matrices
+
+
+def vector(name: str, value: Any) -> Tensor:
+    """Finite numbers in a row, as a tensor in float64.
+
+    >>> vector("normal", [3, 4])
+    tensor([3., 4.], dtype=torch.float64)
+    """
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.empty(0)
+    if numbers.dim() != 1 or not len(numbers) or not torch.isfinite(numbers).all():
+        raise TightlipError(f"{name} must be a list of finite numbers, got {value!r}")
+    return numbers
+
+
+def called(network: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """``network(x)``.
+
+    Raises:
+        TightlipError: if the shape of x does not fit, or this is nothing that can be called.
+    """
+    if not callable(network):
+        raise TightlipError(f"network must be a module or a function of tensors, got {network!r}")
+    try:
+        return network(x)
+    except RuntimeError as error:
+        if not re.search("mat1 and mat2|size of tensor|sizes of tensors|expected input", str(error)):
+            raise
+        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {error}") from error
+
+
+def output_of(network: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    """What a network makes of inputs, if that is one tensor with a row for each of them.
+
+    Raises:
+        TightlipError: as of `called`; for several outputs in a container, or another number of rows.
+    """
+    y = called(network, x)
+    if not isinstance(y, Tensor):
+        raise TightlipError(
+            f"the network must return one tensor, and it returned a {type(y).__name__}: wrap it in a module that "
+            "picks the output that is meant"
+        )
+    if y.dim() == 0 or len(y) != len(x):
+        raise TightlipError(
+            f"the network must return one row for each input, and returned shape {tuple(y.shape)} for {len(x)} inputs"
+        )
+    return y

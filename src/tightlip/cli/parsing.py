@@ -1,0 +1,123 @@
+"""From arguments to a command; what cannot be parsed becomes one sentence that names what is possible."""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import operator
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from ..choices import hint, unknown
+from ..errors import TightlipError
+
+Command = Callable[[], str]
+
+_POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
+
+KINDS = {int: "a whole number", float: "a number", tuple[int, ...]: "whole numbers", tuple[float, ...]: "numbers"}
+"""What a value of an option is called."""
+
+
+def parse(arguments: Sequence[str], commands: Mapping[str, type]) -> Command:
+    """The command meant.
+
+    Raises:
+        TightlipError: one sentence on what cannot be parsed.
+        SystemExit: after printing the help that was asked for.
+    """
+    asked = arguments[0] if arguments else "--help"
+    if asked not in commands and asked not in ("-h", "--help"):
+        raise TightlipError(f"{unknown('command', asked, commands)}; see tightlip --help")
+    if asked in commands:
+        _check_flags(asked, commands[asked], arguments[1:])
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(  # type: ignore[no-any-return]
+                _union(commands),  # type: ignore[arg-type]
+                prog="tightlip",
+                description="Networks whose Lipschitz constant is proven: train, certify, look. Also: --version.",
+                args=arguments or ["--help"],
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+    said = _plain(_said(box.getvalue()), arguments, options(commands[asked]))
+    raise TightlipError(f"{said}; see tightlip {asked} --help")
+
+
+def options(command: type) -> dict[str, Any]:
+    """The flags of a command, '--batch-size', each with the type of its value."""
+    return {f"--{name.replace('_', '-')}": kind for name, kind in _fields(command)}
+
+
+def _fields(command: type) -> Iterator[tuple[str, Any]]:
+    """The fields that become flags; those of a field that is a dataclass stand for it."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    for field in dataclasses.fields(command):
+        kind = hints[field.name]
+        marks = typing.get_args(kind)[1:] if typing.get_origin(kind) is Annotated else ()
+        kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from _fields(kind)
+        elif _POSITIONAL not in marks:
+            yield field.name, kind
+
+
+def _check_flags(name: str, command: type, arguments: Sequence[str]) -> None:
+    """Refuse a flag that the command does not have, naming the nearest that it has."""
+    known = {*options(command), "--help"}
+    for word in arguments:
+        flag = word.partition("=")[0].replace("_", "-")
+        if word.startswith("--") and len(word) > 2 and flag not in known:
+            raise TightlipError(
+                f"tightlip {name} has no option {word.partition('=')[0]}{hint(flag, known)}; see tightlip {name} --help"
+            )
+
+
+def _union(commands: Mapping[str, type]) -> Any:
+    parts = [Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items()]  # type: ignore[valid-type]
+    return typing.Union[tuple(parts)]  # noqa: UP007  of a list that is known only now
+
+
+def _said(framed: str) -> str:
+    """The first paragraph of the parser's framed message, below its title."""
+    lines = [line.strip(" │|╰╯─-") for line in framed.splitlines()[1:]]  # rules become empty
+    return " ".join(itertools.takewhile(bool, itertools.dropwhile(operator.not_, lines)))
+
+
+def _plain(said: str, arguments: Sequence[str], known: Mapping[str, Any]) -> str:
+    """The parser's message in plain words, where it is one of those known here."""
+    place = f"tightlip {arguments[0]}"
+    if found := re.match(r"Unrecognized.*?: (.*?)(?: \(applied to .*\))?$", said):
+        return f"{place} does not know what to do with {found[1].replace(', ', ' ')}"
+    if found := re.match(r"Missing from [^:]*: (\w+) (.*?)\.?\s*\(required\)", said):
+        return f"{place} needs a {found[1]}: {found[2]}"
+    if found := re.match(r"invalid choice '(.*)' for argument '(--[\w-]+)'\. Expected one of \((.*)\)", said):
+        names = re.findall(r"'([^']*)'", found[3])
+        return f"{found[2]} {found[1]} is not possible{hint(found[1], names)}: choose one of {', '.join(names)}"
+    if found := re.match(r"(?:Error parsing|Missing value for argument) '?(--[\w-]+)", said):
+        wanted, given = KINDS.get(_without_none(known.get(found[1])), "a value"), _given(found[1], arguments)
+        return f"{found[1]} takes {wanted}{', not ' if given else ''}{given}"
+    return said or "these options make no sense"
+
+
+def _given(flag: str, arguments: Sequence[str]) -> str:
+    """The words that were given as the value of a flag."""
+    after = itertools.dropwhile(lambda word: word.partition("=")[0].replace("_", "-") != flag, arguments)
+    first = next(after, "").partition("=")[2]
+    return " ".join([first] * bool(first) + list(itertools.takewhile(lambda word: not word.startswith("--"), after)))
+
+
+def _without_none(kind: Any) -> Any:
+    """T for T | None."""
+    if isinstance(kind, types.UnionType):
+        (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
+    return kind

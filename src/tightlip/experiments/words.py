@@ -1,0 +1,43 @@
+"""What an experiment's module says about itself: its name, its docstring, and the strings below its options."""
+
+import ast
+import inspect
+import itertools
+import textwrap
+from typing import Any
+
+
+def name_of(experiment: Any) -> str:
+    """The last part of the module's name."""
+    return experiment.__name__.rpartition(".")[2]
+
+
+def summary_of(experiment: Any) -> str:
+    """The first line of the module's docstring."""
+    return (experiment.__doc__ or "").strip().partition("\n")[0]
+
+
+def about(experiment: Any) -> str:
+    """The rest of the docstring, as plain text."""
+    text = (experiment.__doc__ or "").strip().partition("\n")[2]
+    return " ".join(text.replace("`", "").replace("*", "").split())
+
+
+def explanations_of(experiment: Any) -> dict[str, dict[str, str]]:
+    """In words: each option (the string below the field of Config), each metric, each column of the curve."""
+    told = {name.lower(): dict(getattr(experiment, name, {})) for name in ("METRICS", "CURVES")}
+    return {"config": _words_below(experiment.Config), **told}
+
+
+def _words_below(config: type) -> dict[str, str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(config)))
+    except (OSError, TypeError):  # a class without a file
+        return {}
+    body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef)), [])
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }

@@ -1,0 +1,228 @@
+"""No option is accepted and ignored: each one, given another value, changes what comes out, or is refused."""
+
+import json
+import logging
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tightlip import MaxMin, TightlipError
+from tightlip.cli import main, train
+from tightlip.cli.main import COMMANDS
+from tightlip.cli.parsing import options
+from tightlip.data import load, published
+from tightlip.data.arrays import load_arrays
+from tightlip.data.sources import SPECS
+from tightlip.experiments import EXPERIMENTS, classification, evidence
+from tightlip.experiments.classification import Config
+from tightlip.serialization import save
+
+SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10}
+"""Of experiments, where they have such options."""
+
+OTHER = {"bias": "random", "dtype": "float64", "beta2": 0.5}
+"""Another value of options that cannot be doubled and are not axes of a grid."""
+
+STUDIES = [(name, field.name) for name, module in EXPERIMENTS.items() for field in fields(module.Config)]
+
+
+def outcome(module, config):
+    metrics = module.run(config, 0)
+    return json.dumps({name: value for name, value in metrics.items() if name != "build_seconds"})
+
+
+def another(module, name, value):
+    if name in module.GRID:
+        return next(other for other in module.GRID[name] if other != value)
+    return OTHER.get(name) or 2 * value
+
+
+@pytest.mark.parametrize(("study", "option"), STUDIES, ids=lambda value: value)
+def test_every_option_of_a_study_changes_its_numbers(study, option):
+    module = EXPERIMENTS[study]
+    config = module.Config(**{name: value for name, value in SMALL.items() if hasattr(module.Config, name)})
+    value = getattr(config, option)
+    changed = replace(config, **{option: another(module, option, value)})
+    assert outcome(module, config) != outcome(module, changed)
+    if isinstance(value, str):
+        with pytest.raises(TightlipError, match=r"no .* is called 'nonsense'"):
+            module.run(replace(config, **{option: "nonsense"}), 0)
+
+
+@pytest.mark.parametrize("count", [0, 5, 8])
+def test_centers_that_fill_no_square_are_refused(count):
+    with pytest.raises(TightlipError, match=f"centers={count} fill neither a row of up to 3 nor a square"):
+        EXPERIMENTS["two_norm_universality"].touching(count)
+
+
+def images(path):
+    generator = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    np.savez(path, x=generator.random((90, 1, 5, 5)).astype(np.float32) + y[:, None, None, None] / 4, y=y)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(folder / "rows.npz", x=np.random.default_rng(0).random((90, 4)), y=np.arange(90) % 3)
+    return {"images": images(folder / "images.npz"), "rows": str(folder / "rows.npz")}
+
+
+CHANGED = {
+    "norm": "inf",
+    "hidden": (8, 8),
+    "activation": "relu",
+    "k": 3.0,
+    "offset": 0.1,
+    "temperature": 1.0,
+    "a": 0.5,
+    "epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 0.1,
+    "shift": 2,
+    "eps": 0.7,
+    "attack_images": 3,
+    "attack_steps": 3,
+    "attack_restarts": 2,
+    "seed": 1,
+}
+
+
+def trained(config, folder, monkeypatch):
+    """All numbers that a run leaves, and how the attack was called; not the options that it repeats, nor times."""
+    attack, calls = evidence.pgd, []
+
+    def pgd(network, x, y, *rest):
+        calls.append((len(x), *map(str, rest)))
+        return attack(network, x, y, *rest)
+
+    monkeypatch.setattr(evidence, "pgd", pgd)
+    folder.mkdir()
+    result = classification.run(config, folder, progress=False)
+    history = [{key: value for key, value in row.items() if key != "seconds"} for row in result.metrics["history"]]
+    return calls, history, result.metrics["test"], result.certificate.radius.tolist()
+
+
+def test_another_value_is_known_for_every_option_of_a_run():
+    assert {"data", *CHANGED} == {field.name for field in fields(Config)}
+
+
+@pytest.mark.parametrize("option", ["data", *CHANGED])
+def test_every_option_of_a_run_changes_its_numbers(option, data, tmp_path, monkeypatch):
+    small = {"hidden": (8,), "epochs": 1, "batch_size": 32, "attack_images": 4, "attack_steps": 2, "attack_restarts": 1}
+    config = Config(data=data["images"], norm="inf" if option == "a" else "2", **small)
+    changed = replace(config, **{option: data["rows"] if option == "data" else CHANGED[option]})
+    first, second = (trained(c, tmp_path / n, monkeypatch) for c, n in ((config, "first"), (changed, "second")))
+    assert first != second
+
+
+def test_a_shift_of_rows_is_refused_and_none_is_recorded(data, tmp_path):
+    config = Config(data=data["rows"], hidden=(8,), epochs=1, attack_images=2, attack_steps=1)
+    with pytest.raises(TightlipError, match=r"shift=1 .--shift. moves images .*rows have shape .4,.: leave it out"):
+        classification.run(replace(config, shift=1), tmp_path)
+    assert classification.run(config, tmp_path, progress=False).metrics["config"]["shift"] == 0
+
+
+class Tiny:
+    """A known data set, of which `split` makes a test part."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def load(self, root=None, download=False):
+        return load_arrays(self.path)
+
+
+@pytest.fixture
+def workplace(data, tmp_path, monkeypatch):
+    """A folder with a model; data sets that are there (tiny) and absent (mnist); and a training that ends at once."""
+
+    def fetch(*_):
+        raise TightlipError("fetched")
+
+    def run(config, *rest):
+        logging.getLogger("tightlip.experiments").debug("running")
+        raise TightlipError(f"run with {rest}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIGHTLIP_DATA", raising=False)
+    monkeypatch.setenv("TIGHTLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(SPECS, "tiny", Tiny(data["images"]))
+    monkeypatch.setattr(published, "download_file", fetch)
+    monkeypatch.setattr(train, "run", run)
+    torch.manual_seed(0)
+    save(nn.Sequential(nn.Flatten(), nn.Linear(25, 4), MaxMin(), nn.Linear(4, 3)), "m.safetensors")
+    threads, level = torch.get_num_threads(), logging.getLogger("tightlip").level
+    yield tmp_path
+    torch.set_num_threads(threads)
+    logging.getLogger("tightlip").setLevel(level)
+
+
+def left(capsys, caplog, command):
+    """What a command does, without what differs each time: its code, words, log, files, and torch's threads."""
+    caplog.clear()
+    torch.set_num_threads(1)
+    code = main(command)
+    out, err = capsys.readouterr()
+    words = [word for word in out.split() if word.endswith("%") or not any(c.isdigit() for c in word)]
+    files = sorted(str(path) for path in Path().rglob("*"))
+    for folder in ("runs", "elsewhere"):
+        shutil.rmtree(folder, ignore_errors=True)
+    return code, out.partition("\n")[0], words, err, files, len(caplog.messages), torch.get_num_threads()
+
+
+MACHINE = {"--device": ["nonsense"], "--threads": ["2"], "--verbose": []}
+SOURCE = {"--data-root": ["absent"], "--download": []}
+BASE = {
+    "train": ["--data", "tiny", "--hidden", "8", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1"],
+    "certify": ["m.safetensors", "--data", "tiny"],
+    "report": ["runs/folding-smoke"],
+    "list": [],
+    "run": ["folding"],
+    "bench": ["--widths", "4", "4", "2", "--batch-size", "2", "--rounds", "1"],
+}
+FLAGS = {
+    "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
+    "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE},
+    "report": {"--output": ["page.html"]},
+    "list": {},
+    "run": {"--preset": ["paper"], "--jobs": ["0"], "--output": ["elsewhere"], **MACHINE},
+    "bench": {"--widths": ["4", "8", "2"], "--batch-size": ["3"], "--rounds": ["0"], "--output": ["o.json"], **MACHINE},
+}
+OF_A_RUN = {f"--{name.replace('_', '-')}" for name in ("data", *CHANGED)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_another_value_is_known_for_every_flag(name):
+    tried = {*FLAGS[name], *(OF_A_RUN if name == "train" else ()), *(["--data"] if name == "certify" else ())}
+    assert set(options(COMMANDS[name])) == tried
+
+
+@pytest.mark.parametrize(("name", "flag"), [(name, flag) for name, flags in FLAGS.items() for flag in flags])
+def test_every_flag_changes_something_or_is_refused(name, flag, workplace, capsys, caplog):
+    caplog.set_level(logging.NOTSET)
+    if name == "report":
+        assert main(["run", "folding"]) == 0
+        shutil.copytree("runs", "kept")
+    base, values = [name, *(BASE[name] if name != "report" else ["kept/folding-smoke"])], FLAGS[name][flag]
+    base += ["--name", "r"] if name == "train" and flag != "--name" else []
+    base += ["--data", "mnist"] if flag in SOURCE else []
+    assert left(capsys, caplog, base) != left(capsys, caplog, [*base, flag, *values])
+
+
+def test_the_data_that_are_certified_are_those_asked_for(workplace, capsys, caplog, data):
+    np.savez("other.npz", x=np.ones((90, 25), np.float32), y=np.arange(90) % 3)
+    first, second = (left(capsys, caplog, ["certify", "m.safetensors", "--data", d]) for d in ("tiny", "other.npz"))
+    assert first[0] == second[0] == 0 and first != second
+
+
+@pytest.mark.parametrize(("name", "why"), [("mnist5k", "comes with the package"), ("images", "is read where it is")])
+def test_a_root_is_refused_where_no_published_file_is_looked_for(name, why, data, tmp_path):
+    with pytest.raises(TightlipError, match=rf"^root=.* .--data-root. is where published files are, and .* {why}"):
+        load(data.get(name, name), root=tmp_path)
