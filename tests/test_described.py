@@ -129,7 +129,7 @@ def test_every_registered_type_has_an_example_or_a_reason():
     assert {type(module) for module, _ in EXAMPLES} | REFUSED == own
     for kind in REFUSED:
         assert registered()[kind].options is None
-        with pytest.raises(TightlipError):
+        with pytest.raises(TightlipError, match=kind.__name__):
             registered()[kind].rule(kind(2, 2) if "Embedding" in kind.__name__ else kind.__new__(kind))
 
 
