@@ -1,0 +1,265 @@
+"""What torch users do with parameters, tried on every constraint, every way to hold it and every shape.
+
+A *convention* is something that people, and other people's code, do with `nn.Parameter`s and optimizers without asking:
+freeze, tie, average, save, copy, clip, distribute. A *cell* is one constraint, one way to hold it, one shape and one
+width. In each cell a convention works, or is refused by one sentence (a `TightlipError`); the test says which.
+
+    test_parameters.py    what `layer.weight` is: its name, its leafness, its gradient, its identity over a step
+    test_freezing.py      requires_grad=False at any time; weights that the optimizer does not list
+    test_tying.py         W and Wᵀ, one layer used twice, one Parameter of two layers
+    test_functional.py    F.linear, functional_call, vmap, jvp, jacrev, hessian; parametrized by someone else
+    test_averaging.py     moving averages: torch's, a loop over parameters(), one that skips what is frozen
+    test_saving.py        what trains, all of it, the optimizer's state in the middle of a tournament, assign=True
+    test_distributed_checkpoint.py   torch.distributed.checkpoint, flattened or not
+    test_copying.py       deepcopy and pickle at every step of a round
+    test_optimizers.py    every optimizer of torch trains, or is refused
+    test_wrapping.py      wrappers, subclasses, schedule-free, SAM, hold called twice or the wrong way round
+    test_groups.py        parameter groups, decay, several optimizers, several networks, schedulers
+    test_loops.py         accumulation, clipping, closures, double backward, zero_grad, steps inside the backward pass
+    test_precision.py     autocast, float64, GradScaler, fused, compile, moving between devices
+    test_failures.py      exceptions and NaN inside a step, writes from outside, states of another kind
+    test_processes.py     two ranks: DistributedDataParallel, ZeRO, fully_shard
+
+`make conventions` tries everything at widths 64, 256 and 1024 (``CONVENTION_WIDTHS``). `make test` has a minute: at
+width 64, every constraint in every way to hold it meets every convention, those of `MAIN` in all shapes and the others
+in one shape that changes from test to test. A test asks for the fixture ``cell``, and narrows it by the marker
+``cells``, whose arguments are those of `cells`:
+
+    @pytest.mark.cells(way="step", turned=True)
+    def test_...(cell): ...
+"""
+
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from tightlip import (
+    Cayley,
+    ColumnL1Ball,
+    Constraint,
+    MatrixExponential,
+    MaxMin,
+    Orthonormal,
+    Parseval,
+    RowDualBall,
+    RowL1Ball,
+    SpectralBall,
+    TightlipError,
+    constrain,
+    hold,
+)
+from tightlip.constraints import constraint_of
+from tightlip.linalg.schedules import bjorck
+
+STEP = {
+    "turned-8": Orthonormal(blocks=8),
+    "turned-1": Orthonormal(blocks=1),
+    "turned": Orthonormal(),
+    "ambient": Orthonormal(blocks=0),
+    "schedule": Orthonormal(bjorck(3)),
+    "spectral": SpectralBall(),
+    "row-l1": RowL1Ball(),
+    "column-l1": ColumnL1Ball(),
+    "row-dual-1": RowDualBall(1),
+    "row-dual-2": RowDualBall(2),
+    "row-dual-inf": RowDualBall(math.inf),
+    "parseval": Parseval(),
+}
+"""What is held by ``hold="step"``. The default turns in blocks only from 256 rows on, so 8 are asked for here."""
+
+FORWARD = {
+    "orthonormal": Orthonormal(),
+    "schedule": Orthonormal(bjorck(3)),
+    "spectral": SpectralBall(),
+    "row-l1": RowL1Ball(),
+    "column-l1": ColumnL1Ball(),
+    "row-dual-1": RowDualBall(1),
+    "row-dual-2": RowDualBall(2),
+    "row-dual-inf": RowDualBall(math.inf),
+    "cayley": Cayley(),
+    "exponential": MatrixExponential(),
+}
+"""What is held by ``hold="forward"``."""
+
+CHARTS = {"cayley", "exponential"}
+"""Torch's own: what trains is a coordinate, and the point that it starts from is a buffer."""
+
+SHAPES = {"square": (1.0, 1.0), "tall": (1.0, 0.5), "wide": (0.5, 1.0)}
+"""Rows and columns of the first layer, in widths."""
+
+MAIN = {("step", "turned-8"), ("step", "ambient"), ("forward", "orthonormal")}
+"""What `make test` tries in all shapes."""
+
+FEW = {*MAIN, ("step", "row-l1")}
+"""Where a convention takes long (a compiler, two processes), `make test` tries these, and squares alone."""
+
+WIDTHS = tuple(int(width) for width in os.environ.get("CONVENTION_WIDTHS", "64").split(","))
+EVERYTHING = "CONVENTION_WIDTHS" in os.environ
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One constraint, held in one way, on layers of one shape and width."""
+
+    name: str
+    way: str
+    shape: str
+    width: int
+
+    @property
+    def constraint(self) -> Constraint:
+        return (STEP if self.way == "step" else FORWARD)[self.name]
+
+    @property
+    def turned(self) -> bool:
+        """Whether an orthonormal weight is turned here, rather than trained and projected."""
+        return self.way == "step" and self.name.startswith("turned")
+
+    @property
+    def orthonormal(self) -> bool:
+        """Whether members are orthonormal to rounding, whatever the optimizer does."""
+        return self.turned or self.name in ("ambient", "orthonormal", "cayley")
+
+    @property
+    def rounds(self) -> int:
+        """At least as many steps as a tournament has rounds."""
+        if not self.turned or self.name == "turned-1":
+            return 1
+        return 7 if self.name == "turned-8" else {64: 1, 256: 16, 1024: 64}.get(self.width, 64)
+
+    def linear(self, seed: int = 0, **options) -> nn.Linear:
+        """One layer of this shape on its set."""
+        rows, columns = (round(factor * self.width) for factor in SHAPES[self.shape])
+        return self.constrained(columns, rows, seed, **options)
+
+    def constrained(self, inputs: int, outputs: int, seed: int = 0, **options) -> nn.Linear:
+        seeded(seed)
+        layer = nn.Linear(inputs, outputs, **options)
+        with torch.no_grad():
+            layer.weight.copy_(_member(self.way, self.name, inputs, outputs, seed))
+        return constrain(layer, self.constraint, self.way)
+
+    def network(self, seed: int = 0) -> nn.Sequential:
+        """A layer of this shape, a square one and a plain one: (batch, columns) to (batch, 3)."""
+        first = self.linear(seed)
+        rows = first.out_features
+        second = self.constrained(rows, rows, seed + 1)
+        return nn.Sequential(first, MaxMin(), second, MaxMin(), nn.Linear(rows, 3))
+
+    def plain(self) -> nn.Sequential:
+        """The same network in torch's layers alone, with other weights."""
+        rows, columns = (round(factor * self.width) for factor in SHAPES[self.shape])
+        return nn.Sequential(nn.Linear(columns, rows), MaxMin(), nn.Linear(rows, rows), MaxMin(), nn.Linear(rows, 3))
+
+    def held(self, seed: int = 0, make=None) -> tuple[nn.Sequential, torch.optim.Optimizer]:
+        """A network and the optimizer that holds it, Adam unless ``make`` makes another of its parameters."""
+        network = self.network(seed)
+        return network, hold(network, (make or adam)(network.parameters()))
+
+    def leaf(self, layer: nn.Linear) -> nn.Parameter:
+        """What is trained: the weight, or what it is mapped from."""
+        return layer.weight if self.way == "step" else layer.parametrizations.weight.original
+
+    def assert_member(self, network: nn.Module) -> None:
+        """Every held weight is on its set; the exactly orthonormal ones by the library's promise, |σ² − 1| ≤ 1e-5."""
+        held = [layer for layer in network.modules() if constraint_of(layer) is not None]
+        assert held
+        for layer in held:
+            assert self.constraint.contains(layer.weight.detach())
+            if self.orthonormal:
+                W = layer.weight.detach().double()
+                gram = W @ W.mT if W.shape[0] <= W.shape[1] else W.mT @ W
+                assert float((torch.linalg.eigvalsh(gram) - 1).abs().max()) <= 1e-5
+
+    def __str__(self) -> str:
+        return f"{self.way}-{self.name}-{self.shape}-{self.width}"
+
+
+@cache
+def _member(way: str, name: str, inputs: int, outputs: int, seed: int) -> torch.Tensor:
+    """A member of the set near torch's own initial weight: made once, since decompositions take time."""
+    seeded(seed)
+    constraint = (STEP if way == "step" else FORWARD)[name]
+    return constraint.map(nn.Linear(inputs, outputs).weight.detach().double()).float()
+
+
+def cells(way=None, shape=None, turned=None, orthonormal=None, names=None, few=False, test="") -> Iterator[Cell]:
+    """The cells of this run for one test, narrowed by whatever is given; ``few`` is for what takes long."""
+    for each_way, table in (("step", STEP), ("forward", FORWARD)):
+        for cell in (Cell(name, each_way, s, width) for width in WIDTHS for name in table for s in SHAPES):
+            wanted = ((way, each_way), (shape, cell.shape), (turned, cell.turned), (orthonormal, cell.orthonormal))
+            fits = all(asked is None or asked == has for asked, has in wanted) and (names is None or cell.name in names)
+            if fits and (_in_everything(cell, few) if EVERYTHING else _in_a_minute(cell, few, test, fixed=shape)):
+                yield cell
+
+
+def _in_everything(cell: Cell, few: bool) -> bool:
+    return not few or cell.width <= 256 or (cell.way, cell.name) in FEW
+
+
+def _in_a_minute(cell: Cell, few: bool, test: str, fixed: str | None) -> bool:
+    if few:
+        return cell.shape == "square" and (cell.way, cell.name) in FEW
+    turn = list(SHAPES)[zlib.crc32(f"{test} {cell.way} {cell.name}".encode()) % len(SHAPES)]
+    return fixed is not None or cell.shape == turn or (cell.way, cell.name) in MAIN
+
+
+def seeded(seed: int) -> None:
+    """Seeds the CPU's numbers alone: `torch.manual_seed` takes milliseconds, for devices that are not there."""
+    torch.default_generator.manual_seed(seed)
+
+
+def adam(parameters) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=3e-3)
+
+
+def momentum(parameters) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+
+
+def inputs(network: nn.Module, seed: int = 0, count: int = 8) -> torch.Tensor:
+    """A batch that the network takes, the same for the same seed."""
+    layer = next(module for module in network.modules() if isinstance(module, nn.Linear))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, layer.in_features, generator=generator).to(layer.weight.dtype)
+
+
+def loss(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The squared distance of the outputs to the sizes of the first inputs."""
+    outputs = network(x)
+    return (outputs - 3 * x[:, : outputs.shape[1]].abs()).square().mean()
+
+
+def train(network: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int = 0) -> None:
+    """The loop that everybody writes."""
+    for number in range(steps):
+        optimizer.zero_grad()
+        loss(network, inputs(network, seed + number)).backward()
+        optimizer.step()
+
+
+def values(network: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the state of a network."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def same(network: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks agree in every bit of their state."""
+    one, two = network.state_dict(), other.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@contextmanager
+def refused(match: str) -> Iterator[None]:
+    """Expects the library's own error, in one sentence that matches."""
+    with pytest.raises(TightlipError, match=match) as caught:
+        yield
+    assert "\n" not in str(caught.value)
