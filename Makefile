@@ -24,11 +24,7 @@ DEV  := $(VENV)/.dev-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-<<<<<<< HEAD
-.PHONY: help demo test redteam bench paper lint format clean
-=======
-.PHONY: help demo test conventions bench paper lint format clean
->>>>>>> 5d38130 (Tests: what torch users do with parameters, in every cell of constraint, hold and shape)
+.PHONY: help demo test conventions redteam bench paper lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -39,13 +35,11 @@ demo: $(RUN)  ## train on real images, audit, certify, attack; says where the pa
 test: $(TEST)  ## every test, doctest and example, on two processes
 	@$(BIN)/python -m pytest -n 2 -q --durations=10 $(ARGS)
 
-<<<<<<< HEAD
 redteam: $(RUN)  ## 10,000 random and adversarial networks against exact rationals, from fresh seeds
 	@$(BIN)/python scripts/redteam.py $(ARGS)
-=======
+
 conventions: $(TEST)  ## freezing, tying, copying … of weights at widths 64, 256 and 1024: up to an hour on two cores
 	@CONVENTION_WIDTHS=64,256,1024 $(BIN)/python -m pytest -n 2 -q --durations=10 tests/conventions $(ARGS)
->>>>>>> 5d38130 (Tests: what torch users do with parameters, in every cell of constraint, hold and shape)
 
 bench: $(RUN)  ## step times beside peers, as ratios within one run; writes results/step-time.json
 	@$(PIP) install --quiet --no-deps geotorch==0.4.0 deel-torchlip==1.0.5 orthogonium==0.0.4 einops

@@ -121,12 +121,17 @@ class Cell:
     @property
     def turned(self) -> bool:
         """Whether an orthonormal weight is turned here, rather than trained and projected."""
-        return self.way == "step" and self.name.startswith("turned")
+        return self.way == "step" and (self.name in ("turned-1", "turned-8") or self.turned_by_default)
+
+    @property
+    def turned_by_default(self) -> bool:
+        """Whether `Orthonormal()` turns weights of this size."""
+        return self.name == "turned" and self.width >= 256
 
     @property
     def orthonormal(self) -> bool:
         """Whether members are orthonormal to rounding, whatever the optimizer does."""
-        return self.turned or self.name in ("ambient", "orthonormal", "cayley")
+        return self.turned or self.name in ("turned", "ambient", "orthonormal", "cayley")
 
     @property
     def rounds(self) -> int:

@@ -7,7 +7,6 @@ import torch
 from conventions.cells import STEP, Cell, adam, inputs, loss, momentum, refused, train, values
 from torch import optim
 
-import tightlip
 from tightlip import Orthonormal, TightlipError, hold, mlp
 
 
@@ -234,17 +233,3 @@ def test_the_state_of_a_held_optimizer_says_what_it_is_to_a_plain_one(cell):
     except RuntimeError:
         assert cell.turned
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-def test_reset_makes_the_weights_the_whole_state(cell):
-    """After it, a run resumed from the weights and the optimizer's own state goes on as this one does."""
-    network, optimizer = cell.held(make=lambda p: optim.SGD(p, 0.05))
-    train(network, optimizer, 3)
-    tightlip.constraints.reset(network)
-    other, other_optimizer = cell.held(5, make=lambda p: optim.SGD(p, 0.05))
-    other.load_state_dict(network.state_dict())
-    other_optimizer.load_state_dict(optimizer.state_dict())
-    for each, step in ((network, optimizer), (other, other_optimizer)):
-        train(each, step, 3, 20)
-        cell.assert_member(each)
-    torch.testing.assert_close(values(network), values(other), atol=1e-6, rtol=0)

@@ -7,7 +7,6 @@ import torch
 from conventions.cells import CHARTS, FORWARD, STEP, adam, inputs, momentum, same, train, values
 from torch import nn
 
-import tightlip
 from tightlip import freeze, hold
 from tightlip.constraints import constraint_of
 
@@ -64,8 +63,6 @@ def test_a_run_resumed_from_its_files_goes_on_bit_for_bit(cell, make, late):
     """In the first round and past a whole tournament; loaded after hold, or before it."""
     network, optimizer = cell.held(make=make)
     train(network, optimizer, cell.rounds + 2 if late else 3)
-    if cell.way == "step" and cell.name == "row-l1":
-        tightlip.constraints.reset(network)  # where the last projection ended tells in the last bits
     state, steps = through_a_file(network.state_dict(), optimizer.state_dict())
     other = cell.network(5)
     other_optimizer = make(other.parameters())

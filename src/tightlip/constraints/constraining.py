@@ -71,7 +71,10 @@ def constrain(layer: nn.Linear, constraint: Constraint, hold: Hold = "step") -> 
         blocks = block_count(constraint, (layer.out_features, layer.in_features))
         attach(layer, constraint, Ambient() if blocks is None else Frame(blocks))
     else:
-        parametrize.register_parametrization(layer, "weight", _Map(constraint, layer.weight.detach()))
+        chart = _Map(constraint, layer.weight.detach())
+        if chart.chart is not None:  # torch writes its coordinates in place, and another layer may share the weight
+            layer.weight = nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad)
+        parametrize.register_parametrization(layer, "weight", chart)
     return layer
 
 
