@@ -328,8 +328,8 @@ class Double(nn.Linear):
     ("layer", "complaint"),
     [
         (Double(2, 2), "no Lipschitz rule is known for Double"),
-        (nn.LayerNorm(2), "no Lipschitz rule is known for LayerNorm"),
-        (nn.Softplus(), "no Lipschitz rule"),
+        (nn.LayerNorm(2), "the norm of LayerNorm"),
+        (nn.GLU(), "no Lipschitz rule is known for GLU"),
         (Householder(1), "no rule proves a inf→inf bound for Householder at '1'"),
     ],
 )

@@ -28,8 +28,9 @@ class Scale(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float | Tensor) -> None:
         super().__init__()
+        scale = scale.item() if isinstance(scale, Tensor) and scale.numel() == 1 else scale
         if not isinstance(scale, Real) or not 0 < scale <= sys.float_info.max:
             raise TightlipError(f"K must be a number > 0, got {brief(scale)}: give a finite number > 0")
         narrow = torch.finfo(torch.get_default_dtype())

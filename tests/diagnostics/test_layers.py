@@ -118,7 +118,7 @@ def test_the_layers_of_a_residual_are_listed_below_it():
 
 
 def test_an_unproven_residual_shows_which_of_its_layers_is_unproven():
-    network = nn.Sequential(nn.ReLU(), Residual(nn.Linear(3, 3), nn.LayerNorm(3), Residual(nn.Softplus())))
+    network = nn.Sequential(nn.ReLU(), Residual(nn.Linear(3, 3), nn.LayerNorm(3), Residual(nn.GLU())))
     unproven = [row.name for row in summary(network).rows if row.bound is None]
     assert unproven == ["1", "1.f.1", "1.f.2", "1.f.2.f"]
 
@@ -126,14 +126,14 @@ def test_an_unproven_residual_shows_which_of_its_layers_is_unproven():
 class Unknown(nn.Module):
     def __init__(self):
         super().__init__()
-        self.bend, self.free = nn.Sequential(nn.Linear(3, 3), nn.Softplus()), nn.Parameter(torch.ones(3))
+        self.bend, self.free = nn.Sequential(nn.Linear(3, 3), nn.GLU()), nn.Parameter(torch.ones(3))
 
     def forward(self, x):
         return self.free * self.bend(x)
 
 
 def test_what_has_no_rule_is_unproven_and_its_layers_are_listed():
-    found = summary(nn.Sequential(known_layer(), nn.Linear(2, 3), Unknown(), nn.BatchNorm1d(3)))
+    found = summary(nn.Sequential(known_layer(), nn.Linear(2, 3), Unknown(), nn.LayerNorm(3)))
     proven = {row.name: row.bound is not None for row in found.rows}
     assert proven == {"0": True, "1": True, "2": False, "2.bend.0": True, "2.bend.1": False, "3": False}
     assert [row.parameters for row in found.rows] == [8, 9, 3, 12, 0, 6]  # a container counts its own numbers only
