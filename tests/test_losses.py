@@ -329,7 +329,7 @@ class Double(nn.Linear):
     [
         (Double(2, 2), "no Lipschitz rule is known for Double"),
         (nn.LayerNorm(2), "the norm of LayerNorm"),
-        (nn.GLU(), "no Lipschitz rule is known for GLU"),
+        (nn.CosineSimilarity(), "no Lipschitz rule is known for CosineSimilarity"),
         (Householder(1), "no rule proves a inf→inf bound for Householder at '1'"),
     ],
 )
