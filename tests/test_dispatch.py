@@ -58,7 +58,15 @@ class LoudMaxMin(MaxMin):
 
 @pytest.mark.parametrize(
     "module",
-    [TenTimes(2, 2), Innocent(2, 2), Square(), Twice(Scale(3.0)), LoudMaxMin(), nn.CosineSimilarity(), nn.LocalResponseNorm(2)],
+    [
+        TenTimes(2, 2),
+        Innocent(2, 2),
+        Square(),
+        Twice(Scale(3.0)),
+        LoudMaxMin(),
+        nn.CosineSimilarity(),
+        nn.LocalResponseNorm(2),
+    ],
 )
 def test_subclasses_and_unknown_modules_are_told_to_register_a_rule(module):
     refused(module, "register one with @tightlip.rule")

@@ -24,7 +24,7 @@ ROOMS = [
         "interruption",
     ],
     ["audit", "stored"],
-    ["constraints", "activations", "layers", "pooling", "elementwise", "rules"],
+    ["constraints", "activations", "layers", "pooling", "rules"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "linkage", "timing"],

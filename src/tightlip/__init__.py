@@ -9,7 +9,6 @@ from . import interruption as interruption  # before the seconds that torch take
 
 # isort: split
 from . import constructions, data, transport
-from . import elementwise as elementwise  # registers its rules
 from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout

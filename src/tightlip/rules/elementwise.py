@@ -8,10 +8,10 @@ import math
 
 from torch import nn
 
-from .audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
-from .errors import TightlipError
-from .options import INTEGER, NUMBER, SHARE, one_of
-from .stored import stored_integer, stored_number
+from ..audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
+from ..errors import TightlipError
+from ..options import INTEGER, NUMBER, SHARE, one_of
+from ..stored import stored_integer, stored_number
 
 
 @rule(nn.Identity, nn.ReLU, options={})
