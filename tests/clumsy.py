@@ -19,7 +19,6 @@ from tightlip import (
     Normalize,
     Orthonormal,
     Residual,
-    Scale,
     TightlipError,
     activation_statistics,
     freeze,
@@ -56,7 +55,6 @@ attack = partial(pgd, clamp=None, steps=2, restarts=1)
 
 WORKS = {
     "widths of numpy": lambda: mlp(np.array([2, 8, 2])),
-    "K of a tensor": lambda: Scale(torch.tensor(2.0)),
     "group_size of numpy": lambda: GroupSort(np.int64(2))(X),
     "channels of numpy": lambda: Normalize(np.zeros(3), np.ones(3)),
     "samples of numpy": lambda: c.lattice_interpolant(ARRAY, np.zeros(6), 2),

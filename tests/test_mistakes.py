@@ -1,6 +1,8 @@
 """Calls that are plainly wrong: each ends in one sentence that says what to give instead."""
 
+import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,23 @@ def test_a_newcomer_meets_answers_and_sentences_and_no_traceback():
     assert done.stdout == ""
 
 
+def messages():
+    """(file, text) of every sentence that the library raises; what is filled in is left out."""
+    for path in sorted((Path(__file__).parents[1] / "src" / "tightlip").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "TightlipError":
+                parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+                yield path.name, "…".join(part for part in parts if isinstance(part, str))
+
+
+def test_sentences_are_plain_english():
+    """'radius must be > 0, got -1' and not '-1 is no radius'."""
+    found = list(messages())
+    assert len(found) > 200
+    idiom = re.compile(r"(?<!there )\b(is|are) no\b|\bmakes? no\b")
+    assert [message for message in found if idiom.search(message[1])] == []
+
+
 def refuses(says, function, *arguments, **options):
     """The sentence that a user meets: without the shape checks, which would speak first under test."""
     with pytest.raises(TightlipError, match=says) as caught:
@@ -56,7 +75,7 @@ def refuses(says, function, *arguments, **options):
 @pytest.mark.parametrize("wrong", [3, "bjorck", 0])
 @pytest.mark.parametrize("name", ["schedule", "finish"])
 def test_a_schedule_is_no_number_and_no_name(wrong, name):
-    says = f"{name}={wrong!r} is no schedule: give one of tightlip.linalg.schedules, such as bjorck"
+    says = rf"{name} must be one of tightlip.linalg.schedules, such as bjorck\(3\), got {wrong!r}"
     refuses(says, Orthonormal.__init__, object.__new__(Orthonormal), **{name: wrong})
     assert Orthonormal(**{name: bjorck(3)})
 

@@ -66,7 +66,8 @@ class Gains:
 
     def __post_init__(self) -> None:
         if not all(0 <= c < math.inf for c in self.table.values()):
-            raise TightlipError(f"{list(self.table.values())} are no Lipschitz constants: give finite numbers ≥ 0")
+            given = list(self.table.values())
+            raise TightlipError(f"Lipschitz constants must be ≥ 0, got {given}: give finite numbers")
         exact = {pair: Fraction(c) for pair, c in self.table.items()}  # products of floats would round
         closed = {
             (p, q): min(known) for p, q in PAIRS if (known := [c for (r, s), c in exact.items() if p <= r and s <= q])

@@ -104,7 +104,7 @@ def test_parseval_that_runs_away_raises_before_it_is_used():
 
 @pytest.mark.parametrize("beta", [0.0, -0.1, 1.5, float("nan")])
 def test_pulls_that_make_no_sense_are_refused(beta):
-    with pytest.raises(TightlipError, match="no Parseval pull"):
+    with pytest.raises(TightlipError, match="beta must be a finite number > 0 and ≤ 1"):
         Parseval(beta)
 
 

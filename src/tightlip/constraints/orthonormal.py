@@ -46,7 +46,7 @@ class Orthonormal(Constraint):
         for name, given in (("schedule", schedule), ("finish", finish)):
             if not isinstance(given, Schedule | None):
                 raise TightlipError(
-                    f"{name}={given!r} is no schedule: give one of tightlip.linalg.schedules, such as bjorck(3)"
+                    f"{name} must be one of tightlip.linalg.schedules, such as bjorck(3), got {given!r}"
                 )
         if blocks is not None and (type(blocks) is not int or blocks < 0 or (blocks != 1 and blocks % 2)):
             raise TightlipError(f"blocks must be an even number, 1, 0 or None, got {blocks!r}")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import TightlipError
+from ..arguments import number
 from ..linalg.polar import residual
 from .constraint import Constraint, Hold
 
@@ -38,9 +38,7 @@ class Parseval(Constraint):
     promises: ClassVar[bool] = False
 
     def __init__(self, beta: float = 0.5) -> None:
-        if not 0 < beta <= 1:
-            raise TightlipError(f"beta = {beta} is no Parseval pull: give a number in (0, 1]")
-        self.beta = beta
+        self.beta = number("beta", beta, above=0, most=1)
 
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """(1 + β) W − β W WᵀW."""

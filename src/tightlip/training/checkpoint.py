@@ -71,7 +71,7 @@ class State:
             state = torch.load(self.path, map_location=device, weights_only=True)  # type: ignore[arg-type]
             known, key = state["format"] == FORMAT, dict(state["key"])
         except Exception as error:
-            raise TightlipError(f"{self.path} is no readable checkpoint: delete it to start afresh") from error
+            raise TightlipError(f"{self.path} cannot be read as a checkpoint: delete it to start afresh") from error
         if not known:
             raise TightlipError(f"{self.path} belongs to another run, of another version of tightlip: delete it")
         differing = [name for name in sorted({*key, *self.key}) if key.get(name) != self.key.get(name)]
