@@ -54,6 +54,7 @@ PAIR = circular_cones()
 attack = partial(pgd, clamp=None, steps=2, restarts=1)
 
 WORKS = {
+    "K of a tensor": lambda: c.lattice_interpolant(X, torch.zeros(6), 2, K=torch.tensor(2.0)),
     "widths of numpy": lambda: mlp(np.array([2, 8, 2])),
     "group_size of numpy": lambda: GroupSort(np.int64(2))(X),
     "channels of numpy": lambda: Normalize(np.zeros(3), np.ones(3)),
