@@ -191,6 +191,8 @@ def _leaky(module: Any, a: Any) -> Any:
 
 
 def _gelu(module: Any, a: Any) -> Any:
+    if abs(a) > 60:  # either way within 1e-700 of ReLU, and beyond what mpmath's erfc takes
+        return max(a, 0 * a)
     if module.approximate == "none":
         return a * mpmath.erfc(-a / mpmath.sqrt(2)) / 2
     return a * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (a + mpmath.mpf("0.044715") * a**3))) / 2
