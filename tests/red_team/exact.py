@@ -23,9 +23,9 @@ Values = list[Any]
 def squared_norm(v: Sequence[Any], p: float) -> Any:
     """‖v‖_p², which is rational where v is."""
     sizes = [abs(a) for a in v]
-    return {1.0: lambda: sum(sizes) ** 2, 2.0: lambda: sum(a * a for a in sizes), math.inf: lambda: max(sizes) ** 2}[
-        p
-    ]()
+    if p == 2:
+        return sum(a * a for a in sizes)
+    return (sum(sizes) if p == 1 else max(sizes)) ** 2
 
 
 def run(module: nn.Module, v: Values, shape: tuple[int, ...] | None = None) -> Values:
