@@ -58,15 +58,7 @@ class LoudMaxMin(MaxMin):
 
 @pytest.mark.parametrize(
     "module",
-    [
-        TenTimes(2, 2),
-        Innocent(2, 2),
-        Square(),
-        Twice(Scale(3.0)),
-        LoudMaxMin(),
-        nn.CosineSimilarity(),
-        nn.LocalResponseNorm(2),
-    ],
+    [TenTimes(2, 2), Innocent(2, 2), Square(), Twice(Scale(3.0)), LoudMaxMin(), nn.LocalResponseNorm(2), nn.LSTM(2, 2)],
 )
 def test_subclasses_and_unknown_modules_are_told_to_register_a_rule(module):
     refused(module, "register one with @tightlip.rule")
@@ -191,7 +183,7 @@ def test_numbers_inside_layers_that_are_not_finite_prove_nothing():
 def test_complex_weights_are_refused_rather_than_halved():
     layer = nn.Linear(2, 2, dtype=torch.complex64)
     layer.weight.data.fill_(1j)
-    with pytest.raises(TightlipError, match="cannot be read exactly: convert it to a dense tensor"):
+    with pytest.raises(TightlipError, match="convert it to a dense tensor of float32 or float64"):
         lipschitz(layer, 2)
 
 

@@ -251,8 +251,7 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
         raise TightlipError(f"no Lipschitz rule is known for {_unknown(module, cls, name)}")
     if module._compiled_call_impl is not None:
         raise TightlipError(
-            f"{where} was compiled in place, so that other code than its own runs: audit a copy.deepcopy made before "
-            ".compile(), or one loaded anew"
+            f"{where} was compiled in place, so other code than its own runs: restore a copy from before .compile()"
         )
     known = _SEQUENTIAL if cls is nn.Sequential else _RULES[cls].forward
     if {"forward", "_call_impl"} & vars(module).keys() or type(module).forward is not known:

@@ -12,7 +12,8 @@ from typing import Any
 
 import mpmath
 import torch
-from red_team.exact import Values, number, run, squared_norm
+from red_team.elementwise import number
+from red_team.exact import Values, run, squared_norm
 from red_team.networks import Draw, affine_network, nested_network, pooled_network
 from red_team.points import MOST, points, steepest, towards
 from red_team.tally import Tally

@@ -6,32 +6,26 @@ Nothing here is shared with the library: sums and sorting are Python's, pooling 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import mpmath
+import torch
+from red_team.elementwise import ELEMENTWISE, number
 from torch import Tensor, nn
 
-from tightlip import Abs, GroupSort, Householder, Maxout, Normalize, Residual, Scale
+from tightlip import FullSort, GroupSort, Householder, MaxMin, Maxout, Normalize, Residual
 from tightlip.constructions.interpolant import LatticeInterpolant
-
-mpmath.mp.dps = 120
 
 Values = list[Any]
 """The entries of one input in order, as `Fraction` or ``mpf``."""
 
 
-def number(value: float, like: Any) -> Any:
-    """A float, exactly."""
-    return Fraction(value) if isinstance(like, Fraction) else mpmath.mpf(value)
-
-
 def squared_norm(v: Sequence[Any], p: float) -> Any:
     """‖v‖_p², which is rational where v is."""
     sizes = [abs(a) for a in v]
-    return {1.0: lambda: sum(sizes) ** 2, 2.0: lambda: sum(a * a for a in sizes), math.inf: lambda: max(sizes) ** 2}[
-        p
-    ]()
+    if p == 2:
+        return sum(a * a for a in sizes)
+    return (sum(sizes) if p == 1 else max(sizes)) ** 2
 
 
 def run(module: nn.Module, v: Values, shape: tuple[int, ...] | None = None) -> Values:
@@ -44,28 +38,23 @@ def _run(module: nn.Module, v: Values, shape: tuple[int, ...]) -> tuple[Values, 
         for layer in module:
             v, shape = _run(layer, v, shape)
         return v, shape
-    if type(module) is Residual:
-        inner, after = _run(module.f, v, shape)
-        assert after == shape
-        return [(a + b) / 2 for a, b in zip(v, inner, strict=True)], shape
-    if type(module) is nn.Flatten:
-        return v, (len(v),)
-    if type(module) is nn.Linear:
-        return _linear(module, v), (len(module.weight),)
-    if type(module) is Normalize:
-        return _normalized(module, v, shape), shape
-    if type(module) is LatticeInterpolant:
-        return _interpolated(module, v), (module.values.shape[1],)
-    if isinstance(module, GroupSort | Maxout):
-        return _sorted(module, v)
-    if type(module) is Householder:
-        return _reflected(module, v), shape
     if "Pool" in type(module).__name__:
         return _pooled(module, v, shape)
-    return [_ELEMENTWISE[type(module)](module, a) for a in v], shape
+    if type(module) in MOVES:
+        return _moved(module, v, shape)
+    if type(module) in ELEMENTWISE:
+        return [ELEMENTWISE[type(module)](module, a) for a in v], shape
+    found = _WHOLE[type(module)](module, v, shape)
+    return found, shape if len(found) == len(v) and type(module) is not nn.Flatten else (len(found),)
 
 
-def _linear(module: nn.Linear, v: Values) -> Values:
+def _halfway(module: Residual, v: Values, shape: tuple[int, ...]) -> Values:
+    inner, after = _run(module.f, v, shape)
+    assert after == shape
+    return [(a + b) / 2 for a, b in zip(v, inner, strict=True)]
+
+
+def _linear(module: nn.Linear, v: Values, _: Any) -> Values:
     biases = [0.0] * len(module.weight) if module.bias is None else module.bias.tolist()
     return [
         sum((number(w, v[0]) * a for w, a in zip(row, v, strict=True) if w), number(bias, v[0]))
@@ -83,11 +72,52 @@ def _normalized(module: Normalize, v: Values, shape: tuple[int, ...]) -> Values:
     return [(a - held(module.mean, i)) / held(module.std, i) for i, a in enumerate(v)]
 
 
-def _sorted(module: GroupSort | Maxout, v: Values) -> tuple[Values, tuple[int, ...]]:
+MOVES = (
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.CircularPad1d, nn.CircularPad2d),
+    *(nn.PixelUnshuffle, nn.PixelShuffle, nn.ChannelShuffle, nn.Upsample, nn.Unflatten),
+)
+"""Layers that copy entries, and constants of their own."""
+
+
+def _moved(module: nn.Module, v: Values, shape: tuple[int, ...]) -> tuple[Values, tuple[int, ...]]:
+    """Where each output comes from, is read off two inputs of integers; what is the same in both is a constant."""
+    count = torch.arange(len(v), dtype=torch.float64).reshape(1, *shape)
+    once, again = module(count), module(count + len(v))
+    found = [
+        number(a, v[0]) if a == b else v[int(a)]
+        for a, b in zip(once.flatten().tolist(), again.flatten().tolist(), strict=True)
+    ]
+    return found, tuple(once.shape[1:])
+
+
+def _batch_normalized(module: nn.BatchNorm1d, v: Values, _: Any) -> Values:
+    weight, bias = (
+        (module.weight, module.bias) if module.affine else (torch.ones_like(module.running_var), torch.zeros(1))
+    )
+    bias = bias.expand_as(weight)
+    columns = [column.tolist() for column in (module.running_mean, module.running_var, weight, bias)]
+    each = len(v) // module.num_features
+    rows = [[mpmath.mpf(x) for x in row] for row in zip(*columns, strict=True)]
+    eps = mpmath.mpf(module.eps)
+    return [
+        (a - mean) / mpmath.sqrt(var + eps) * weight + bias
+        for a, (mean, var, weight, bias) in ((a, rows[i // each]) for i, a in enumerate(v))
+    ]
+
+
+def _softmax(module: nn.Softmax | nn.Softmin, v: Values, _: Any) -> Values:
+    sign = 1 if type(module) is nn.Softmax else -1
+    powers = [mpmath.exp(sign * a) for a in v]
+    return [power / sum(powers) for power in powers]
+
+
+def _largest(module: Maxout, v: Values, _: Any) -> Values:
+    return [max(v[i : i + module.group_size]) for i in range(0, len(v), module.group_size)]
+
+
+def _sorted(module: GroupSort, v: Values, _: Any) -> Values:
     size = module.group_size or len(v)
-    if isinstance(module, Maxout):
-        found = [max(v[i : i + size]) for i in range(0, len(v), size)]
-        return found, (len(found),)
     stride = 1 if module.contiguous else len(v) // size
     result: Values = [None] * len(v)
     for group in range(len(v) // size):
@@ -95,10 +125,15 @@ def _sorted(module: GroupSort | Maxout, v: Values) -> tuple[Values, tuple[int, .
         places = [first + stride * k for k in range(size)]
         for place, value in zip(places, sorted(v[place] for place in places), strict=True):
             result[place] = value
-    return result, (len(v),)
+    return result
 
 
-def _reflected(module: Householder, v: Values) -> Values:
+def _sloped(module: nn.PReLU, v: Values, _: Any) -> Values:
+    slopes = [number(w, v[0]) for w in module.weight.tolist()]
+    return [a if a > 0 else slopes[i % len(slopes)] * a for i, a in enumerate(v)]
+
+
+def _reflected(module: Householder, v: Values, _: Any) -> Values:
     found = []
     for angle, a, b in zip(module.angle.tolist(), v[::2], v[1::2], strict=True):
         s, c = mpmath.sin(mpmath.mpf(angle) / 2), -mpmath.cos(mpmath.mpf(angle) / 2)
@@ -107,7 +142,7 @@ def _reflected(module: Householder, v: Values) -> Values:
     return found
 
 
-def _interpolated(module: LatticeInterpolant, v: Values) -> Values:
+def _interpolated(module: LatticeInterpolant, v: Values, _: Any) -> Values:
     points = [[number(a, v[0]) for a in row] for row in module.points.tolist()]
     values = [[number(a, v[0]) for a in row] for row in module.values.tolist()]
     samples = range(len(points))
@@ -182,34 +217,17 @@ def _option(value: Any, axis: int) -> int:
     return value[axis] if isinstance(value, tuple | list) else value
 
 
-def _clipped(module: Any, a: Any) -> Any:
-    return max(min(a, number(module.max_val, a)), number(module.min_val, a))
-
-
-def _leaky(module: Any, a: Any) -> Any:
-    return a if a > 0 else number(module.negative_slope, a) * a
-
-
-def _gelu(module: Any, a: Any) -> Any:
-    if module.approximate == "none":
-        return a * mpmath.erfc(-a / mpmath.sqrt(2)) / 2
-    return a * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (a + mpmath.mpf("0.044715") * a**3))) / 2
-
-
-_ELEMENTWISE: dict[type, Callable[[Any, Any], Any]] = {
-    nn.Identity: lambda _, a: a,
-    nn.Dropout: lambda _, a: a,
-    nn.ReLU: lambda _, a: max(a, 0 * a),
-    Abs: lambda _, a: abs(a),
-    nn.Hardtanh: _clipped,
-    nn.ReLU6: _clipped,
-    nn.LeakyReLU: _leaky,
-    Scale: lambda module, a: number(float(module.scale), a) * a,
-    nn.Tanh: lambda _, a: mpmath.tanh(a),
-    nn.Sigmoid: lambda _, a: 1 / (1 + mpmath.exp(-a)),
-    nn.Softsign: lambda _, a: a / (1 + abs(a)),
-    nn.LogSigmoid: lambda _, a: -mpmath.log1p(mpmath.exp(-a)),
-    nn.SiLU: lambda _, a: a / (1 + mpmath.exp(-a)),
-    nn.ELU: lambda module, a: a if a > 0 else mpmath.mpf(module.alpha) * mpmath.expm1(a),
-    nn.GELU: _gelu,
+_WHOLE: dict[type, Callable[[Any, Values, tuple[int, ...]], Values]] = {
+    nn.Flatten: lambda _, v, shape: v,
+    nn.Linear: _linear,
+    nn.PReLU: _sloped,
+    nn.BatchNorm1d: _batch_normalized,
+    nn.Softmax: _softmax,
+    nn.Softmin: _softmax,
+    **dict.fromkeys((GroupSort, MaxMin, FullSort), _sorted),
+    Maxout: _largest,
+    Householder: _reflected,
+    Residual: _halfway,
+    Normalize: _normalized,
+    LatticeInterpolant: _interpolated,
 }

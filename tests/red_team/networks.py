@@ -187,9 +187,13 @@ def _activation(draw: Draw, width: int, smooth: bool) -> tuple[nn.Module, int]:
     choices += [nn.LeakyReLU(draw.choice((0.01, 0.3, -2.0, 1e-310, 5.0)))]
     if width % 2 == 0:
         choices += [MaxMin(), MaxMin(contiguous=False)]
+    choices += [nn.Hardsigmoid(), nn.Hardswish(), nn.Softshrink(draw.choice((0.0, 0.5))), nn.RReLU(-2.0, 0.3).eval()]
+    choices += [nn.Threshold(-0.5, -0.5), _slopes(draw, width)]
     if smooth:
         choices = [nn.Tanh(), nn.Sigmoid(), nn.Softsign(), nn.LogSigmoid(), nn.SiLU(), nn.GELU(), nn.GELU("tanh")]
-        choices += [nn.ELU(draw.choice((0.5, 1.0, -2.0)))]
+        choices += [nn.ELU(draw.choice((0.5, 1.0, -2.0))), nn.Softplus(draw.choice((0.01, 1.0, 30.0))), nn.SELU()]
+        choices += [nn.CELU(draw.choice((0.1, 1.0, 7.0))), nn.Mish(), nn.Tanhshrink(), nn.Softmax(1), nn.Softmin(-1)]
+        choices += [_batch_norm(draw, width)] * 2
         if width % 2 == 0:
             choices.append(_householder(draw, width // 2))
     if not smooth and size > 1 and draw.random() < 0.1:
@@ -201,6 +205,23 @@ def _householder(draw: Draw, pairs: int) -> Householder:
     layer = Householder(pairs).requires_grad_(False)
     layer.angle.data = (draw.normal(pairs) * draw.choice((1.0, 1e-30, 1e6))).float()
     return layer
+
+
+def _slopes(draw: Draw, width: int) -> nn.PReLU:
+    layer = nn.PReLU(draw.choice((1, width))).requires_grad_(False)
+    layer.weight.data = (draw.normal(len(layer.weight)) * draw.choice((0.1, 1.0, 1e-40))).float()
+    return layer
+
+
+def _batch_norm(draw: Draw, width: int) -> nn.BatchNorm1d:
+    layer = (
+        nn.BatchNorm1d(width, eps=draw.choice((1e-5, 1e-12)), affine=draw.random() < 0.7).eval().requires_grad_(False)
+    )
+    layer.running_mean = (draw.normal(width) * draw.choice((1.0, 1e8))).float()
+    layer.running_var = (draw.normal(width).square() * draw.choice((1.0, 1e-6, 1e6))).float()
+    if layer.affine:
+        layer.weight.data, layer.bias.data = draw.normal(width).float(), (draw.normal(width) * 1e3).float()
+    return layer.eval().requires_grad_(False)
 
 
 def _scale(draw: Draw) -> Scale:
@@ -223,11 +244,25 @@ def pooled_network(draw: Draw) -> tuple[nn.Sequential, tuple[int, ...]]:
     layers: list[nn.Module] = [_pool(draw, axes)]
     if draw.random() < 0.2:
         layers.append(nn.ReLU())
+    if axes < 3 and draw.random() < 0.5:
+        layers.insert(0, _move(draw, axes, shape[0]))
     with torch.no_grad():
         after = nn.Sequential(*layers)(torch.zeros(1, *shape)).shape
     if draw.random() < 0.5:
         layers += [nn.Flatten(), linear(draw, math.prod(after), draw.randint(1, 3), tame=True)]
     return nn.Sequential(*layers), shape
+
+
+def _move(draw: Draw, axes: int, channels: int) -> nn.Module:
+    kinds = ("ZeroPad", "ConstantPad", "ReplicationPad", "ReflectionPad", "CircularPad", "Upsample", "ChannelShuffle")
+    kind = draw.choice(kinds)
+    if kind == "Upsample":
+        return nn.Upsample(scale_factor=draw.randint(1, 2), mode=draw.choice(("nearest", "nearest-exact")))
+    if kind == "ChannelShuffle":
+        return nn.ChannelShuffle(channels) if axes == 2 else nn.Identity()
+    sides = tuple(draw.randint(0, 1) for _ in range(2 * axes))
+    extra = (draw.choice((0.5, -1e8)),) if kind == "ConstantPad" else ()
+    return getattr(nn, f"{kind}{axes}d")(sides, *extra)
 
 
 def _pool(draw: Draw, axes: int) -> nn.Module:
