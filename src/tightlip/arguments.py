@@ -1,5 +1,6 @@
 """Arguments of a caller, as what is needed, or one sentence: what must be given, and what came instead."""
 
+import inspect
 import math
 import re
 from collections.abc import Callable
@@ -71,6 +72,22 @@ def vector(name: str, value: Any) -> Tensor:
     if numbers.dim() != 1 or not len(numbers) or not torch.isfinite(numbers).all():
         raise TightlipError(f"{name} must be a list of finite numbers, got {value!r}")
     return numbers
+
+
+def taking(name: str, value: Any, *arguments: str) -> None:
+    """Refuse what cannot be called with so many arguments, before it is.
+
+    >>> taking("score", max, "network", "inputs", "targets")
+    """
+    wanted = f"{name} must be a function of ({', '.join(arguments)})"
+    if not callable(value) or isinstance(value, Tensor):
+        raise TightlipError(f"{wanted}, got {value!r}")
+    try:
+        inspect.signature(value).bind(*arguments)
+    except TypeError as problem:
+        raise TightlipError(f"{wanted}, and {getattr(value, '__name__', repr(value))} is not: {problem}") from problem
+    except ValueError:  # a builtin that does not tell
+        return
 
 
 def called(network: Callable[[Tensor], Any], x: Tensor) -> Any:

@@ -68,6 +68,8 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
         TightlipError: if the network is still held by constraints, has a layer that files cannot describe, holds
             parameters of several dtypes, or could not be loaded again.
     """
+    if not isinstance(network, nn.Module):
+        raise TightlipError(f"save takes the network first and the path second, got a {type(network).__name__} first")
     if any(constraint_of(layer) is not None for layer in _parts(network)):
         raise TightlipError("this network is still held by constraints: save(freeze(network), path)")
     outline = _outline(network)
@@ -95,6 +97,10 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     Raises:
         TightlipError: if the file is absent, truncated, not written by `save`, or written by a newer version.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TightlipError(f"load takes the path of a file that save wrote, got a {type(path).__name__}")
+    if Path(path).is_dir():
+        raise TightlipError(f"{path} is a folder: give the file in it, such as {Path(path) / 'model.safetensors'}")
     if not Path(path).is_file():
         raise TightlipError(f"there is no file {path}: give the model.safetensors of a run")
     try:

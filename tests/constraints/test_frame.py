@@ -438,3 +438,90 @@ def test_a_gradient_scaler_changes_nothing_but_the_last_bits(fused, count):
                 scaler.update()
         weights.append(network[0].weight.detach().clone())
     torch.testing.assert_close(*weights, atol=2e-6, rtol=0)
+
+
+class Odd(torch.optim.SGD):
+    """SGD with a state of one more entry, which ``value`` makes of the number of the step."""
+
+    def __init__(self, parameters, value):
+        super().__init__(parameters, 0.01)
+        self.value, self.count = value, 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            self.state[p]["odd"] = self.value(self.count, p)
+        self.count += 1
+        super().step(closure)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda step, p: None if step < 2 else torch.ones_like(p),
+        lambda step, p: torch.ones(step + 1),
+        lambda step, p: torch.ones_like(p).to_sparse(),
+    ],
+    ids=["none, then a tensor", "grows", "sparse"],
+)
+def test_a_state_that_rounds_cannot_keep_is_refused_and_every_weight_is_a_weight(count, value):
+    network = mlp([8, 8, 8, 8], Orthonormal(blocks=count))
+    optimizer = hold(network, Odd([p for p in network.parameters() if p.dim() == 2], value))
+    with pytest.raises(TightlipError, match="changes its kind or shape from step to step"):
+        advance(network, optimizer, range(5))
+    weights = [layer.weight for layer in network if isinstance(layer, nn.Linear)]
+    assert all(w.shape == w.grad.shape == (8, 8) for w in weights) and off(network) <= 1e-5
+    network(torch.ones(1, 8))
+
+
+def test_a_number_of_another_type_is_kept_as_it_is():
+    layer = layer_of((8, 8), count=4)
+    optimizer = hold(
+        layer, Odd([layer.weight], lambda step, p: torch.tensor(step) if step < 3 else torch.tensor(step * 0.5))
+    )
+    for _ in range(4):
+        layer.weight.grad = torch.zeros(8, 8, dtype=torch.float64)
+        optimizer.step()
+    assert optimizer.state[layer.weight]["odd"].tolist() == [1.5, 1.0, 2.0]
+
+
+class Stumbling(torch.optim.SGD):
+    """Fails once, after it has moved."""
+
+    fails = True
+
+    def step(self, closure=None):
+        super().step(closure)
+        if self.fails:
+            self.fails = False
+            raise RuntimeError("once")
+
+
+class Retrying(Stumbling):
+    def step(self, closure=None):
+        try:
+            super().step(closure)
+        except RuntimeError:
+            super().step(closure)
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_a_step_inside_a_step_that_fails_and_is_tried_again_leaves_a_weight(count):
+    Stumbling([nn.Parameter(torch.zeros(1))], 0.1)  # torch patches the step of a class with its first instance
+    layer = layer_of((8, 8), count=count)
+    optimizer = hold(layer, Retrying([layer.weight], 0.01))
+    for _ in range(5):
+        optimizer.zero_grad()
+        layer(torch.ones(3, 8, dtype=torch.float64)).sum().backward()
+        optimizer.step()
+        assert layer.weight.shape == (8, 8) and off(layer) <= 1e-5
+
+
+def test_a_weight_that_the_optimizer_moved_before_it_failed_is_put_back_on_its_set():
+    layer = layer_of((8, 8), count=0)
+    optimizer = hold(layer, Failing(layer.parameters(), 0.1))
+    layer(torch.ones(3, 8, dtype=torch.float64)).sum().backward()
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step()
+    assert off(layer) <= 1e-5

@@ -1,7 +1,8 @@
 """How a weight on a set is moved by an optimizer that knows nothing of the set: the boundary between the two.
 
     before_step    after backward: the optimizer is handed a gradient along the set
-    after_step     what was handed over is taken back
+    give_back      the weight is a weight again, whatever has happened
+    after_step     what the optimizer has made of its state is kept
     fold_          the weight is moved along its set, or pulled back onto it
 
 Known algorithms are pairs: projected gradient descent is `RowL1Ball` with `Ambient`; a Riemannian method that turns an
@@ -80,8 +81,11 @@ class Coordinate(abc.ABC):
     def before_step(self, move: Move) -> None:
         """Hand the optimizer a gradient along the set."""
 
-    def after_step(self, move: Move) -> None:  # noqa: B027  most hand over no more than a gradient
-        """Take back what else was handed over, also after a step that failed."""
+    def give_back(self, move: Move) -> None:  # noqa: B027  most hand over no more than a gradient
+        """Put the weight back where something else was handed over; once or twice, also after a step that failed."""
+
+    def after_step(self, move: Move) -> None:  # noqa: B027  most leave an optimizer's state alone
+        """Keep what the optimizer has made of the state that it was handed."""
 
     @abc.abstractmethod
     def fold_(self, moves: Sequence[Move]) -> None:

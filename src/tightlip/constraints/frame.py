@@ -109,16 +109,22 @@ class Frame(Coordinate):
         weight.grad, weight.data = None, torch.full_like(gradient, len(gradient) ** -0.5)
         move.hand(gradient if move.scale == 1.0 else gradient.mul_(move.scale))
 
+    def give_back(self, move: Move) -> None:
+        """W is W again, and what the optimizer made of the turns is kept to be folded."""
+        if "data" in move.kept:
+            move.kept["turns"], move.weight.data = move.weight.data, move.kept.pop("data")
+
     @torch.no_grad()
     def after_step(self, move: Move) -> None:
-        """W is W again, and what the optimizer made of the turns is kept to be folded."""
-        if "data" not in move.kept:
-            return
-        weight, state, stacked = move.weight, move.optimizer.state, move.kept.pop("state")
-        move.kept["turns"], weight.data = weight.data, move.kept.pop("data")
-        close_round(stacked, self._round(move), self.rounds, state.pop(weight, {}))
-        if stacked:
-            state[weight] = stacked
+        """The state of this round joins that of the others."""
+        if "state" in move.kept:
+            weight, state, stacked = move.weight, move.optimizer.state, move.kept.pop("state")
+            made = state.pop(weight, {})
+            if stacked:
+                state[weight] = stacked
+            close_round(stacked, self._round(move), self.rounds, made)
+            if stacked:
+                state[weight] = stacked
 
     @torch.no_grad()
     def fold_(self, moves: Sequence[Move]) -> None:

@@ -49,9 +49,9 @@ def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
     refuse_half(layer.weight)
     if not record.constraint.contains(layer.weight.detach()):
         raise TightlipError(
-            f"a weight has left {record.constraint} without being pulled back: call tightlip.hold(network, optimizer) "
-            "before the first step; one that was overwritten is put back by the next such step, or in the copy that "
-            "freeze(network) makes; weights from elsewhere are loaded before constrain"
+            f"the weight of {layer} has left {record.constraint} without being pulled back: call "
+            "tightlip.hold(network, optimizer) before the first step; one that was overwritten (a checkpoint, .data, "
+            "an average of weights) is put back by the next such step, or in the copy that freeze(network) makes"
         )
     record.seen = mark(layer.weight)
 

@@ -140,17 +140,22 @@ def _weight(name: str, layer: nn.Module) -> nn.Parameter:
 
 
 def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:
-    """``step``, after whose failure every weight is as it was before."""
+    """``step``, after which every weight is a weight and on its set, even if it fails."""
 
     @functools.wraps(step)
     def undoing(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        holding: _Holding = vars(optimizer)["_tightlip_holding"]
         try:
-            return step(*args, **kwargs)
+            result = step(*args, **kwargs)
+            if holding.moves:  # a step inside failed, and its class has gone on
+                _finish(optimizer)
         except BaseException:
-            vars(optimizer)["_tightlip_holding"].depth = 0
-            for move, records in _restore(optimizer):
+            for move, records in _restore(optimizer)[0]:
                 records[0].coordinate.after_failure_(move)
             raise
+        finally:
+            holding.depth = 0
+        return result
 
     return undoing
 
@@ -181,9 +186,11 @@ def _prepare(optimizer: Optimizer) -> None:
     for (name, weight), records in _trained(holding.networks, _listed(optimizer)).items():
         refuse_half(weight)
         state = optimizer.state.get(weight, {})
-        memory = {key.removeprefix(OURS): state.pop(key) for key in list(state) if key.startswith(OURS)}
+        memory = {key.removeprefix(OURS): value for key, value in state.items() if key.startswith(OURS)}
         move = Move(name, weight, weight.grad, records[0].constraint, optimizer, memory, scale, buffers=holding.buffers)  # type: ignore[arg-type]
         holding.moves.append((move, records))
+        for key in memory:
+            del state[OURS + key]
         if overflowed or not weight.requires_grad:
             weight.grad = None  # it stays as it is
         else:
@@ -207,16 +214,24 @@ def _loss_scale(optimizer: Optimizer) -> tuple[float, bool]:
     return 1.0 if scale is None else float(scale), overflows is not None and float(overflows) > 0
 
 
-def _restore(optimizer: Optimizer) -> list[tuple[Move, list[Held]]]:
-    """Every weight is a weight again, with its ordinary gradient; the moves of this step, each once."""
+def _restore(optimizer: Optimizer) -> tuple[list[tuple[Move, list[Held]]], list[TightlipError]]:
+    """Every weight is a weight again, with its ordinary gradient; the moves of this step, and what failed."""
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
-    moves, holding.moves = holding.moves, []
-    for move, records in moves:
+    moves = holding.moves
+    for move, records in moves:  # all weights first: what comes after them may raise
         move.weight.grad = None
-        records[0].coordinate.after_step(move)
+        records[0].coordinate.give_back(move)
         move.weight.grad = move.gradient
+    holding.moves = []
+    problems = []
+    for move, records in moves:
+        try:
+            records[0].coordinate.after_step(move)
+        except TightlipError as problem:
+            move.handed = False  # and so it is not moved
+            problems.append(problem)
         _remember(move)
-    return moves
+    return moves, problems
 
 
 def _remember(move: Move) -> None:
@@ -227,14 +242,18 @@ def _remember(move: Move) -> None:
 def _after_step(optimizer: Optimizer, *_: Any) -> None:
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
     holding.depth -= 1
-    if holding.depth > 0:
-        return
-    moves = [(move, records) for move, records in _restore(optimizer) if move.handed]
+    if holding.depth == 0:
+        _finish(optimizer)
+
+
+def _finish(optimizer: Optimizer) -> None:
+    """Move the weights along their sets by what the optimizer has made of their gradients."""
+    restored, problems = _restore(optimizer)
+    moves = [(move, records) for move, records in restored if move.handed]
     groups: dict[Any, tuple[Coordinate, list[Move]]] = {}
     for move, records in moves:
         coordinate = records[0].coordinate
         groups.setdefault((type(coordinate), coordinate.group(move)), (coordinate, []))[1].append(move)
-    problems = []
     for coordinate, together in groups.values():
         try:
             coordinate.fold_(together)

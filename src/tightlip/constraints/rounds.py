@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import TightlipError
+
 State = dict[str, Any]
 
 
@@ -18,16 +20,27 @@ def open_round(stacked: State, number: int) -> State:
 
 
 def close_round(stacked: State, number: int, rounds: int, state: State) -> None:
-    """Put back what the optimizer has made of it; tensors that it has worked on in place are there already."""
+    """Put back what the optimizer has made of it; tensors that it has worked on in place are there already.
+
+    Raises:
+        TightlipError: for tensors that change their shape from round to round, or come where there was none.
+    """
     for key, value in state.items():
         if not isinstance(value, Tensor):
             stacked.setdefault(key, [None] * rounds)[number] = value
             continue
         if key not in stacked:
             stacked[key] = value.new_zeros(rounds, *value.shape)
-        place = stacked[key][number]
-        if place.data_ptr() != value.data_ptr():
-            place.copy_(value)
+        together = stacked[key]
+        if not isinstance(together, Tensor) or together.shape[1:] != value.shape or value.layout != torch.strided:
+            raise TightlipError(
+                f"this optimizer's state {key!r} changes its kind or shape from step to step, so it cannot be kept for "
+                "weights that are turned: use Orthonormal(blocks=0)"
+            )
+        if together.dtype != value.dtype:
+            together = stacked[key] = together.to(value.dtype)
+        if together[number].data_ptr() != value.data_ptr():
+            together[number].copy_(value)
 
 
 def stack_fresh(state: State, weight: Tensor, rounds: int, shape: tuple[int, int]) -> State | None:

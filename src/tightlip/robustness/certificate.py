@@ -115,6 +115,8 @@ def certify(
     >>> round(float(certificate.radius), 6)
     0.3
     """
+    if not isinstance(network, nn.Module):
+        raise TightlipError(f"certify takes the network first and inputs second, got a {type(network).__name__} first")
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
     parts = batches(x, y, batch_size)

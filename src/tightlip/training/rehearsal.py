@@ -33,6 +33,7 @@ def rehearse(
         with torch.random.fork_rng():
             outputs = _outputs(network, x)
             form = fitting(loss, outputs, y)
+            _refuse_blind(loss, form, outputs, y)
             _try_labels(network, loss, form, outputs, seen)
             if held_out is not None:
                 held_out = _alike(outputs, y, _outputs(network, held_out[0][:REHEARSED]), held_out)
@@ -55,6 +56,20 @@ def _outputs(network: nn.Module, x: Tensor) -> Tensor:
     if len(outputs) != len(x):
         raise TightlipError(f"the network makes {len(outputs)} outputs of {len(x)} inputs: keep the batch axis first")
     return outputs
+
+
+def _refuse_blind(loss: Loss, form: Form, outputs: Tensor, y: Tensor) -> None:
+    """Refuse a loss that is 0 whatever one output says, as cross-entropy is: its softmax of one number is 1."""
+    if outputs.shape[1:] != (1,):
+        return
+    some = 3.0 * torch.randn_like(outputs)
+    with torch.no_grad():
+        values = [float(compare(loss, given, form(given, y))) for given in (some, -some)]
+    if values == [0.0, 0.0]:
+        raise TightlipError(
+            "the loss is 0 whatever the network's one output says: cross-entropy needs an output for each class, two "
+            "at least; for numbers give mse_loss, for two classes binary_cross_entropy_with_logits"
+        )
 
 
 def _alike(outputs: Tensor, y: Tensor, other: Tensor, held_out: Batch) -> Batch:

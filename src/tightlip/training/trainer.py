@@ -19,6 +19,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
+from ..arguments import taking
 from ..errors import TightlipError
 from ..locking import sole_writer
 from .checkpoint import State, writable
@@ -104,6 +105,7 @@ def fit(
             "first, made, as nn.MSELoss() is"
         )
     path = _check(epochs, batch_size, optimizer, score, metrics, validation, checkpoint, resume)
+    _check_signatures(score, metrics, augment, adversary)
     network.to(device)
     enter = entry(network, device)
     source = examples(train, batch_size, enter)
@@ -174,6 +176,21 @@ def _check(
     return writable(checkpoint)
 
 
+def _check_signatures(score: Any, metrics: Any, augment: Any, adversary: Any) -> None:
+    """Refuse functions that cannot be called as they will be, before an epoch is spent."""
+    for name, given, arguments in (
+        ("score", score, ("network", "inputs", "targets")),
+        ("augment", augment, ("inputs", "generator")),
+        ("adversary", adversary, ("network", "inputs", "targets")),
+    ):
+        if given is not None:
+            taking(name, given, *arguments)
+    if not isinstance(metrics, Mapping | None):
+        raise TightlipError(f"metrics must be a dictionary of name → function, got {metrics!r}")
+    for name, metric in (metrics or {}).items():
+        taking(f"the metric {name}", metric, "outputs", "targets")
+
+
 def _trainable(network: nn.Module) -> list[nn.Parameter]:
     found = [weight for weight in network.parameters() if weight.requires_grad]
     if not found:
@@ -186,6 +203,7 @@ def _scheduler(schedule: Any, engine: Optimizer, steps: int) -> LRScheduler | No
         return None
     if isinstance(schedule, LRScheduler) or not callable(schedule):
         raise TightlipError("schedule is made by fit from (optimizer, steps): give e.g. CosineAnnealingLR, or None")
+    taking("schedule", schedule, "optimizer", "steps")
     scheduler: LRScheduler = schedule(engine, steps)
     if isinstance(scheduler, ReduceLROnPlateau):
         raise TightlipError(
