@@ -17,7 +17,7 @@ import tightlip
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
 SPAN = re.compile(r"`([^`]+)`")
 CALL = re.compile(r"([A-Za-z_][\w.]*)(?:\((.*)\))?")
-PLAIN = (object.__init__, torch.nn.Module.__init__)
+PLAIN = {object, torch.nn.Module}
 COMMA = re.compile(r",\s*(?![^()\[\]]*[)\]])")  # outside of brackets
 
 
@@ -52,7 +52,8 @@ def resolve(name):
 
 
 def parameters(thing):
-    own = inspect.isroutine(thing) or thing.__init__ not in PLAIN or thing.__new__ is not object.__new__
+    made = any("__init__" in vars(kind) for kind in _type(thing).__mro__ if kind not in PLAIN)
+    own = inspect.isroutine(thing) or made or thing.__new__ is not object.__new__
     if not callable(thing) or not own or issubclass(_type(thing), Exception):
         return {}
     return dict(inspect.signature(thing).parameters)
