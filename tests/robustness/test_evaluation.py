@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import MaxMin, Normalize, Residual, Scale, TightlipError, certify
+from tightlip import Gains, MaxMin, Normalize, Residual, Roundoff, Scale, TightlipError, certify, rule
 from tightlip.audit import audit_layers
 from tightlip.robustness.evaluation import evaluate, steps
 from tightlip.training import predict
@@ -109,3 +109,22 @@ def test_what_fails_for_another_reason_says_its_own():
         predict(network, torch.zeros(2, 4))
     with pytest.raises(TightlipError, match="do not fit the network: mat1 and mat2"):
         certify(nn.Linear(4, 3), torch.zeros(2, 2, 2))  # it lacks a Flatten
+
+
+@pytest.mark.parametrize(
+    ("pair", "entries", "outputs"),
+    [((math.inf, math.inf), [1.0] * 3, 12), ((2.0, math.inf), [1.0, 0.0, 0.0], 12), ((1.0, 1.0), [1.0] * 3, 1)],
+)
+def test_an_error_passes_a_layer_that_is_known_in_other_norms(pair, entries, outputs):
+    """In the 2-norm four copies have the constant 2, and a sum of three entries √3; from 1 to 1 the latter has 1."""
+
+    class Through(nn.Module):
+        def forward(self, x):
+            return x.repeat(1, 4) if outputs == 12 else x.sum(1, keepdim=True)
+
+    rule(Through)(lambda module: Gains({pair: 1.0}, Roundoff()))
+    x = torch.tensor([entries], dtype=torch.float64)
+    _, before = evaluate(audited(nn.Sequential(*LOSSY)), x.clone())
+    _, after = evaluate(audited(nn.Sequential(*LOSSY, Through())), x.clone())
+    least = 2.0 if outputs == 12 else math.sqrt(3.0)
+    assert (least * before <= after).all() and (after <= 4.001 * before).all()
