@@ -128,3 +128,30 @@ def test_an_error_passes_a_layer_that_is_known_in_other_norms(pair, entries, out
     _, after = evaluate(audited(nn.Sequential(*LOSSY, Through())), x.clone())
     least = 2.0 if outputs == 12 else math.sqrt(3.0)
     assert (least * before <= after).all() and (after <= 4.001 * before).all()
+
+
+def held(layer, **numbers):
+    for name, value in numbers.items():
+        setattr(layer, name, torch.tensor(value, dtype=torch.float64))
+    return layer
+
+
+ROUNDING = {
+    "Normalize": (held(Normalize(0.0, 1.0), mean=0.1, std=0.7), lambda a: (a - Fraction(0.1)) / Fraction(0.7)),
+    "Scale": (held(Scale(1.0), scale=0.3), lambda a: a * Fraction(0.3)),
+    "LeakyReLU": (nn.LeakyReLU(0.3), lambda a: a if a > 0 else a * Fraction(0.3)),
+    "Hardsigmoid": (nn.Hardsigmoid(), lambda a: min(max(a + 3, 0), 6) / 6),
+    "Softsign": (nn.Softsign(), lambda a: a / (1 + abs(a))),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_what_one_layer_rounds_is_taken_off_the_margin_of_near_ties(name, seed):
+    """Two entries some bits apart: their images differ by less or more than the computed ones do."""
+    layer, exactly = ROUNDING[name]
+    first = torch.randn(500, dtype=torch.float64)
+    x = torch.stack((first, first * (1 + torch.randint(1, 9, (500,)).double() * 2.0**-52)), 1)
+    certificate = certify(nn.Sequential(layer, nn.Identity()), x)
+    for row, margin, t in zip(x.tolist(), certificate.margin.tolist(), certificate.prediction.tolist(), strict=True):
+        images = [exactly(Fraction(a)) for a in row]
+        assert Fraction(margin) <= images[t] - images[1 - t]
