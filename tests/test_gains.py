@@ -93,5 +93,5 @@ def test_what_nothing_proves_stays_unproven():
 
 @pytest.mark.parametrize("bad", [-1, math.nan, INF, -INF])
 def test_a_constant_is_finite_and_not_negative(bad):
-    with pytest.raises(TightlipError, match="must be ≥ 0, got .*: give finite numbers"):
+    with pytest.raises(TightlipError, match="must be ≥ 0, .* give finite numbers"):
         Gains({(2.0, 2.0): 1.0, (1.0, 1.0): bad})

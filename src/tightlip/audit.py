@@ -279,7 +279,7 @@ def _unknown(module: nn.Module, cls: type, name: str) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return f"{where}, a scripted module: give the module that it was made from"
     if namesakes:
-        return f"{where}, which is not {namesakes[0]}: use that one, or register a rule with @tightlip.rule"
+        return f"{where}, which is not {namesakes[0]}: use that one, or register one with @tightlip.rule"
     return (
         f"{where}: build the network from nn.Sequential and modules with rules, "
         "or register one with @tightlip.rule(YourModule)"

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from tightlip import TightlipError, lipschitz
-from tightlip.constructions import LatticeInterpolant, lattice_interpolant
+from tightlip.audit import gains
+from tightlip.constructions import LatticeInterpolant, interpolant, lattice_interpolant
 from tightlip.constructions.interpolant import separating
+from tightlip.linalg.rounding import normalize_exactly
 
 NORMS = (1, 2, math.inf)
 
@@ -175,3 +177,21 @@ def test_constants_from_the_other_norms_are_true_too(p):
 def test_one_point_is_left_to_lattice_interpolant():
     with pytest.raises(TightlipError, match="use lattice_interpolant"):
         LatticeInterpolant(torch.ones(3, 2), torch.zeros(3), 2)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, math.inf])
+def test_coordinates_that_a_thread_takes_for_equal_still_count(p, monkeypatch):
+    """With flushed denormals d = (1, 1e-310) has the sign (1, 0): half of the slope from ∞ for p = 1."""
+    points = torch.tensor([[0.0, 0.0], [1.0, 1e-310]], dtype=torch.float64)
+    h = LatticeInterpolant(points, torch.tensor([0.0, 1.0]), p)
+    expected = gains(h).table
+    read = {name: getattr(h, name).clone() for name in ("points", "values")}
+    known = normalize_exactly(h.values)
+    monkeypatch.setattr(interpolant, "stored_numbers", lambda module, name: read[name])
+    monkeypatch.setattr(interpolant, "normalize_exactly", lambda values: known)
+    assert torch.set_flush_denormal(True)
+    try:
+        found = gains(h).table
+    finally:
+        torch.set_flush_denormal(False)
+    assert found == expected and found[math.inf, math.inf] >= (2 if p == 1 else 1)

@@ -10,7 +10,7 @@ import mpmath
 
 from tightlip import TightlipError
 
-REFUSALS = ("exceeds the largest float64", "farther than", "no rule proves", "more than K", "finite numbers ≥ 0")
+REFUSALS = ("exceeds the largest float64", "farther than", "no rule proves", "more than K", "give finite numbers")
 """What the library may say instead of a number."""
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import MaxMin, Normalize, Residual, Scale, TightlipError, certify
+from tightlip import Gains, MaxMin, Normalize, Residual, Roundoff, Scale, TightlipError, certify, rule
 from tightlip.audit import audit_layers
 from tightlip.robustness.evaluation import evaluate, steps
 from tightlip.training import predict
@@ -109,3 +109,49 @@ def test_what_fails_for_another_reason_says_its_own():
         predict(network, torch.zeros(2, 4))
     with pytest.raises(TightlipError, match="do not fit the network: mat1 and mat2"):
         certify(nn.Linear(4, 3), torch.zeros(2, 2, 2))  # it lacks a Flatten
+
+
+@pytest.mark.parametrize(
+    ("pair", "entries", "outputs"),
+    [((math.inf, math.inf), [1.0] * 3, 12), ((2.0, math.inf), [1.0, 0.0, 0.0], 12), ((1.0, 1.0), [1.0] * 3, 1)],
+)
+def test_an_error_passes_a_layer_that_is_known_in_other_norms(pair, entries, outputs):
+    """In the 2-norm four copies have the constant 2, and a sum of three entries √3; from 1 to 1 the latter has 1."""
+
+    class Through(nn.Module):
+        def forward(self, x):
+            return x.repeat(1, 4) if outputs == 12 else x.sum(1, keepdim=True)
+
+    rule(Through)(lambda module: Gains({pair: 1.0}, Roundoff()))
+    x = torch.tensor([entries], dtype=torch.float64)
+    _, before = evaluate(audited(nn.Sequential(*LOSSY)), x.clone())
+    _, after = evaluate(audited(nn.Sequential(*LOSSY, Through())), x.clone())
+    least = 2.0 if outputs == 12 else math.sqrt(3.0)
+    assert (least * before <= after).all() and (after <= 4.001 * before).all()
+
+
+def held(layer, **numbers):
+    for name, value in numbers.items():
+        setattr(layer, name, torch.tensor(value, dtype=torch.float64))
+    return layer
+
+
+ROUNDING = {
+    "Normalize": (held(Normalize(0.0, 1.0), mean=0.1, std=0.7), lambda a: (a - Fraction(0.1)) / Fraction(0.7)),
+    "Scale": (held(Scale(1.0), scale=0.3), lambda a: a * Fraction(0.3)),
+    "LeakyReLU": (nn.LeakyReLU(0.3), lambda a: a if a > 0 else a * Fraction(0.3)),
+    "Hardsigmoid": (nn.Hardsigmoid(), lambda a: min(max(a + 3, 0), 6) / 6),
+    "Softsign": (nn.Softsign(), lambda a: a / (1 + abs(a))),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_what_one_layer_rounds_is_taken_off_the_margin_of_near_ties(name, seed):
+    """Two entries some bits apart: their images differ by less or more than the computed ones do."""
+    layer, exactly = ROUNDING[name]
+    first = torch.randn(500, dtype=torch.float64)
+    x = torch.stack((first, first * (1 + torch.randint(1, 9, (500,)).double() * 2.0**-52)), 1)
+    certificate = certify(nn.Sequential(layer, nn.Identity()), x)
+    for row, margin, t in zip(x.tolist(), certificate.margin.tolist(), certificate.prediction.tolist(), strict=True):
+        images = [exactly(Fraction(a)) for a in row]
+        assert Fraction(margin) <= images[t] - images[1 - t]

@@ -134,3 +134,17 @@ def test_no_pair_is_less_steep_than_its_rows_at_any_scale(p, seed):
                 gap = [abs(a - b) for a, b in zip(rows[t], rows[i], strict=True)]
                 square = {1.0: max(gap) ** 2, 2.0: sum(g * g for g in gap), INF: sum(gap) ** 2}[p]
                 assert math.isinf(table[t, i]) or Fraction(float(table[t, i])) ** 2 >= square
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_no_sensitivity_is_so_small_that_a_thread_could_take_it_for_zero(outputs):
+    """Divided by zero, a lead would last for ever."""
+    layer = nn.Linear(2, outputs, bias=False, dtype=torch.float64)
+    layer.weight.data = torch.full((outputs, 2), 1e-310, dtype=torch.float64)
+    for network in (nn.Sequential(layer), nn.Sequential(layer, nn.Identity())):
+        audited = audit_layers(network)
+        for p in NORMS:
+            table = pair_sensitivity(audited, p, bound_of(audited, p).sensitivity, outputs)
+            assert (table >= 2.0**-1000).all()
+    layer.weight.data.zero_()
+    assert certify(layer, torch.ones(1, 2), p=2).radius.tolist() == [0.0]  # a tie

@@ -248,7 +248,8 @@ def _lattice_interpolant(module: LatticeInterpolant) -> Gains:
     # r→∞: the largest dual norm of a slope. Its entries err by less than γ_{d+6}, a norm of them by γ_{d+4} more.
     p, (points, values) = as_norm(module.p), samples(stored_numbers(module, "points"), stored_numbers(module, "values"))
     values, exponent = normalize_exactly(values)
-    bits = (points + 0.0).view(torch.int64)  # −0 is 0, and no thread takes these for zero
+    bits = points.view(torch.int64)  # of which no thread takes any for zero
+    bits = bits.masked_fill(bits == torch.iinfo(torch.int64).min, 0)  # −0 is 0
     largest = dict.fromkeys(NORMS, 0.0)
     for first, _, rises in _pairs(points, values, p):
         for i, rise in enumerate(rises, first):
