@@ -233,7 +233,7 @@ def inputs(network: nn.Module, seed: int = 0, count: int = 8) -> torch.Tensor:
     """A batch that the network takes, the same for the same seed."""
     layer = next(module for module in network.modules() if isinstance(module, nn.Linear))
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, layer.in_features, generator=generator).to(layer.weight.dtype)
+    return torch.randn(count, layer.in_features, generator=generator).to(next(network.parameters()).dtype)
 
 
 def loss(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
