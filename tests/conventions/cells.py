@@ -46,7 +46,6 @@ from tightlip import (
     ColumnL1Ball,
     Constraint,
     MatrixExponential,
-    MaxMin,
     Orthonormal,
     Parseval,
     RowDualBall,
@@ -157,12 +156,12 @@ class Cell:
         first = self.linear(seed)
         rows = first.out_features
         second = self.constrained(rows, rows, seed + 1)
-        return nn.Sequential(first, MaxMin(), second, MaxMin(), nn.Linear(rows, 3))
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Linear(rows, 3))
 
     def plain(self) -> nn.Sequential:
         """The same network in torch's layers alone, with other weights."""
         rows, columns = (round(factor * self.width) for factor in SHAPES[self.shape])
-        return nn.Sequential(nn.Linear(columns, rows), MaxMin(), nn.Linear(rows, rows), MaxMin(), nn.Linear(rows, 3))
+        return nn.Sequential(nn.Linear(columns, rows), nn.ReLU(), nn.Linear(rows, rows), nn.ReLU(), nn.Linear(rows, 3))
 
     def held(self, seed: int = 0, make=None) -> tuple[nn.Sequential, torch.optim.Optimizer]:
         """A network and the optimizer that holds it, Adam unless ``make`` makes another of its parameters."""
@@ -234,7 +233,7 @@ def inputs(network: nn.Module, seed: int = 0, count: int = 8) -> torch.Tensor:
     """A batch that the network takes, the same for the same seed."""
     layer = next(module for module in network.modules() if isinstance(module, nn.Linear))
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, layer.in_features, generator=generator).to(layer.weight.dtype)
+    return torch.randn(count, layer.in_features, generator=generator).to(next(network.parameters()).dtype)
 
 
 def loss(network: nn.Module, x: torch.Tensor) -> torch.Tensor:

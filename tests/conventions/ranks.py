@@ -16,9 +16,10 @@ import torch.distributed as dist
 from conventions.cells import Cell, adam, cells, inputs, loss, momentum
 from torch import nn
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tightlip import TightlipError, hold
+from tightlip import TightlipError, freeze, hold
 
 SCENARIOS: dict[str, Callable] = {}
 
@@ -155,10 +156,42 @@ def fully_sharded(cell: Cell, early: nn.Module) -> None:
     for p in early.parameters():
         dist.broadcast(p.data, 0)
     fully_shard(early)
-    optimizer = hold(early, adam(early.parameters()))
-    descend(early, early, optimizer, 3)
-    for layer in (early[0], early[2]):
-        assert cell.constraint.contains(layer.weight.full_tensor().detach()), "off the set"
+    seen: list[torch.Tensor] = []
+    early[0].register_forward_hook(lambda layer, *_: seen.append(layer.weight.detach().clone()))
+    descend(early, early, hold(early, adam(early.parameters())), 3)
+    assert all(cell.constraint.contains(weight) for weight in seen), "off the set"
+    assert not torch.equal(seen[0], seen[2]), "nothing moved"
+    whole = {name: gathered(value) for name, value in early.state_dict().items()}
+    other = cell.network(dist.get_rank())
+    other.load_state_dict(whole)
+    torch.testing.assert_close(other(inputs(other)), early(inputs(other)))
+
+
+@scenario
+def read_while_sharded(cell: Cell, early: nn.Module) -> None:
+    """``layer.weight`` outside of a forward pass, where each rank has a part of what it is made of."""
+    for p in early.parameters():
+        dist.broadcast(p.data, 0)
+    if cell.way == "forward":
+        cell.leaf(early[0]).data.mul_(3)  # what the weight is made of is no member
+    expected = early[0].weight.detach().clone()
+    fully_shard(early)
+    torch.testing.assert_close(gathered(early[0].weight), expected, atol=1e-5, rtol=0)
+
+
+@scenario
+def frozen_while_sharded(cell: Cell, early: nn.Module) -> None:
+    for p in early.parameters():
+        dist.broadcast(p.data, 0)
+    expected = freeze(early).state_dict()
+    fully_shard(early)
+    for name, value in freeze(early).state_dict().items():
+        torch.testing.assert_close(gathered(value), expected[name], atol=1e-5, rtol=0)
+
+
+def gathered(value: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor of which each rank has a part."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def outcome(function: Callable, cell: Cell, network: nn.Module) -> str:

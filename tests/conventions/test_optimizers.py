@@ -134,7 +134,7 @@ def test_weights_move_and_are_on_their_set_at_every_forward(cell, make):
     assert not any(torch.equal(p, old) for p, old in zip(optimizer.param_groups[0]["params"], before, strict=True))
 
 
-@pytest.mark.cells(turned=True, shape="square")
+@pytest.mark.cells(names={"turned-8", "turned"}, turned=True, shape="square")
 @each_optimizer
 def test_turned_weights_lower_the_loss(cell, make):
     network, optimizer = cell.held(make=make)
@@ -143,7 +143,7 @@ def test_turned_weights_lower_the_loss(cell, make):
         layer.weight.requires_grad_(True)
     x = inputs(network, count=32)
     losses = []
-    for _ in range(60):
+    for _ in range(40):
         optimizer.zero_grad()
         value = loss(network, x)
         value.backward()

@@ -20,7 +20,7 @@ WORKS = [
     "unused_parameters",
     "accumulation_without_synchronizing",
 ]
-SHARDED = ["sharded_optimizer", "fully_sharded"]
+SHARDED = ["sharded_optimizer", "fully_sharded", "read_while_sharded", "frozen_while_sharded"]
 
 
 @pytest.fixture(scope="module")
