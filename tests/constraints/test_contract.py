@@ -23,6 +23,7 @@ from tightlip import (
     RowDualBall,
     RowL1Ball,
     Scale,
+    TightlipError,
     constrain,
     freeze,
     hold,
@@ -343,3 +344,15 @@ def test_rows_too_large_to_be_squared_are_scaled_not_lost(dtype):
     weight = torch.tensor([[3 * large, 4 * large], [0.3, -0.4], [3.0, -4.0], [0.0, 0.0]], dtype=dtype)
     expected = torch.tensor([[0.6, 0.8], [0.3, -0.4], [0.6, -0.8], [0.0, 0.0]], dtype=dtype)
     torch.testing.assert_close(RowDualBall(2).map(weight), expected)
+
+
+@pytest.mark.parametrize("entry", [1e30, 3e38])
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=repr)
+def test_a_matrix_whose_norm_overflows_is_mapped_near_the_set_or_refused(constraint, entry):
+    weight = torch.full((3, 4), entry).tril() + torch.eye(3, 4) * entry / 8
+    try:
+        image = constraint.map(weight)
+    except TightlipError as problem:
+        assert "lower the learning rate" in str(problem)
+        return
+    assert constraint.contains(image) and image.abs().max() > 0.1

@@ -525,3 +525,55 @@ def test_a_weight_that_the_optimizer_moved_before_it_failed_is_put_back_on_its_s
     with pytest.raises(KeyboardInterrupt):
         optimizer.step()
     assert off(layer) <= 1e-5
+
+
+class ByName(torch.optim.Optimizer):
+    """Momentum of its own, in a dictionary, in a list or where it belongs."""
+
+    def __init__(self, parameters, where):
+        super().__init__(parameters, {})
+        self.where, self.listed = where, [p for group in self.param_groups for p in group["params"]]
+        self.sums = [torch.zeros(0)] * len(self.listed) if where == "list" else {}
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for number, p in enumerate(self.listed):
+            place, key = (self.state[p], "sum") if self.where == "state" else (self.sums, self.key(number, p))
+            known = place[key] if self.where == "list" or key in place else torch.zeros(0)
+            place[key] = p.grad.clone() if not known.numel() else 0.9 * known + p.grad
+            p.sub_(place[key], alpha=0.01)
+
+    def key(self, number, p):
+        return {"list": number, "by parameter": p, "by id": id(p)}[self.where]
+
+
+@pytest.mark.parametrize("where", ["state", "list", "by parameter", "by id"])
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_what_an_optimizer_keeps_outside_of_its_state_is_not_mixed_between_rounds(count, where):
+    layer = layer_of((8, 8), count=count, dtype=torch.float32)
+    optimizer = hold(layer, ByName(layer.parameters(), where))
+
+    def train():
+        for _ in range(3):
+            optimizer.zero_grad()
+            layer(torch.eye(8)).sum().backward()
+            optimizer.step()
+
+    if count < 4 or where == "state":
+        train()
+    else:
+        with pytest.raises(TightlipError, match=r"not in optimizer\.state, .*use Orthonormal\(blocks=0\)"):
+            train()
+    assert off(layer) <= 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, {"dampening": 0.5}, {"dampening": 0.5, "maximize": True}], ids=repr)
+def test_fused_momentum_begins_each_round_as_any_other_does(options):
+    weights = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        layer = layer_of((8, 8), count=4, dtype=torch.float32)
+        optimizer = torch.optim.SGD([layer.weight], 0.05, momentum=0.9, fused=fused, **options)
+        advance(layer, hold(layer, optimizer), range(7))
+        weights.append(layer.weight.detach())
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-6)

@@ -162,3 +162,49 @@ def test_an_optimizer_that_holds_another_network_does_not_move_this_one_unnotice
     network(torch.randn(3, 8))
     with pytest.raises(TightlipError, match="without being pulled back"):
         other(torch.randn(3, 8))
+
+
+STEPS_ALONE = """
+import copy, torch, tightlip
+network = tightlip.mlp([6, 8, 8, 3])
+{first}
+optimizer = torch.optim.SGD(network.parameters(), 0.5)
+for _ in range(3):
+    optimizer.zero_grad()
+    forward(torch.randn(16, 6)).square().sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        'forward = torch.compile(network, backend="eager")',
+        'network = copy.deepcopy(network)\nnetwork(torch.ones(6))\nforward = torch.compile(network, backend="eager")',
+        "forward = torch.jit.trace(network, torch.randn(16, 6))",
+    ],
+    ids=["compiled", "copied and compiled", "traced"],
+)
+def test_a_forgotten_hold_is_noticed_where_values_cannot_be_looked_at_before_a_forward_pass(first):
+    done = subprocess.run([sys.executable, "-c", STEPS_ALONE.format(first=first)], capture_output=True, text=True)
+    assert "without being pulled back: call tightlip.hold" in done.stderr
+
+
+def test_a_forgotten_hold_is_noticed_inside_torch_func():
+    network = mlp([6, 8, 8, 3])
+    x, weights = torch.randn(16, 6), {name: p.detach() for name, p in network.named_parameters()}
+
+    def loss(weights):
+        return torch.func.functional_call(network, weights, (x,)).square().sum()
+
+    gradients = torch.func.grad(loss)(weights)
+    moved = {name: weight - 0.1 * gradients[name] for name, weight in weights.items()}
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        torch.func.grad(loss)(moved)
+
+
+def test_gradients_are_waited_for_once_however_often_a_layer_is_called():
+    network = mlp([6, 8, 3])
+    for _ in range(5):
+        network(torch.randn(2, 6))
+    assert all(len(layer.weight._post_accumulate_grad_hooks) == 1 for layer in (network[0], network[2]))

@@ -458,3 +458,57 @@ def test_a_fused_optimizer_does_what_another_does(shape, constraint):
             optimizer.step()
         weights.append(layer.weight.detach())
     torch.testing.assert_close(*weights, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("blocks", [0, 4])
+def test_hooks_of_others_see_weights_and_ordinary_gradients_whenever_they_were_registered(blocks):
+    layer = constrain(nn.Linear(8, 8, bias=False), Orthonormal(blocks=blocks))
+    optimizer = sgd(layer, lr=0.1)
+    seen = []
+
+    def look(optimizer, *_):
+        seen.append((layer.weight.shape, members(layer), torch.equal(layer.weight.grad, gradient)))
+
+    optimizer.register_step_pre_hook(look)
+    optimizer.register_step_post_hook(look)
+    hold(layer, optimizer)
+    optimizer.register_step_pre_hook(look)
+    optimizer.register_step_post_hook(look)
+    for _ in range(2):
+        optimizer.zero_grad()
+        layer(torch.randn(4, 8)).square().sum().backward()
+        gradient = layer.weight.grad.clone()
+        optimizer.step()
+    assert seen == [((8, 8), True, True)] * 8
+
+
+def test_what_is_given_to_step_beside_a_closure_arrives():
+    class Told(torch.optim.SGD):
+        def step(self, closure=None, factor=None, *, other=None):
+            self.told = factor, other
+            return super().step(closure)
+
+    layer = constrain(nn.Linear(4, 4), Orthonormal())
+    optimizer = hold(layer, Told(layer.parameters(), 0.1))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = layer(torch.ones(2, 4)).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure, 0.5, other=2)
+    assert optimizer.told == (0.5, 2)
+    optimizer.step(factor=0.25, closure=closure)
+    assert optimizer.told == (0.25, None)
+
+
+@pytest.mark.parametrize("constraint", [Orthonormal(), Orthonormal(blocks=1), Orthonormal(blocks=0), RowL1Ball()])
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (4, 0)])
+@pytest.mark.filterwarnings("ignore:Initializing zero")
+def test_weights_without_entries_are_held_like_others(constraint, shape):
+    layer = constrain(nn.Linear(*shape), constraint)
+    optimizer = hold(layer, sgd(layer))
+    layer(torch.ones(2, shape[0])).sum().backward()
+    optimizer.step()
+    assert layer.weight.shape == shape[::-1]

@@ -1,9 +1,12 @@
 """How a weight on a set is moved by an optimizer that knows nothing of the set: the boundary between the two.
 
     before_step    after backward: the optimizer is handed a gradient along the set
-    give_back      the weight is a weight again, whatever has happened
+    give_back      the weight is a weight again
     after_step     what the optimizer has made of its state is kept
     fold_          the weight is moved along its set, or pulled back onto it
+
+A step may fail or be interrupted at any line: then `Move.undo` puts back what was there before it, and `after_failure_`
+sees to what was written to in place.
 
 Known algorithms are pairs: projected gradient descent is `RowL1Ball` with `Ambient`; a Riemannian method that turns an
 orthonormal weight block by block is `Orthonormal` with `frame.Frame`. Coordinates keep nothing themselves: what lasts
@@ -23,6 +26,9 @@ from ..errors import TightlipError
 from ..linalg.rounding import all_finite
 from .constraint import Constraint
 
+OURS = "tightlip_"
+"""What the names of a coordinate's entries in ``optimizer.state[weight]`` begin with."""
+
 
 @dataclass
 class Move:
@@ -37,8 +43,11 @@ class Move:
         memory: What the coordinate keeps in ``optimizer.state[weight]``, out of the optimizer's sight during the step.
         scale: What gradients were multiplied by, where a fused optimizer is going to divide them by it.
         handed: Whether the optimizer was handed a gradient.
+        closed: Whether ``optimizer.state[weight]`` is as it shall be after the step.
         kept: What the coordinate needs between `before_step` and `fold_`.
         buffers: What all moves of one optimizer share, see `buffer`.
+        data: What the parameter holds between steps.
+        state: What the optimizer knew of the weight before the step, or None; without ``memory``.
     """
 
     name: str
@@ -49,10 +58,32 @@ class Move:
     memory: dict[str, Any]
     scale: float = 1.0
     handed: bool = False
+    closed: bool = False
     kept: dict[str, Any] = field(default_factory=dict)
     buffers: dict[Hashable, Tensor] = field(default_factory=dict)
+    data: Tensor = field(init=False)
+    state: dict[str, Any] | None = field(init=False)
 
-    def buffer(self, use: str, *shape: int) -> Tensor:
+    def __post_init__(self) -> None:
+        self.data = self.weight.data
+        state = self.optimizer.state.get(self.weight)
+        self.state = None if state is None else {key: state[key] for key in state if not key.startswith(OURS)}
+
+    def remember(self) -> None:
+        """Keep ``memory`` until the next step."""
+        if self.memory:
+            self.optimizer.state[self.weight] |= {OURS + key: value for key, value in self.memory.items()}
+
+    def undo(self) -> None:
+        """The parameter, its gradient and the optimizer's state are the tensors that they were before the step."""
+        self.weight.data, self.weight.grad = self.data, self.gradient
+        if not self.closed:
+            self.optimizer.state.pop(self.weight, None)
+            if self.state is not None:
+                self.optimizer.state[self.weight] = dict(self.state)
+        self.remember()
+
+    def buffer(self, use: Hashable, *shape: int) -> Tensor:
         """Memory of the weight's type for what does not outlive a call: to fetch it anew costs more than to fill it."""
         key = use, shape, self.weight.dtype, self.weight.device
         if key not in self.buffers:
@@ -82,7 +113,7 @@ class Coordinate(abc.ABC):
         """Hand the optimizer a gradient along the set."""
 
     def give_back(self, move: Move) -> None:  # noqa: B027  most hand over no more than a gradient
-        """Put the weight back where something else was handed over; once or twice, also after a step that failed."""
+        """Put the weight back where something else was handed over."""
 
     def after_step(self, move: Move) -> None:  # noqa: B027  most leave an optimizer's state alone
         """Keep what the optimizer has made of the state that it was handed."""
@@ -91,8 +122,9 @@ class Coordinate(abc.ABC):
     def fold_(self, moves: Sequence[Move]) -> None:
         """Put the weights of moves of one `group` back on their sets, in place."""
 
-    def after_failure_(self, move: Move) -> None:  # noqa: B027  most have moved nothing by then
-        """Put the weight back on its set where the failed step has moved it."""
+    @abc.abstractmethod
+    def after_failure_(self, move: Move) -> None:
+        """Put the weight back on its set where the failed step has written to it."""
 
     def group(self, move: Move) -> Hashable:
         """What is equal for moves that are folded together."""

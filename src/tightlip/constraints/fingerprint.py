@@ -3,7 +3,7 @@
 torch counts the writes to a tensor, but neither those through ``.data`` nor those of fused optimizers. The mark looks
 at a sample of the entries. The fingerprint adds up each column's bits, as 32-bit integers times fixed odd numbers,
 modulo 2³²: a change of one number in a column always shows. Changed signs may cancel there in pairs, since 2·2³¹ = 0;
-the sums of the rows show those.
+the sums of the rows show those, but for signs that cancel in both, such as four in a rectangle of equal numbers.
 """
 
 import math

@@ -35,7 +35,7 @@ from .constraint import Constraint
 from .coordinate import Coordinate, Move, refuse_other_blocks
 from .fingerprint import fingerprint
 from .orthonormal import Orthonormal
-from .rounds import close_round, open_round, stack_fresh
+from .rounds import close_round, first_momentum, open_round, refuse_hidden_state, stack_fresh
 
 DRIFT = 42.0
 """The sum of errors in σ² at which the polar factor is taken, in units of rounding: 5e-6 in float32."""
@@ -57,7 +57,7 @@ def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:
     large, small = max(shape), min(shape)
     if not isinstance(constraint, Orthonormal) or constraint.schedule is not None or constraint.blocks == 0:
         return None
-    if large > 4 * small or (constraint.blocks is None and large < 256):
+    if small == 0 or large > 4 * small or (constraint.blocks is None and large < 256):
         return None
     usual = (16 if large < 1024 else 32) if large == small else int(6 * (large / small) ** 1.5)
     most = (constraint.blocks or usual) // 2 * 2
@@ -95,24 +95,20 @@ class Frame(Coordinate):
         with full_precision(weight):
             self._recollect(move)
             gradient = self._read(move)
-        try:
-            move.refuse_non_finite(gradient)
-        except TightlipError:
-            self._forget(move)
-            raise
-        stacked = state.pop(weight, {})
-        move.kept |= {"data": weight.data, "state": stacked}
-        # a round that was not there before has no state yet, but SGD, fused, wants all buffers or none
-        if move.memory["steps"] >= self.rounds or (stacked and isinstance(move.optimizer, torch.optim.SGD)):
+        move.refuse_non_finite(gradient)
+        stacked = move.kept["state"] = state.pop(weight, {})
+        if move.memory["steps"] >= self.rounds:
             state[weight] = open_round(stacked, self._round(move))
+        elif stacked:  # but there is none for this round yet
+            state[weight] = first_momentum(move.optimizer, weight, gradient)
         # a constant has no skew part, so weight decay moves nothing; this one is as large as orthonormal entries are
         weight.grad, weight.data = None, torch.full_like(gradient, len(gradient) ** -0.5)
         move.hand(gradient if move.scale == 1.0 else gradient.mul_(move.scale))
 
     def give_back(self, move: Move) -> None:
         """W is W again, and what the optimizer made of the turns is kept to be folded."""
-        if "data" in move.kept:
-            move.kept["turns"], move.weight.data = move.weight.data, move.kept.pop("data")
+        if move.handed:
+            move.kept["turns"], move.weight.data = move.weight.data, move.data
 
     @torch.no_grad()
     def after_step(self, move: Move) -> None:
@@ -125,6 +121,8 @@ class Frame(Coordinate):
             close_round(stacked, self._round(move), self.rounds, made)
             if stacked:
                 state[weight] = stacked
+            if self.rounds > 1 and move.memory["steps"] == 1:
+                refuse_hidden_state(move.optimizer, weight, self._shape(weight), move.name)
 
     @torch.no_grad()
     def fold_(self, moves: Sequence[Move]) -> None:
@@ -144,6 +142,12 @@ class Frame(Coordinate):
                 self._turn_(move, turn)
                 self._settle_(move, error / torch.finfo(turn.dtype).eps + ROUNDING)
 
+    @torch.no_grad()
+    def after_failure_(self, move: Move) -> None:
+        """Give up the gradients that wait: how much of the step they have seen is not known."""
+        if "blocks" in move.memory:
+            self._forget(move)
+
     def _settle_(self, move: Move, error: float) -> None:
         """Count the step; where errors have added up, or W was written to, take the polar factor."""
         memory = move.memory
@@ -158,9 +162,8 @@ class Frame(Coordinate):
         """Make ``memory`` that of this very weight: begin anew if there is none, or if W was written to since."""
         memory, weight = move.memory, move.weight
         if not memory:
-            size = max(weight.shape)
             state = move.optimizer.state.get(weight, {})
-            stacked = stack_fresh(state, weight, self.rounds, (size, 2 * size // max(2, self.blocks)))
+            stacked = stack_fresh(state, weight, self.rounds, self._shape(weight))
             if stacked is None:
                 refuse_other_blocks(move, self.blocks)
             if stacked:
@@ -180,6 +183,11 @@ class Frame(Coordinate):
             memory["met"] = weight.new_zeros(self.rounds, q // 2, size, size)
             memory["own"] = weight.new_zeros(q, size, size)
 
+    def _shape(self, weight: Tensor) -> tuple[int, int]:
+        """What the optimizer is handed: the pairs of a round, one above the other."""
+        size = max(weight.shape)
+        return size, 2 * size // max(2, self.blocks)
+
     def _round(self, move: Move) -> int:
         return move.memory["steps"] % self.rounds  # type: ignore[no-any-return]
 
@@ -193,7 +201,7 @@ class Frame(Coordinate):
         memory, order = move.memory, _order(self.blocks, self._round(move), weight.device)
         decay, total = KEPT ** (1 / self.rounds), memory["sum"]
         torch.add(gradient, total, alpha=decay, out=total)
-        product = torch.bmm(_pairs(move, total, order), _pairs(move, weight, order, "frame").mT)
+        product = torch.bmm(_pairs(move, total, order, "sum"), _pairs(move, weight, order, "weight").mT)
         skew = (product - product.mT).mul_(0.5)
         halves = skew.unflatten(2, (2, -1)).unflatten(1, (2, -1))  # (pair, half, row, half, column)
         own = halves.diagonal(0, 1, 3).permute(0, 3, 1, 2)
@@ -215,9 +223,10 @@ class Frame(Coordinate):
             return
         order = _order(self.blocks, self._round(move), weight.device)
         square = weight.shape[0] == weight.shape[1]
-        for matrix in (weight, move.memory["sum"]) if square else (weight,):
-            pairs, (blocks, dim) = _pairs(move, matrix, order), _blocks(matrix, self.blocks)
-            turned = move.buffer("turned", *blocks.shape)
+        turned_too = {"sum": move.memory["sum"]} if square else {}
+        for use, matrix in ({"weight": weight} | turned_too).items():
+            blocks, dim = _blocks(matrix, self.blocks)
+            pairs, turned = _two_by_two(_ordered(move, blocks, use), dim), move.buffer("turned", *blocks.shape)
             if dim == 0:
                 torch.bmm(change, pairs, out=_two_by_two(turned, dim))
             else:  # the transposed product, which lies in memory as the weight does
@@ -241,10 +250,14 @@ def _two_by_two(blocks: Tensor, dim: int) -> Tensor:
     return pairs if dim == 0 else pairs.permute(1, 2, 0)
 
 
-def _pairs(move: Move, matrix: Tensor, order: Tensor, use: str = "pairs") -> Tensor:
-    """(q/2, 2n/q, m): the rows of F in the blocks that meet, copied."""
+def _pairs(move: Move, matrix: Tensor, order: Tensor, use: str) -> Tensor:
+    """(q/2, 2n/q, m): the rows of F in the blocks that meet, copied; they are there until the weight is turned."""
     blocks, dim = _blocks(matrix, len(order))
-    return _two_by_two(torch.index_select(blocks, dim, order, out=move.buffer(use, *blocks.shape)), dim)
+    return _two_by_two(torch.index_select(blocks, dim, order, out=_ordered(move, blocks, use)), dim)
+
+
+def _ordered(move: Move, blocks: Tensor, use: str) -> Tensor:
+    return move.buffer((use, id(move.weight)), *blocks.shape)
 
 
 @cache

@@ -1,7 +1,8 @@
 """`hold` keeps every step-held layer of a network on its set through the steps of an optimizer.
 
 The optimizer stays the one that schedulers, scalers and trainers know: torch's own step hooks call the layers'
-coordinates before and after. Its bound ``step`` is wrapped, so that a step that fails leaves every weight as it was.
+coordinates before and after. Its bound ``step`` is wrapped, so that a step that fails leaves every weight on its set:
+one that is turned as it was, one that the optimizer moves itself as far as it was moved.
 """
 
 import functools
@@ -15,14 +16,11 @@ from torch.optim import Optimizer
 
 from ..errors import TightlipError
 from .constraining import is_constrained
-from .coordinate import Coordinate, Move, refuse_half
+from .coordinate import OURS, Coordinate, Move, refuse_half
 from .fingerprint import mark
 from .guard import Held, held
 
 AnyOptimizer = TypeVar("AnyOptimizer")
-
-OURS = "tightlip_"
-"""What the names of a coordinate's entries in ``optimizer.state[weight]`` begin with."""
 
 
 class _Holding:
@@ -32,6 +30,7 @@ class _Holding:
         self.networks: list[nn.Module] = []
         self.moves: list[tuple[Move, list[Held]]] = []
         self.buffers: dict[Any, Tensor] = {}
+        self.hooks: tuple[int, int] = 0, 0  # how torch knows our hooks before and after a step
         self.depth = 0  # of steps within steps: torch calls the hooks again where a subclass calls super().step()
 
 
@@ -55,8 +54,8 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
     inner = _refuse_arguments(network, optimizer)
     holding = vars(inner).setdefault("_tightlip_holding", _Holding())
     if not holding.networks:
-        inner.register_step_pre_hook(_before_step)
-        inner.register_step_post_hook(_after_step)
+        before, after = inner.register_step_pre_hook(_before_step), inner.register_step_post_hook(_after_step)
+        holding.hooks = before.id, after.id
         inner.step = types.MethodType(_undoing(inner.step), inner)  # type: ignore[method-assign]
     if not any(network is known for known in holding.networks):
         holding.networks.append(network)
@@ -145,16 +144,17 @@ def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def undoing(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
         holding: _Holding = vars(optimizer)["_tightlip_holding"]
+        before, after = holding.hooks  # nearest to the step itself, so that no other hook sees turns
+        optimizer._optimizer_step_pre_hooks.move_to_end(before)  # type: ignore[attr-defined]
+        optimizer._optimizer_step_post_hooks.move_to_end(after, last=False)  # type: ignore[attr-defined]
+        holding.depth = 0
         try:
             result = step(*args, **kwargs)
             if holding.moves:  # a step inside failed, and its class has gone on
                 _finish(optimizer)
         except BaseException:
-            for move, records in _restore(optimizer)[0]:
-                records[0].coordinate.after_failure_(move)
+            _undo(holding)
             raise
-        finally:
-            holding.depth = 0
         return result
 
     return undoing
@@ -164,7 +164,7 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
     """Prepare the gradients; where the optimizer computes them itself, by a closure, after that."""
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
     holding.depth += 1
-    closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first is the optimizer
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0] is the optimizer
     if holding.depth > 1:
         return None
     if closure is None:
@@ -176,12 +176,14 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         _prepare(optimizer)
         return loss
 
-    return args[:1], {**kwargs, "closure": prepared}
+    if len(args) > 1:
+        return (args[0], prepared, *args[2:]), kwargs
+    return args, {**kwargs, "closure": prepared}
 
 
 def _prepare(optimizer: Optimizer) -> None:
-    _restore(optimizer)
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
+    _undo(holding)  # a step inside that failed and is tried again, a closure that is called twice
     scale, overflowed = _loss_scale(optimizer)
     for (name, weight), records in _trained(holding.networks, _listed(optimizer)).items():
         refuse_half(weight)
@@ -195,6 +197,16 @@ def _prepare(optimizer: Optimizer) -> None:
             weight.grad = None  # it stays as it is
         else:
             records[0].coordinate.before_step(move)
+
+
+def _undo(holding: _Holding) -> None:
+    """After a step that failed: every weight is a weight, on its set, with its ordinary gradient."""
+    for move, _ in holding.moves:  # all of them first: what comes next may raise
+        move.undo()
+    for move, records in holding.moves:
+        records[0].coordinate.after_failure_(move)
+        move.remember()
+    holding.moves = []
 
 
 def _trained(networks: list[nn.Module], listed: set[int]) -> dict[tuple[str, nn.Parameter], list[Held]]:
@@ -214,31 +226,6 @@ def _loss_scale(optimizer: Optimizer) -> tuple[float, bool]:
     return 1.0 if scale is None else float(scale), overflows is not None and float(overflows) > 0
 
 
-def _restore(optimizer: Optimizer) -> tuple[list[tuple[Move, list[Held]]], list[TightlipError]]:
-    """Every weight is a weight again, with its ordinary gradient; the moves of this step, and what failed."""
-    holding: _Holding = vars(optimizer)["_tightlip_holding"]
-    moves = holding.moves
-    for move, records in moves:  # all weights first: what comes after them may raise
-        move.weight.grad = None
-        records[0].coordinate.give_back(move)
-        move.weight.grad = move.gradient
-    holding.moves = []
-    problems = []
-    for move, records in moves:
-        try:
-            records[0].coordinate.after_step(move)
-        except TightlipError as problem:
-            move.handed = False  # and so it is not moved
-            problems.append(problem)
-        _remember(move)
-    return moves, problems
-
-
-def _remember(move: Move) -> None:
-    if move.memory:
-        move.optimizer.state[move.weight] |= {OURS + key: value for key, value in move.memory.items()}
-
-
 def _after_step(optimizer: Optimizer, *_: Any) -> None:
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
     holding.depth -= 1
@@ -248,8 +235,9 @@ def _after_step(optimizer: Optimizer, *_: Any) -> None:
 
 def _finish(optimizer: Optimizer) -> None:
     """Move the weights along their sets by what the optimizer has made of their gradients."""
-    restored, problems = _restore(optimizer)
-    moves = [(move, records) for move, records in restored if move.handed]
+    holding: _Holding = vars(optimizer)["_tightlip_holding"]
+    problems = _close(holding.moves)
+    moves = [(move, records) for move, records in holding.moves if move.handed]
     groups: dict[Any, tuple[Coordinate, list[Move]]] = {}
     for move, records in moves:
         coordinate = records[0].coordinate
@@ -260,8 +248,27 @@ def _finish(optimizer: Optimizer) -> None:
         except TightlipError as problem:  # the others are folded all the same
             problems.append(problem)
     for move, records in moves:
-        _remember(move)
+        move.remember()
         for record in records:
             record.seen = mark(move.weight)
+    holding.moves = []
     if problems:
         raise problems[0]
+
+
+def _close(moves: list[tuple[Move, list[Held]]]) -> list[TightlipError]:
+    """Every weight is a weight again, with its ordinary gradient; what was wrong with the states of optimizers."""
+    for move, records in moves:  # all weights first: what comes after them may raise
+        move.weight.grad = None
+        records[0].coordinate.give_back(move)
+        move.weight.grad = move.gradient
+    problems = []
+    for move, records in moves:
+        try:
+            records[0].coordinate.after_step(move)
+        except TightlipError as problem:
+            move.handed = False  # and so it is not moved
+            problems.append(problem)
+        move.remember()
+        move.closed = True
+    return problems

@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import number
+from ..errors import TightlipError
 from ..linalg.polar import residual
+from ..linalg.rounding import all_finite
 from .constraint import Constraint, Hold
 
 
@@ -43,7 +45,10 @@ class Parseval(Constraint):
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """(1 + β) W − β W WᵀW."""
         error = residual(weight)
-        return weight + self.beta * (weight @ error if weight.shape[0] >= weight.shape[1] else error @ weight)
+        moved = weight + self.beta * (weight @ error if weight.shape[0] >= weight.shape[1] else error @ weight)
+        if not all_finite(moved):
+            raise TightlipError("a weight is NaN or infinite, or the iteration diverged: lower the learning rate")
+        return moved
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """0 for every finite matrix: nothing is promised that could be missed."""

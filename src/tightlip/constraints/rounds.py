@@ -4,10 +4,12 @@ Between steps ``optimizer.state[weight]`` holds them stacked, so that they are s
 a step the optimizer sees those of one round only, as views.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import SGD, Optimizer
 
 from ..errors import TightlipError
 
@@ -41,6 +43,46 @@ def close_round(stacked: State, number: int, rounds: int, state: State) -> None:
             together = stacked[key] = together.to(value.dtype)
         if together[number].data_ptr() != value.data_ptr():
             together[number].copy_(value)
+
+
+def first_momentum(optimizer: Optimizer, weight: Tensor, gradient: Tensor) -> State:
+    """The state of a round in its first step: none, but fused SGD wants the buffers of all weights or of none.
+
+    It is the one from which SGD makes ``gradient``, as it does where there is none.
+    """
+    group = next(group for group in optimizer.param_groups if any(p is weight for p in group["params"]))
+    if not isinstance(optimizer, SGD) or not group["fused"] or not group["momentum"]:
+        return {}
+    sign = -1.0 if group["maximize"] else 1.0
+    return {"momentum_buffer": gradient * (sign * group["dampening"] / group["momentum"])}
+
+
+def refuse_hidden_state(optimizer: Optimizer, weight: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise where an attribute of the optimizer holds, for this weight, a tensor as large as what was handed over.
+
+    The rounds would share it. Looked for in mappings by parameter and in lists as long as that of all parameters.
+    """
+    listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    for where, value in vars(optimizer).items():
+        entry = None
+        if isinstance(value, Mapping) and where != "state":
+            entry = next((entry for key, entry in value.items() if key is weight or key == id(weight)), None)
+        elif isinstance(value, list) and len(value) == len(listed):
+            entry = value[listed.index(id(weight))]
+        if any(tensor.shape == shape for tensor in _tensors(entry, 2)):
+            raise TightlipError(
+                f"{type(optimizer).__name__} keeps what it knows of {name} in its attribute {where!r}, not in "
+                "optimizer.state, so it cannot be kept for weights that are turned: use Orthonormal(blocks=0)"
+            )
+
+
+def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
+    """Tensors in mappings, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif depth and isinstance(value, Mapping | list | tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(entry, depth - 1)
 
 
 def stack_fresh(state: State, weight: Tensor, rounds: int, shape: tuple[int, int]) -> State | None:

@@ -21,10 +21,14 @@ class SpectralBall(Constraint):
     norms: tuple[float, float] = (2.0, 2.0)
 
     def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-        """W / max(1, ‖W‖₂)."""
+        """W / max(1, ‖W‖₂); where the norm overflows, W is divided by its largest entry first."""
         if not torch.isfinite(weight).all():
             raise TightlipError("a weight is NaN or infinite and has no spectral norm: lower the learning rate")
-        return weight / torch.linalg.matrix_norm(weight, 2).clamp(min=1.0)
+        norm = torch.linalg.matrix_norm(weight, 2)
+        if not norm < math.inf:
+            weight = weight / weight.detach().abs().amax()
+            norm = torch.linalg.matrix_norm(weight, 2)
+        return weight / norm.clamp(min=1.0)
 
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """How much the largest singular value exceeds 1."""

@@ -76,7 +76,12 @@ def orthonormalize(
     if not all_finite(weight):
         raise TightlipError("a weight is NaN or infinite and cannot be orthonormalized: lower the learning rate")
     with full_precision(weight):
-        excess = norm_bound(weight)[..., None, None] / ((1.0 + schedule.reach) / 2.0)
+        bound = norm_bound(weight)[..., None, None]
+        if not all_finite(bound):  # it overflows: such a weight is divided by its largest entry first
+            largest = weight.detach().abs().amax((-2, -1), keepdim=True)
+            weight = weight / torch.where(torch.isfinite(bound), 1.0, largest)
+            bound = norm_bound(weight)[..., None, None]
+        excess = bound / ((1.0 + schedule.reach) / 2.0)
         return iterate(weight / excess.clamp(min=1.0), schedule)
 
 

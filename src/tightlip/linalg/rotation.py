@@ -97,9 +97,9 @@ def _missed(change: Tensor, error: float) -> float:
 
 
 def _squared(matrix: Tensor) -> Tensor:
-    """M² of a skew or symmetric M, which is symmetric: of a large one a quarter is not computed."""
+    """M² of a skew or symmetric M, which is symmetric: where there is much to do, a quarter is not computed."""
     half = matrix.shape[-1] // 2
-    if half < TILE:
+    if matrix.numel() < 4 * TILE**2:
         return matrix @ matrix
     result = torch.empty_like(matrix)
     result[..., :half, :half] = matrix[..., :half, :] @ matrix[..., :half]
