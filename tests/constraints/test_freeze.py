@@ -4,6 +4,7 @@ import inspect
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tightlip import MaxMin, Normalize, Orthonormal, RowL1Ball, Scale, TightlipError, constrain, freeze, lipschitz, mlp
 from tightlip.constraints import constraint_of
@@ -156,3 +157,13 @@ def test_a_refused_constraint_leaves_the_layer_as_it_was():
     with pytest.raises(TightlipError, match="a weight is NaN or infinite"):
         constrain(layer, Orthonormal())
     assert constraint_of(layer) is None
+
+
+@pytest.mark.parametrize(
+    ("wrap", "inner"), [(torch.compile, "_orig_mod"), (AveragedModel, "module"), (nn.DataParallel, "module")]
+)
+def test_of_a_wrapper_the_module_inside_is_frozen(wrap, inner):
+    wrapper = wrap(mlp([4, 4, 2]))
+    with pytest.raises(TightlipError, match=f"freeze its {inner} instead"):
+        freeze(wrapper)
+    assert lipschitz(freeze(getattr(wrapper, inner)), 2).constant <= 1

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from ..audit import lipschitz, refuse_altered
+from ..errors import TightlipError
 from .constraining import constraint_of
 from .constraint import Constraint
 
@@ -23,11 +24,17 @@ def freeze(network: nn.Module) -> nn.Module:
     weight had left its set (an average has), a warning says how far. Constraints whose map moves members too (a
     truncated schedule) keep the weight that was trained; those that promise nothing (`Parseval`) are not even shrunk.
 
+    Raises:
+        TightlipError: for a wrapper (compiled, data-parallel, averaged), whose inner module is to be frozen.
+
     >>> from tightlip import Orthonormal, constrain
     >>> frozen = freeze(nn.Sequential(constrain(nn.Linear(4, 4), Orthonormal())))
     >>> lipschitz(frozen, 2).constant <= 1
     True
     """
+    inner = next((key for key in ("_orig_mod", "module") if list(network._modules) == [key]), None)
+    if inner is not None and type(network) is not nn.Sequential:
+        raise TightlipError(f"a {type(network).__name__} is a wrapper of another module: freeze its {inner} instead")
     plain = {}
     for name, layer in network.named_modules():
         constraint = constraint_of(layer)
