@@ -159,6 +159,7 @@ def test_a_refused_constraint_leaves_the_layer_as_it_was():
     assert constraint_of(layer) is None
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method")
 @pytest.mark.parametrize(
     ("wrap", "inner"), [(torch.compile, "_orig_mod"), (AveragedModel, "module"), (nn.DataParallel, "module")]
 )
