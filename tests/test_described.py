@@ -91,6 +91,7 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (tl.Scale(0.1), (6,)),
     (tl.Normalize([0.1, 0.2, 0.3], [0.5, 0.25, 2.0]), (3, 4)),
     (tl.Residual(nn.Linear(6, 6), tl.MaxMin()), (6,)),
+    (nn.Sequential(nn.Linear(6, 6), nn.ReLU()), (6,)),
     (LatticeInterpolant(torch.rand(5, 3, dtype=torch.float64), 0.1 * torch.rand(5, 2).double(), math.inf), (3,)),
 ]
 
@@ -146,9 +147,9 @@ class Halve(nn.Module):
 
 @pytest.fixture
 def halve(monkeypatch):
-    from tightlip import audit
+    from tightlip.audit import registry
 
-    monkeypatch.setattr(audit, "_RULES", dict(audit._RULES))
+    monkeypatch.setattr(registry, "_KNOWN", dict(registry._KNOWN))
     rule(Halve, options={"by": NUMBER})(lambda module: Gains.constant(1 / module.by))
     return learned(Halve(4.0))
 
@@ -161,10 +162,10 @@ def test_a_type_of_ones_own_is_saved_where_its_rule_names_its_options(halve, tmp
 
 
 def test_without_its_rule_the_file_is_refused_and_the_advice_is_to_import_it(halve, tmp_path, monkeypatch):
-    from tightlip import audit
+    from tightlip.audit import registry
 
     save(nn.Sequential(halve), tmp_path / "m")
-    del audit._RULES[Halve]
+    del registry._KNOWN[Halve]
     with pytest.raises(TightlipError, match="Halve.*import what registers it"):
         load(tmp_path / "m")
 

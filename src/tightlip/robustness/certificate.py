@@ -24,12 +24,12 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..audit import Bound, audit_layers, bound_of
+from ..audit import Bound, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..linalg.rounding import widened
 from .batches import Labeled, batches, labeled
-from .evaluation import Step, evaluate, steps
+from .evaluation import Wide, evaluate, wide
 from .pairs import pair_sensitivity
 
 Columns = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -120,10 +120,10 @@ def certify(
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
     parts = batches(x, y, batch_size)
-    audited = audit_layers(network)
+    audited = audit(network)
     bound = bound_of(audited, p)
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
-    judge = functools.partial(_judge, steps(network, audited), pairs, _device(network))
+    judge = functools.partial(_judge, wide(network, audited), pairs, _device(network))
     found: list[Columns] = []
     have_labels = None
     for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
@@ -153,7 +153,7 @@ def _device(network: nn.Module) -> torch.device | None:
 
 
 def _judge(
-    network: list[Step], pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
+    network: Wide, pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
 ) -> Columns:
     inputs = widened(x).to(device or x.device)
     finite = torch.isfinite(inputs.flatten(1)).all(1)
