@@ -36,6 +36,7 @@ from .diagnostics import (
     summary,
 )
 from .errors import TightlipError
+from .graphs import Graph, trace
 from .layers import Normalize, Residual, Scale
 from .losses import (
     hinge_kantorovich,
@@ -64,6 +65,7 @@ __all__ = [
     "Constraint",
     "FullSort",
     "Gains",
+    "Graph",
     "GroupSort",
     "Householder",
     "MatrixExponential",
@@ -106,5 +108,6 @@ __all__ = [
     "rule",
     "save",
     "summary",
+    "trace",
     "transport",
 ]

@@ -29,6 +29,7 @@ from .atomic import replacing
 from .audit import Registration, refuse_altered, registered
 from .constraints import constraint_of
 from .errors import TightlipError
+from .graphs.tracing import as_graph
 from .options import plain
 
 FORMAT = 2
@@ -73,6 +74,7 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
         raise TightlipError(f"save takes the network first and the path second, got a {type(network).__name__} first")
     if any(constraint_of(layer) is not None for layer in _parts(network)):
         raise TightlipError("this network is still held by constraints: save(freeze(network), path)")
+    network = as_graph(network)
     outline = _outline(network)
     for module in _parts(network):
         refuse_altered(module)

@@ -134,6 +134,23 @@ def within(name: str, key: str) -> str:
     return ".".join(filter(None, (name, key)))
 
 
+_TRACERS: list[Callable[[nn.Module], nn.Module]] = []
+
+
+def trace_with(tracer: Callable[[nn.Module], nn.Module]) -> None:
+    """Have modules with a forward of the user's own opened by ``tracer``, which makes known modules of them."""
+    _TRACERS[:] = [tracer]
+
+
+def is_traced(module: nn.Module) -> bool:
+    """Whether a module has a forward of the user's own: no type of torch's, and none that refines one with a rule."""
+    cls = type(module)
+    if original_type(module) in registered() or cls.__module__.split(".")[0] == "torch" or not _TRACERS:
+        return False
+    ruled = [kind for kind, known in registered().items() if known.rule is not None]
+    return cls.forward is not nn.Module.forward and not issubclass(cls, tuple(ruled))
+
+
 def expand(module: nn.Module, name: str = "") -> Nodes:
     """The nodes of a network, containers opened.
 
@@ -143,6 +160,8 @@ def expand(module: nn.Module, name: str = "") -> Nodes:
     nodes: list[Node] = []
 
     def place(module: nn.Module, name: str, value: int) -> int:
+        if is_traced(module):
+            module = _TRACERS[0](module)
         refuse_altered(module, name)
         parts = registered()[original_type(module)].expand
         if parts is None:

@@ -32,6 +32,13 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
         if tensor is not None and type(tensor) not in (torch.Tensor, nn.Parameter):
             kind = type(tensor).__name__
             raise TightlipError(f"{where} holds a {kind}, which can compute anything: convert it to a plain tensor")
+    if type(module).__call__ is not nn.Module.__call__:
+        raise TightlipError(f"{where} has a __call__ of its own, which may do more than its forward: remove it")
+    refuse_hooks(module, where)
+
+
+def refuse_hooks(module: nn.Module, where: str) -> None:
+    """Raise where a hook that is not ours runs before or after a module's forward."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     hooks += [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
     if any(hook not in TRUSTED_HOOKS for hook in hooks):

@@ -9,6 +9,7 @@ from torch.nn.utils import skip_init
 
 from ..audit import lipschitz, refuse_altered
 from ..errors import TightlipError
+from ..graphs.tracing import as_graph
 from .constraining import constraint_of
 from .constraint import Constraint
 
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 def freeze(network: nn.Module) -> nn.Module:
     """An independent copy made of ordinary torch modules, each constrained weight exactly on its set.
+
+    A network with a forward of its own becomes a `Graph`: what `trace` has found is what is audited and served.
 
     Every weight is mapped in float64, stored in its own dtype and then shrunk by its own audited excess until
     `lipschitz` proves ≤ 1 in the constraint's norms. The original is left as it was. The copy is in eval mode and
@@ -42,7 +45,7 @@ def freeze(network: nn.Module) -> nn.Module:
             refuse_altered(layer, name)
             plain[id(layer)] = _plain(layer, constraint, name)  # type: ignore[arg-type]
     frozen = copy.deepcopy(network, dict(plain))
-    return frozen.eval().requires_grad_(False)
+    return as_graph(frozen.eval().requires_grad_(False))
 
 
 @torch.no_grad()

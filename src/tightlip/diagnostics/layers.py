@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from ..audit import Bound, Join, gains, lipschitz, refuse_altered, registered
 from ..constraints import Constraint, constraint_of
 from ..errors import TightlipError
+from ..graphs.tracing import as_graph
 from ..linalg.polar import residual
 from ..linalg.rounding import round_up
 from ..norms import as_norm, norm_name
@@ -81,7 +82,8 @@ def summary(network: nn.Module, p: float = 2, q: float | None = None) -> Summary
     network  Sequential                                         0  2→2             1
     """
     p, q = as_norm(p), None if q is None else as_norm(q)
-    network = copied(network)  # reading the weight of some foreign parametrizations changes them
+    original = network = copied(network)  # reading the weight of some foreign parametrizations changes them
+    network = _unless_refused(lambda: as_graph(original)) or original
     bound = _unless_refused(lambda: lipschitz(network, p, q))
     end = bound.output_norm if bound is not None else q or p
     rows = tuple(_row(*listed, ((p, p), (p, end), (end, end))) for listed in _listed(network))

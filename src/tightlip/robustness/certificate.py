@@ -27,6 +27,8 @@ from tqdm import tqdm
 from ..audit import Bound, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
+from ..graphs.graph import Graph
+from ..graphs.tracing import as_graph
 from ..linalg.rounding import widened
 from .batches import Labeled, batches, labeled
 from .evaluation import Wide, evaluate, wide
@@ -89,6 +91,7 @@ def certify(
     p: float = 2,
     batch_size: int = 1024,
     progress: bool = True,
+    output: int | str | None = None,
 ) -> Certificate:
     """Certified radii of a frozen classifier, from its audited constant alone.
 
@@ -104,6 +107,7 @@ def certify(
             instead. Batches bring their own.
         p: The norm of the perturbations: 1, 2 or ``math.inf``.
         batch_size: Inputs evaluated at once; larger batches are divided.
+        output: Of a network with several outputs the one that answers, by its number or its name.
         progress: Show a progress bar on a terminal, if it takes longer than a second.
 
     Raises:
@@ -120,6 +124,11 @@ def certify(
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
     parts = batches(x, y, batch_size)
+    network = as_graph(network)
+    if isinstance(network, Graph) and (output is not None or network.outputs):
+        network = network.only(output)
+    elif output is not None:
+        raise TightlipError("this network has one output: leave out output=")
     audited = audit(network)
     bound = bound_of(audited, p)
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
