@@ -57,6 +57,11 @@ class Train:
             if written_about(folder / MODEL) and not (folder / MODEL).exists():
                 raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")
             return f"{folder} is complete already: open {page}"
+        if self.resume and (folder / MODEL).exists() and not (folder / "checkpoint.pt").exists():
+            raise TightlipError(
+                f"{folder} has a {MODEL}, but no metrics.json and no checkpoint to continue from: restore metrics.json, "
+                "or train under another --name"
+            )
         result = run(self.config, folder, device, self.data_root, self.download, self.resume)
         write([folder], page)
         return _summary(self.config, result, page)
