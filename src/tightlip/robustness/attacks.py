@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..arguments import called, integer
+from ..arguments import FLATTEN, called, integer
 from ..errors import TightlipError
 from ..norms import as_norm
 from ..tensors import as_tensor
@@ -118,7 +118,7 @@ def _descend(
             point = point.clamp(*clamp)
         point.requires_grad_(True)
         with torch.enable_grad():
-            loss = cw_loss(_logits(called(network, point)), y)
+            loss = cw_loss(_logits(called(network, point), point), y)
             (gradient,) = torch.autograd.grad(loss.sum(), point)
         better = loss.detach() > best_loss
         best[better], best_loss[better] = point.detach()[better], loss.detach()[better]
@@ -127,9 +127,11 @@ def _descend(
     return best, best_loss > 0
 
 
-def _logits(outputs: Any) -> Tensor:
+def _logits(outputs: Any, x: Tensor) -> Tensor:
     if isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1:
         return outputs
+    if isinstance(outputs, Tensor) and outputs.dim() == x.dim() > 2:
+        raise TightlipError(f"the attack needs logits (batch, classes), got shape {tuple(outputs.shape)}: {FLATTEN}")
     kind = f"a tensor {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
     raise TightlipError(
         f"the attack needs logits (batch, classes ≥ 2), got {kind}: wrap the network so that it returns them, for one "
