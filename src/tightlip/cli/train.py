@@ -59,8 +59,8 @@ class Train:
             return f"{folder} is complete already: open {page}"
         if self.resume and (folder / MODEL).exists() and not (folder / "checkpoint.pt").exists():
             raise TightlipError(
-                f"{folder} has a {MODEL}, but no metrics.json and no checkpoint to continue from: restore metrics.json, "
-                "or train under another --name"
+                f"{folder} has a {MODEL}, but no metrics.json and no checkpoint to continue from: restore "
+                "metrics.json, or train under another --name"
             )
         result = run(self.config, folder, device, self.data_root, self.download, self.resume)
         write([folder], page)

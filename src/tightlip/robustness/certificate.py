@@ -57,8 +57,8 @@ class Certificate:
 
     def __repr__(self) -> str:
         count, sure = len(self.radius), int(self.correct.sum())
-        told = f"{sure} correct" if self.labeled else f"without labels, {sure} whose predicted class stays the same nearby"
-        return f"Certificate({count} inputs, {told}, {self.bound!r})"
+        unlabeled = f"without labels, {sure} whose predicted class stays the same nearby"
+        return f"Certificate({count} inputs, {f'{sure} correct' if self.labeled else unlabeled}, {self.bound!r})"
 
     def accuracy(self, eps: float) -> float:
         """Certified accuracy: the share of inputs with radius > ``eps``; at 0 the share of safely correct ones.
