@@ -73,7 +73,7 @@ def test_report_takes_a_row_for_the_experiment(capsys):
         (["certify", "runs/mine/modl.safetensors"], "(did you mean runs/mine/model.safetensors?)"),
         (
             ["report", "runs"],
-            "neither a run nor an experiment, but there is runs/mine, runs/folding-smoke in it: a run",
+            "neither a run nor an experiment, but there is runs/mine, runs/folding-smoke in it: ",
         ),
         (["report", "runs/mnie"], "there is no folder runs/mnie (did you mean runs/mine?): name one that"),
         (["report", "d.npz"], "d.npz is a file of neither a run nor an experiment: name the folder of one"),
