@@ -15,6 +15,7 @@ import tyro
 
 from ..choices import hint, unknown
 from ..errors import TightlipError
+from .commands import Commands
 
 Command = Callable[[], str]
 
@@ -24,7 +25,7 @@ KINDS = {int: "a whole number", float: "a number", tuple[int, ...]: "whole numbe
 """What a value of an option is called."""
 
 
-def parse(arguments: Sequence[str], commands: Mapping[str, type]) -> Command:
+def parse(arguments: Sequence[str], commands: Commands) -> Command:
     """The command meant.
 
     Raises:
@@ -40,7 +41,7 @@ def parse(arguments: Sequence[str], commands: Mapping[str, type]) -> Command:
     try:
         with contextlib.redirect_stderr(box):
             return tyro.cli(  # type: ignore[no-any-return]
-                _union(commands),  # type: ignore[arg-type]
+                _union(commands, asked),  # type: ignore[arg-type]
                 prog="tightlip",
                 description="Networks whose Lipschitz constant is proven: train, certify, look. Also: --version.",
                 args=arguments or ["--help"],
@@ -82,8 +83,20 @@ def _check_flags(name: str, command: type, arguments: Sequence[str]) -> None:
             )
 
 
-def _union(commands: Mapping[str, type]) -> Any:
-    parts = [Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items()]  # type: ignore[valid-type]
+@dataclasses.dataclass(frozen=True)
+class _Unasked:
+    """Stands for the commands that are only listed."""
+
+    def __call__(self) -> str:
+        """Nothing."""
+        return ""
+
+
+def _union(commands: Commands, asked: str) -> Any:
+    parts = [
+        Annotated[commands[name] if name == asked else _Unasked, tyro.conf.subcommand(name, description=words)]
+        for name, words in ((name, commands.summary(name)) for name in commands)
+    ]
     return typing.Union[tuple(parts)]  # noqa: UP007  of a list that is known only now
 
 
