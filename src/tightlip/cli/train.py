@@ -95,10 +95,15 @@ class Train:
 
     def _folder(self) -> Path:
         if self.name is not None and Path(self.name).name != self.name:
-            raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {self.name!r}")
+            place, name = Path(self.name).parent, Path(self.name).name
+            meant = f"{self.name!r}: give --runs {place} --name {name}" if name else repr(self.name)
+            raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {meant}")
         if self.name is None:
             if self.resume:
-                raise TightlipError("--resume needs the --name of the run to continue")
+                raise TightlipError(
+                    "--resume needs the --name of the run to continue; without either, the latest stopped run of these "
+                    "options goes on"
+                )
             return new_folder(self.runs, self._stem)
         folder = self.runs / self.name
         if folder.exists() and not self.resume:
