@@ -3,16 +3,19 @@
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import TightlipError
 from .tensors import as_tensor
+
+FLATTEN = "put nn.Flatten() in front of the network, or give x.flatten(1)"
+"""What to do with inputs of several axes, such as images, where a network takes rows."""
 
 
 def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -103,7 +106,22 @@ def called(network: Callable[[Tensor], Any], x: Tensor) -> Any:
     except RuntimeError as error:
         if not re.search("mat1 and mat2|size of tensor|sizes of tensors|expected input", str(error)):
             raise
-        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {error}") from error
+        reason = (unflattened(network.modules(), x.shape) if isinstance(network, nn.Module) else None) or error
+        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {reason}") from error
+
+
+def unflattened(layers: Iterable[nn.Module], shape: Sequence[int]) -> str | None:
+    """Why inputs of several axes do not fit, where they only have to be flattened for the first linear layer.
+
+    >>> print(unflattened([nn.Linear(784, 10)], (5, 1, 28, 28)))
+    its first linear layer takes rows of 784 values, and each input is 1×28×28: put nn.Flatten() in front of the
+    network, or give x.flatten(1)
+    """
+    first = next((layer for layer in layers if isinstance(layer, nn.Linear)), None)
+    if first is None or len(shape) < 3 or math.prod(shape[1:]) != first.in_features:
+        return None
+    each = "×".join(map(str, shape[1:]))
+    return f"its first linear layer takes rows of {first.in_features} values, and each input is {each}: {FLATTEN}"
 
 
 def output_of(network: Callable[[Tensor], Any], x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -161,6 +162,8 @@ def rule(
     """
 
     def register(function: _Rule) -> _Rule:
+        if not function.__module__.startswith(f"{__package__}."):
+            registered()  # so that a rule of a caller's takes the place of ours, and not the other way round
         for cls in types:
             _RULES[cls] = Registration(function, cls.forward, options, build or cls)
         return function
@@ -169,7 +172,8 @@ def rule(
 
 
 def registered() -> Mapping[type[nn.Module], Registration]:
-    """Every module type with a rule."""
+    """Every module type with a rule, whichever part of the package was imported first."""
+    import_module(f"{__package__}.public")  # by its name: the files above register their rules here
     return _RULES
 
 
@@ -245,15 +249,15 @@ def chain(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
 
 def refuse_altered(module: nn.Module, name: str = "") -> None:
     """Raise unless the module is exactly what its rule describes."""
-    cls = _original_type(module)
+    cls, rules = _original_type(module), registered()
     where = f"{cls.__name__} at {name!r}" if name else cls.__name__
-    if cls is not nn.Sequential and cls not in _RULES:
+    if cls is not nn.Sequential and cls not in rules:
         raise TightlipError(f"no Lipschitz rule is known for {_unknown(module, cls, name)}")
     if module._compiled_call_impl is not None:
         raise TightlipError(
             f"{where} was compiled in place, so other code than its own runs: restore a copy from before .compile()"
         )
-    known = _SEQUENTIAL if cls is nn.Sequential else _RULES[cls].forward
+    known = _SEQUENTIAL if cls is nn.Sequential else rules[cls].forward
     if {"forward", "_call_impl"} & vars(module).keys() or type(module).forward is not known:
         raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
     for tensor in (*module._parameters.values(), *module._buffers.values()):

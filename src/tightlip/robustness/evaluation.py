@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from ..arguments import unflattened
 from ..audit import UNKNOWN, Audited, Gains, audit_layers, chain, within
 from ..errors import TightlipError
 from ..layers import Normalize, Residual, Scale, halfway
@@ -90,6 +91,10 @@ def wrong_size(layers: Iterable[nn.Module], shape: Sequence[int]) -> str | None:
         if isinstance(layer, nn.Linear) and flat and values != layer.in_features:
             color = " (gray against color?)" if layer.in_features in (3 * values, values / 3) else ""
             return f"it was made for {layer.in_features} values per input, these have {values}{color}"
+        if isinstance(layer, nn.Linear) and not flat and shape[-1] != layer.in_features:
+            each = f"{'×'.join(map(str, shape[1:]))}, {values} values"
+            takes = f"its first linear layer takes rows of {layer.in_features} values, and each input is {each}"
+            return unflattened([layer], shape) or takes
         if not isinstance(layer, nn.Sequential | nn.Flatten | Normalize | Scale):
             return None
     return None
