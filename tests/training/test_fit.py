@@ -136,7 +136,7 @@ def test_metrics_of_ones_own_see_outputs_and_targets_in_one_shape():
     network, history = regress(2, metrics={"worst": error})
     x, y = half_sum(50, 1)
     assert history[-1]["validation_worst"] == pytest.approx((network(x)[:, 0] - y).abs().max().item(), rel=1e-5)
-    assert seen == 2 * [((50, 1), (50, 1), False)]
+    assert seen[1:] == 2 * [((50, 1), (50, 1), False)]  # after a try on a few rows
 
 
 # --------------------------------------------------------------------------------------------------- the best epoch
@@ -341,7 +341,7 @@ def test_networks_that_do_not_return_a_row_per_example_are_refused(says, sentenc
         ({"optimizer": torch.optim.LBFGS}, "LBFGS evaluates between its own steps"),
         ({"schedule": lambda o, n: torch.optim.lr_scheduler.ReduceLROnPlateau(o)}, "ReduceLROnPlateau waits"),
         ({"loss": nn.MSELoss}, "the class MSELoss: give these first, made"),
-        ({"loss": nn.CrossEntropyLoss(reduction="none")}, r"a loss is one number, got shape \(32,\)"),
+        ({"loss": nn.CrossEntropyLoss(reduction="none")}, r"a loss is one number, got shape \(5,\)"),
         ({"loss": lambda o, y: o.detach().mean()}, "the loss has no gradient"),
         ({"loss": lambda o, y: 1.0}, "a loss is one number, got type float"),
         ({"network": nn.Linear(4, 2).requires_grad_(False)}, "no weight of the network trains"),

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..errors import TightlipError
 from .examples import Batch, Stream, Tensors
 from .measures import Measures, Metric, Score, is_classification, predict
-from .targets import Form, Loss, are_labels, compare, fitting
+from .targets import Form, Loss, are_labels, compare, fitting, fitting_metric
 
 REHEARSED = 8
 """Examples."""
@@ -38,11 +38,13 @@ def rehearse(
             if held_out is not None:
                 held_out = _alike(outputs, y, _outputs(network, held_out[0][:REHEARSED]), held_out)
                 _try_labels(network, loss, form, outputs, held_out)
+            put = form(outputs, y)
+            measured = {name: (each, fitting_metric(name, each, outputs, put)) for name, each in metrics.items()}
     finally:
         for module, mode in modes:
             module.training = mode
     classifies = all(is_classification(outputs, part[1]) for part in (seen, held_out) if part is not None)
-    return Measures(loss, form, classifies, held_out, score, metrics)
+    return Measures(loss, form, classifies, held_out, score, measured)
 
 
 def _outputs(network: nn.Module, x: Tensor) -> Tensor:
