@@ -299,13 +299,13 @@ def test_a_loss_that_is_not_finite_raises_before_the_step_and_keeps_the_earlier_
 
 @pytest.mark.parametrize("epochs", [0, -1, 2.5, True])
 def test_epochs_that_train_nothing_are_refused(epochs):
-    with pytest.raises(TightlipError, match="epochs=.*numbers ≥ 1"):
+    with pytest.raises(TightlipError, match="epochs must be an integer ≥ 1, got"):
         train(**{"epochs": epochs})
 
 
 @pytest.mark.parametrize("batch_size", [0, -5])
 def test_batches_that_train_nothing_are_refused(batch_size):
-    with pytest.raises(TightlipError, match="batch_size=.*numbers ≥ 1"):
+    with pytest.raises(TightlipError, match="batch_size must be an integer ≥ 1, got"):
         train(batch_size=batch_size)
 
 

@@ -16,18 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from tqdm import tqdm
 
-from ..arguments import taking
-from ..errors import TightlipError
+from .. import arguments
 from ..locking import sole_writer
 from .checkpoint import State, writable
+from .description import digest
 from .epoch import Adversary, Augment, Epoch
 from .examples import entry, examples, whole
-from .identity import digest, identity, structure
-from .measures import TAKEN, Measures, Metric, Score
+from .identity import identity, recipe, structure
+from .measures import Measures, Metric, Score
 from .rehearsal import rehearse
+from .settings import numbers, optimizer_of, refuse_flags, refuse_functions, refuse_kinds, scheduler_of
 from .targets import Loss
 
 logger = logging.getLogger(__name__)
@@ -98,34 +99,30 @@ def fit(
         TightlipError: for data, outputs, options or targets that do not fit, NaN or infinity among data, a loss or
             score that becomes NaN, or a checkpoint that is truncated, of another run, or in use by another process.
     """
-    if not isinstance(network, nn.Module) or not callable(loss) or isinstance(loss, type):
-        kinds = [f"the class {t.__name__}" if isinstance(t, type) else f"a {type(t).__name__}" for t in (network, loss)]
-        raise TightlipError(
-            f"fit takes a network and a loss (outputs, targets) → number, got {kinds[0]} and {kinds[1]}: give these "
-            "first, made, as nn.MSELoss() is"
-        )
-    path = _check(epochs, batch_size, optimizer, score, metrics, validation, checkpoint, resume)
-    _check_signatures(score, metrics, augment, adversary)
-    network.to(device)
-    enter = entry(network, device)
+    refuse_kinds(network, loss)
+    epochs, batch_size, seed = numbers(epochs, batch_size, seed)
+    refuse_flags(resume, progress, tag, checkpoint)
+    refuse_functions(score, metrics, augment, adversary, validation)
+    path, where = writable(checkpoint), arguments.device(device)
+    enter = entry(network, where)
     source = examples(train, batch_size, enter)
     held_out = None if validation is None else whole(validation, enter)
+    network.to(where)
     measures = rehearse(network, loss, source, held_out, score, dict(metrics or {}))
-    engine = optimizer(_trainable(network))
-    recipe = _recipe(engine)
-    scheduler = _scheduler(schedule, engine, epochs * len(source))
-    state = State(network, engine, scheduler, path)
+    engine = optimizer_of(network, optimizer, kept=path is not None)
+    made = {"optimizer": recipe(engine, network, tag)} if path is not None else {}
+    scheduler = scheduler_of(engine, schedule, epochs * len(source))
+    state = State(network, engine, scheduler, source.generators(), path)
     if path is not None:
         callables = {"loss": loss, "schedule": schedule, "augment": augment, "adversary": adversary, "score": score}
-        numbers = {"tag": tag, "batch_size": source.batch_size, "epochs": epochs, "seed": seed}
-        state.key = numbers | {"optimizer": recipe, "validation data": [digest(t) for t in measures.held_out or ()]}
+        state.key = made | {"tag": tag, "batch_size": source.batch_size, "epochs": epochs, "seed": seed}
         state.key |= {"network": structure(network, tag)}
+        state.key |= {"validation data": [digest(t) for t in measures.held_out or ()]}
         for name, thing in (callables | {"metrics": metrics, "training data": source.identity()}).items():
-            state.key[name] = identity(thing, f"its {name}", network, tag)
+            state.key[name] = identity(thing, f"its {name}", network, tag, source.generators())
     epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed)
-    with nullcontext() if path is None else sole_writer(path):
-        if resume and path is not None and path.exists():
-            state.restore(device)
+    with nullcontext(state.still_sole) if path is None else sole_writer(path) as state.still_sole:
+        state.begin(resume, where)
         _run(epoch, state, measures, epochs, progress)
     network.load_state_dict(state.best["network"])
     network.eval()
@@ -145,80 +142,6 @@ def _run(epoch: Epoch, state: State, measures: Measures, epochs: int, progress: 
         state.record(row)
         _tell(bar, row, epochs)
     bar.close()
-
-
-def _check(
-    epochs: Any,
-    batch_size: Any,
-    optimizer: Any,
-    score: Any,
-    metrics: Any,
-    validation: Any,
-    checkpoint: Path | str | None,
-    resume: bool,
-) -> Path | None:
-    """Refuse options that fit nothing, before any data is looked at; returns where to write."""
-    sizes = {"epochs": epochs} | ({} if batch_size is None else {"batch_size": batch_size})
-    for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise TightlipError(f"{name}={value!r} trains nothing: give whole numbers ≥ 1")
-    if isinstance(optimizer, Optimizer) or not callable(optimizer):
-        raise TightlipError(
-            "optimizer is made by fit from the parameters: give e.g. partial(torch.optim.Adam, lr=1e-3)"
-        )
-    for name, given in {"score": score, "metrics": metrics}.items():
-        if given is not None and validation is None:
-            raise TightlipError(f"{name} is measured on validation data, and there are none: give validation=…")
-    if TAKEN & set(metrics or {}):
-        raise TightlipError(f"metrics may not be called {', '.join(sorted(TAKEN))}, which fit measures: rename them")
-    if resume and checkpoint is None:
-        raise TightlipError("resume=True continues from a checkpoint, and none is named: give checkpoint=…")
-    return writable(checkpoint)
-
-
-def _check_signatures(score: Any, metrics: Any, augment: Any, adversary: Any) -> None:
-    """Refuse functions that cannot be called as they will be, before an epoch is spent."""
-    for name, given, arguments in (
-        ("score", score, ("network", "inputs", "targets")),
-        ("augment", augment, ("inputs", "generator")),
-        ("adversary", adversary, ("network", "inputs", "targets")),
-    ):
-        if given is not None:
-            taking(name, given, *arguments)
-    if not isinstance(metrics, Mapping | None):
-        raise TightlipError(f"metrics must be a dictionary of name → function, got {metrics!r}")
-    for name, metric in (metrics or {}).items():
-        taking(f"the metric {name}", metric, "outputs", "targets")
-
-
-def _trainable(network: nn.Module) -> list[nn.Parameter]:
-    found = [weight for weight in network.parameters() if weight.requires_grad]
-    if not found:
-        raise TightlipError("no weight of the network trains: give one whose parameters require gradients")
-    return found
-
-
-def _scheduler(schedule: Any, engine: Optimizer, steps: int) -> LRScheduler | None:
-    if schedule is None:
-        return None
-    if isinstance(schedule, LRScheduler) or not callable(schedule):
-        raise TightlipError("schedule is made by fit from (optimizer, steps): give e.g. CosineAnnealingLR, or None")
-    taking("schedule", schedule, "optimizer", "steps")
-    scheduler: LRScheduler = schedule(engine, steps)
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise TightlipError(
-            "ReduceLROnPlateau waits for a score, and fit steps once per batch: give a schedule of steps"
-        )
-    return scheduler
-
-
-def _recipe(engine: Optimizer) -> str:
-    """The optimizer and its options, group by group, before a schedule changes them."""
-    groups = [
-        {name: value if name != "params" else len(value) for name, value in group.items()}
-        for group in engine.param_groups
-    ]
-    return f"{type(engine).__name__} {groups}"
 
 
 def _tell(bar: Any, row: dict[str, float], epochs: int) -> None:
