@@ -20,7 +20,7 @@ FORMAT = 3
 """Of the file."""
 
 
-def writable(checkpoint: Path | str | None) -> Path | None:
+def writable(checkpoint: Any) -> Path | None:
     """The path, if a file can be written there.
 
     Raises:

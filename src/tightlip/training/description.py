@@ -9,16 +9,12 @@ needs a tag of the caller's. With a tag, functions and classes that no import re
 import contextlib
 import copy
 import copyreg
-import dis
 import enum
 import functools
 import hashlib
-import importlib.util
 import pickle
 import re
-import site
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TightlipError
+from .bytecode import globals_of, imports, is_importable, is_installed, is_known, names_of
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, enum.Enum, Path, torch.dtype, torch.device)
 
@@ -54,16 +51,6 @@ CACHED = type(functools.lru_cache(lambda: None))
 
 TORCHS = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 """Attributes that every module has."""
-
-
-def _folders() -> tuple[str, ...]:
-    """Of packages that are known by name."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    found = {sysconfig.get_paths()[name] for name in names} | {*site.getsitepackages(), site.getusersitepackages()}
-    return tuple(f"{folder.rstrip('/')}/" for folder in (*found, *map(str, map(Path.resolve, map(Path, found)))))
-
-
-INSTALLED = _folders()
 
 
 def digest(tensor: Tensor) -> str:
@@ -195,7 +182,7 @@ class Describer:
             yield from self.words(kept["registry"])
             return
         code = function.__code__
-        read = frozenset(_names(code))
+        read = frozenset(names_of(code))
         yield from self._code(code)
         yield from self.words((function.__defaults__, function.__kwdefaults__, kept))
         held: list[Any] = []
@@ -204,11 +191,11 @@ class Describer:
                 held.append(cell.cell_contents)
         for value in held:
             yield from self.words(value, read)
-        for name in _globals(code):
+        for name in globals_of(code):
             if name in function.__globals__:
                 yield f"{name}="
                 yield from self.words(function.__globals__[name], read)
-        for module in _imports(code, function.__globals__):
+        for module in imports(code, function.__globals__):
             yield from self.words(module, read)
 
     def _code(self, code: types.CodeType) -> Iterator[str]:
@@ -219,7 +206,7 @@ class Describer:
     def _module(self, module: types.ModuleType, read: frozenset[str] | None) -> Iterator[str]:
         """Its name, and what is read of it where it may be another tomorrow."""
         yield f"{module.__name__};"
-        if _is_known(module.__name__):
+        if is_known(module.__name__):
             return
         names = sorted(name for name in vars(module) if not name.startswith("__")) if read is None else sorted(read)
         for name in names:
@@ -249,7 +236,7 @@ class Describer:
         """What pickle finds by a name, if a module of an installed package has it."""
         module = pickle.whichmodule(thing, name)  # type: ignore[attr-defined]
         found = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), sys.modules.get(module))
-        if found is thing and _is_known(module):
+        if found is thing and is_known(module):
             return f"{module}.{name};"
         if self.tag is None:
             raise self._unknown(f"{name}, a {type(thing).__name__},")
@@ -263,62 +250,3 @@ class Describer:
             f"a checkpoint must tell {self.name} from others, and {what} in it has no stable description: give "
             "tag='…', a name of yours that you change with it"
         )
-
-
-def is_importable(thing: Any) -> bool:
-    """Whether an import reaches it by its name; what a script or notebook defines, none does."""
-    found: Any = sys.modules.get(thing.__module__ or "")
-    for name in thing.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is thing and thing.__module__ != "__main__"
-
-
-def is_installed(thing: Any) -> bool:
-    """Whether it belongs to Python, an installed package or this library, and so to a version."""
-    return is_importable(thing) and _is_known(thing.__module__)
-
-
-def _is_known(module: str) -> bool:
-    """Whether a module is Python's, an installed package's or this library's."""
-    top = module.partition(".")[0]
-    if top in (__name__.partition(".")[0], *sys.builtin_module_names):
-        return True
-    files = (getattr(sys.modules.get(name), "__file__", None) for name in (module, top))
-    file = next(filter(None, files), None)
-    return top in sys.stdlib_module_names if file is None else file.startswith(INSTALLED)
-
-
-def _instructions(code: types.CodeType, names: Iterable[str]) -> Iterator[dis.Instruction]:
-    """Of a function and those inside it."""
-    yield from (i for i in dis.get_instructions(code) if i.opname in names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _instructions(constant, names)
-
-
-def _globals(code: types.CodeType) -> list[str]:
-    """The global names that a function and those inside it load."""
-    return sorted({i.argval for i in _instructions(code, ("LOAD_GLOBAL", "LOAD_NAME"))})
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Every name that a function and those inside it read, also of other objects."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-def _imports(code: types.CodeType, names: dict[str, Any]) -> list[types.ModuleType]:
-    """The modules that a function and those inside it import when they are called, if they are there."""
-    asked, constants = set(), [0, 0]
-    for instruction in _instructions(code, ("LOAD_CONST", "LOAD_SMALL_INT", "IMPORT_NAME")):
-        if instruction.opname != "IMPORT_NAME":
-            constants.append(instruction.argval)
-            continue
-        level = constants[-2]  # before the names that are wanted
-        name = "." * level + instruction.argval if isinstance(level, int) else instruction.argval
-        with contextlib.suppress(ImportError):
-            name = importlib.util.resolve_name(name, names.get("__package__"))
-        asked |= {name, name.partition(".")[0]}
-    return [sys.modules[name] for name in sorted(asked) if name in sys.modules]

@@ -82,6 +82,10 @@ class Tensors:
         for index in order.split(self.batch_size):
             yield self.inputs[index], self.targets[index]
 
+    def rows(self, batch: Tensor) -> int:
+        """How many examples there are."""
+        return len(self.inputs)
+
     def first(self, count: int) -> Batch:
         """Copies of some examples."""
         return self.inputs[:count].clone(), self.targets[:count].clone()
@@ -118,6 +122,12 @@ class Stream:
         for pair in loader:
             x, y = self.enter(pair, "training")
             yield x.clone(), y.clone()
+
+    def rows(self, batch: Tensor) -> int:
+        """How many examples there are, or in a batch where a loader draws batches itself."""
+        items = self.source.dataset if isinstance(self.source, DataLoader) else self.source
+        batches = isinstance(self.source, DataLoader) and self.source.batch_sampler is None
+        return len(items) if hasattr(items, "__len__") and not batches else len(batch)
 
     def first(self, count: int) -> Batch:
         """Some examples."""

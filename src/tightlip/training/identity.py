@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from ..constraints import constraint_of
 from ..errors import TightlipError
-from .description import Describer, attributes, hooks, is_installed
+from .bytecode import is_installed
+from .description import Describer, attributes, hooks
 
 OPTIMIZERS = frozenset(vars(Optimizer([torch.zeros(1)], {}))) | {"step"}
 """Attributes that every optimizer has; and its method, where somebody has wrapped it."""

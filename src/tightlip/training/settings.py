@@ -14,6 +14,9 @@ from .measures import TAKEN
 SEEDS = 2**32 - 1
 """The largest seed: it is multiplied, and must fit into 64 bits."""
 
+LARGEST = 2**31
+"""Batches are not larger, since no part is."""
+
 
 def refuse_kinds(network: Any, loss: Any) -> None:
     """Refuse what cannot be a network or a loss, and classes in their place."""
@@ -28,7 +31,7 @@ def refuse_kinds(network: Any, loss: Any) -> None:
 
 def numbers(epochs: Any, batch_size: Any, seed: Any) -> tuple[int, int | None, int]:
     """The three as integers; those that train nothing are refused."""
-    size = None if batch_size is None else integer("batch_size", batch_size)
+    size = None if batch_size is None else min(integer("batch_size", batch_size), LARGEST)
     return integer("epochs", epochs), size, integer("seed", seed, least=0, most=SEEDS)
 
 
