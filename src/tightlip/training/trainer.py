@@ -62,31 +62,38 @@ def fit(
     checked before the first step, so that a wrong call costs nothing; data are not modified.
 
     Args:
-        network: Any module from a batch to one tensor (N, …); step-held layers are held for the optimizer.
-        loss: (outputs, targets) → scalar. Where one of them is (N,) and the other (N, 1), targets get the shape that
-            the loss takes without comparing every output with every target.
+        network: Any module from a batch (N, …) to one tensor (N, …); step-held layers are held for the optimizer.
+        loss: (outputs, targets) → a tensor of one number, which has a gradient. Both have a row per example: logits
+            (N, C) and classes (N,) of int64, or numbers of one shape. Where each row is one number, targets get the
+            shape, (N,) or (N, 1), in which the loss compares row with row; a loss that compares every output with
+            every target is refused, and integers become floating-point numbers where it takes numbers alone.
         train: Inputs (N, …) and targets (N, …): a pair of tensors or numpy arrays, a `Part`, a ``Dataset`` of torch
             (drawn item by item) or a ``DataLoader`` (used as it is, with its own batches and order). Floating-point
             numbers are converted to the dtype of the network's weights, integer targets to int64.
         validation: The same, to choose the epoch by, read once into memory; or None.
         epochs: Passes over the training data.
         batch_size: Examples per step, 128 if None; the last, smaller batch of an epoch is used too.
-        optimizer: Makes the optimizer from the parameters.
-        schedule: Makes a scheduler from the optimizer and the total number of steps; stepped once per step. None keeps
-            the rate.
-        score: (network, inputs, targets) → number to maximize on validation data. None: the accuracy, where targets are
-            integers and outputs are logits (N, C ≥ 2), and minus the validation loss elsewhere.
-        augment: (inputs, generator) → inputs, applied to every training batch.
+        optimizer: (list of parameters) → one of torch's optimizers.
+        schedule: (optimizer, steps in all) → one of torch's schedulers, stepped once per step. None keeps the rate.
+        score: (network, inputs, targets) → number to maximize, called once per epoch with the network in eval mode, all
+            validation inputs (M, …) and their targets as they were given, without gradients. None: the accuracy, where
+            targets are integers and outputs are logits (N, C ≥ 2), and minus the validation loss elsewhere.
+        augment: (inputs (B, …), generator) → inputs, as many; applied to every training batch. ``generator`` is a
+            ``torch.Generator`` on the CPU that is seeded for the epoch: draw from it, and resumed runs draw the same.
         device: Where to train; the network is moved there.
-        seed: Of the order of the examples, of ``augment`` and of the network's own randomness.
-        checkpoint: File written after each epoch, atomically, and by one process at a time; None keeps nothing.
+        seed: Of the order of the examples, of ``augment`` and of the network's own randomness, from 0 to 2³² − 1.
+        checkpoint: File written after each epoch, atomically, and by one process at a time; None keeps nothing. A file
+            that is there is not overwritten: it is resumed, or refused.
         resume: Continue from ``checkpoint`` if it exists. What determines the run must be the same: data, network,
-            loss, optimizer, schedule, augmentation, adversary, score, metrics and the numbers above. A ``DataLoader``
-            with a generator of its own goes on from the state that this has.
+            loss, optimizer, schedule, augmentation, adversary, score, metrics and the numbers above. The order of a
+            ``DataLoader`` with a generator of its own goes on where it was.
         progress: Show a progress bar on a terminal.
-        adversary: (network, inputs, targets) → inputs to train on instead, e.g. ``partial(pgd, eps=0.3, steps=10)``;
-            applied after ``augment``, the network being in eval mode. Gradients that it leaves do not count.
-        metrics: name → (outputs, targets) → number, measured on validation data, into the history.
+        adversary: (network, inputs (B, …), targets (B, …)) → inputs to train on instead, as many, e.g. ``partial(pgd,
+            eps=0.3, steps=10)``; applied after ``augment``, the network being in eval mode and gradients on. Gradients
+            that it leaves do not count.
+        metrics: name → (outputs, targets) → number, called once per epoch with all outputs (M, …) and targets of the
+            validation data, without gradients, into the history. Targets have the shape that the loss takes, or the one
+            in which the metric compares row with row. Each is tried on a few rows before training.
         tag: A name of yours for what a checkpoint cannot describe, such as a loss that refers to an open file; with a
             tag, lambdas and functions of a script or notebook are not looked into.
 
@@ -97,7 +104,8 @@ def fit(
 
     Raises:
         TightlipError: for data, outputs, options or targets that do not fit, NaN or infinity among data, a loss or
-            score that becomes NaN, or a checkpoint that is truncated, of another run, or in use by another process.
+            score that becomes NaN, or a checkpoint that is damaged, of another run, there already without ``resume``,
+            or in use by another process.
     """
     refuse_kinds(network, loss)
     epochs, batch_size, seed = numbers(epochs, batch_size, seed)
