@@ -260,6 +260,13 @@ def test_what_refers_to_itself_ends():
     assert of(loop) == of(loop) and of(recursive) == of(recursive)
 
 
+def test_compiled_functions_and_networks_are_what_was_compiled():
+    compiled = [torch.compile(closed(weight), backend="eager") for weight in (1.0, 1.0, 2.0)]
+    assert of(compiled[0]) == of(compiled[1]) != of(compiled[2])
+    networks = [torch.compile(mlp([2, 2, width], K=1.0), backend="eager") for width in (2, 2, 3)]
+    assert structure(networks[0]) == structure(networks[1]) != structure(networks[2])
+
+
 def test_what_is_called_changes_no_description():
     """As classes remember what pickle asked of them, and functions what they computed."""
     loss = cached(2.0)

@@ -67,6 +67,8 @@ def hooks(module: nn.Module) -> list[Any]:
 
 def attributes(module: nn.Module) -> dict[str, Any]:
     """Of a module, those that are neither weights nor torch's own."""
+    if type(module).__module__.startswith("torch._dynamo."):  # how it was compiled is no part of what it computes
+        return {}
     return {name: value for name, value in vars(module).items() if name not in TORCHS}
 
 

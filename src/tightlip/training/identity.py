@@ -15,10 +15,6 @@ from ..errors import TightlipError
 from .bytecode import is_installed
 from .description import Describer, attributes, hooks
 
-OPTIMIZERS = frozenset(vars(Optimizer([torch.zeros(1)], {}))) | {"step"}
-"""Attributes that every optimizer has; and its method, where somebody has wrapped it."""
-
-
 def identity(
     thing: Any,
     name: str,
@@ -64,7 +60,8 @@ def recipe(optimizer: Optimizer, network: nn.Module, tag: str | None = None) -> 
         group | {"params": [names.get(id(weight), tuple(weight.shape)) for weight in group["params"]]}
         for group in optimizer.param_groups
     ]
-    own = {name: value for name, value in vars(optimizer).items() if name not in OPTIMIZERS}
+    every = {*vars(Optimizer([torch.zeros(1)], {})), "step"}  # which may have been wrapped
+    own = {name: value for name, value in vars(optimizer).items() if name not in every}
     if is_installed(type(optimizer)):
         own = {name: value for name, value in own.items() if not name.startswith("_")}
     return identity((type(optimizer), groups, own), "its optimizer", network, tag)
