@@ -15,6 +15,7 @@ from ..errors import TightlipError
 from .bytecode import is_installed
 from .description import Describer, attributes, hooks
 
+
 def identity(
     thing: Any,
     name: str,
