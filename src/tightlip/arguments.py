@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .choices import hint
 from .errors import TightlipError
 from .tensors import as_tensor
 
@@ -44,6 +45,36 @@ def number(name: str, value: Any, above: float = -math.inf, least: float = -math
         wanted = " and ".join(words for words, limit in limits.items() if math.isfinite(limit))
         raise TightlipError(f"{name} must be a finite number{' ' * bool(wanted)}{wanted}, got {value!r}")
     return real
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, and no word for one.
+
+    >>> flag("resume", True)
+    True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TightlipError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def device(value: Any) -> torch.device:
+    """A device of torch's that computes here.
+
+    >>> device("cpu")
+    device(type='cpu')
+    """
+    try:
+        found = torch.device(value)
+        if torch.empty(1, device=found).is_meta:
+            raise RuntimeError("meta tensors hold no numbers")
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as problem:
+        near = hint(str(value), ("cpu", "cuda")) if str(value) not in ("cpu", "cuda") else ""
+        raise TightlipError(
+            f"device {value!r} is not available here{near}: give 'cpu', or 'cuda' where there is a GPU and a torch "
+            "built for it"
+        ) from problem
+    return found
 
 
 def tensor(name: str, value: Any) -> Tensor:
