@@ -1,6 +1,7 @@
 """The one loop: a step per batch, weights on their sets after each, and nothing taken when a loss is not a number."""
 
 import ast
+import inspect
 import math
 from pathlib import Path
 
@@ -105,6 +106,26 @@ def test_what_is_no_loss_is_refused(loss, sentence):
     module = network()
     with pytest.raises(TightlipError, match=sentence):
         descend(module, sgd(module), lambda _: loss(module(X)), range(3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"network": sgd}, "network must be one of torch's, made, got a function"),
+        ({"optimizer": torch.optim.SGD}, "optimizer must be one of torch's, made, got the class SGD"),
+        ({"optimizer": "sgd"}, "optimizer must be one of torch's, made, got a str"),
+        ({"schedule": torch.optim.lr_scheduler.StepLR}, "schedule must be .* got the class StepLR"),
+        ({"schedule": 10}, "schedule must be .* got a int"),
+        ({"loss": 1.0}, r"loss must be a function of \(batch\)"),
+        ({"loss": lambda a, b: a}, r"loss must be a function of \(batch\)"),
+        ({"watch": lambda: None}, r"watch must be a function of \(step\)"),
+    ],
+)
+def test_arguments_of_other_kinds_are_one_sentence(wrong, sentence):
+    module = nn.Linear(6, 1)
+    right = {"network": module, "optimizer": sgd(module), "loss": lambda _: module(X).mean(), "batches": range(1)}
+    with pytest.raises(TightlipError, match=sentence):
+        inspect.unwrap(descend)(**(right | wrong))
 
 
 @pytest.mark.parametrize("make", [network, lambda: nn.Linear(6, 1)])

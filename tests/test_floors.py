@@ -30,7 +30,7 @@ ROOMS = [
     ["training", "provenance", "linkage", "timing"],
     ["experiments"],
     ["report", "cli"],
-    ["__init__"],
+    ["__init__", "public"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 FORBIDDEN = {"utils", "util", "misc", "common", "base", "helpers"}

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import inspect
 import os
 import signal
 import socket
@@ -100,6 +101,62 @@ def test_a_lock_is_not_shared_within_a_process_either(tmp_path):
         for path in (tmp_path / "a.pt", tmp_path):
             with pytest.raises(TightlipError, match=f"process {os.getpid()}"), sole_writer(path):
                 pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be removed there")
+def test_a_folder_whose_lock_file_was_removed_is_still_held(holder, tmp_path):
+    (tmp_path / "run" / ".lock").unlink()
+    for _ in range(2):
+        with pytest.raises(TightlipError, match="is being written by another process"), sole_writer(tmp_path / "run"):
+            pass
+    assert os.listdir(tmp_path / "run") == []
+    holder.kill()
+    holder.wait()
+    with sole_writer(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be removed there")
+def test_a_writer_whose_lock_file_was_removed_takes_it_again(tmp_path):
+    with sole_writer(tmp_path / "a.pt") as look_again:
+        look_again()
+        (tmp_path / ".a.pt.lock").unlink()
+        look_again()
+        with pytest.raises(TightlipError, match=f"process {os.getpid()}"), sole_writer(tmp_path / "a.pt"):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be removed there")
+def test_a_writer_whose_place_was_taken_stops_and_leaves_the_others_lock(start, tmp_path):
+    path, lock = tmp_path / "a.pt", tmp_path / ".a.pt.lock"
+    with sole_writer(path) as look_again:
+        lock.unlink()
+        other = start(LIGHT + HOLD, path)
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(TightlipError, match=f"was removed, and it is being written by process {other.pid}"):
+            look_again()
+    with pytest.raises(TightlipError, match=f"is being written by process {other.pid}"), sole_writer(path):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be removed there")
+def test_a_fit_whose_checkpoint_another_writes_stops_before_it_writes(start, tmp_path):
+    path, epochs = tmp_path / "c.pt", []
+
+    def augment(x, generator):
+        epochs.append(path.exists())
+        if len(epochs) == 2:  # in the second epoch
+            (tmp_path / ".c.pt.lock").unlink()
+            assert start(LIGHT + HOLD, path).stdout.readline() == "held\n"
+            path.write_text("the other's")
+        return x
+
+    part = torch.rand(8, 4), torch.arange(8) % 2
+    options = {"epochs": 3, "checkpoint": path, "augment": augment, "tag": "a", "progress": False}
+    with pytest.raises(TightlipError, match=r"the lock of .*c\.pt was removed, .* this writer stops"):
+        inspect.unwrap(tightlip.fit)(torch.nn.Linear(4, 2), torch.nn.functional.cross_entropy, part, **options)
+    assert epochs == [False, True] and path.read_text() == "the other's"
 
 
 def test_where_no_lock_can_be_made_is_one_sentence(tmp_path):

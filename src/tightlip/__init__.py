@@ -3,111 +3,34 @@
 Six verbs: `constrain` a layer (or build an `mlp`), `fit` a network, `freeze` it, audit it with `lipschitz`, `certify`
 inputs, and `save` or `load` what came out. `tightlip.data` holds the data sets, `tightlip.constructions` the theorems
 as code, `tightlip.transport` distributions of known distance, `tightlip.experiments` the studies.
+
+The names are those of `public`, which is imported when the first of them is asked for: torch takes seconds, and
+`tightlip --help` needs none of it.
 """
 
-from . import interruption as interruption  # before the seconds that torch takes
+from typing import TYPE_CHECKING, Any
 
-# isort: split
-from . import constructions, data, transport
-from . import pooling as pooling  # registers its rules
-from . import rules as rules  # registers them
-from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
-from .audit import Bound, Gains, Roundoff, lipschitz, rule
-from .constraints import (
-    Cayley,
-    ColumnL1Ball,
-    Constraint,
-    MatrixExponential,
-    Orthonormal,
-    Parseval,
-    RowDualBall,
-    RowL1Ball,
-    SpectralBall,
-    constrain,
-    freeze,
-    hold,
-)
-from .diagnostics import (
-    ActivationStatistics,
-    Summary,
-    activation_statistics,
-    gradient_norm,
-    jacobian_singular_values,
-    summary,
-)
-from .errors import TightlipError
-from .graphs import Graph, trace
-from .layers import Normalize, Residual, Scale
-from .losses import (
-    hinge_kantorovich,
-    kantorovich,
-    lipschitz_margin_cross_entropy,
-    margin_cross_entropy,
-    multiclass_hinge,
-    multiclass_hinge_kantorovich,
-    norm_product,
-)
-from .networks import mlp
-from .penalties import gradient_penalty, jacobian_spectral_penalty
-from .robustness import Certificate, certify, pgd
-from .serialization import load, save
-from .training import fit
+from . import interruption as interruption  # before those seconds
+from .choices import hint
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Abs",
-    "ActivationStatistics",
-    "Bound",
-    "Cayley",
-    "Certificate",
-    "ColumnL1Ball",
-    "Constraint",
-    "FullSort",
-    "Gains",
-    "Graph",
-    "GroupSort",
-    "Householder",
-    "MatrixExponential",
-    "MaxMin",
-    "Maxout",
-    "Normalize",
-    "Orthonormal",
-    "Parseval",
-    "Residual",
-    "Roundoff",
-    "RowDualBall",
-    "RowL1Ball",
-    "Scale",
-    "SpectralBall",
-    "Summary",
-    "TightlipError",
-    "activation_statistics",
-    "certify",
-    "constrain",
-    "constructions",
-    "data",
-    "fit",
-    "freeze",
-    "gradient_norm",
-    "gradient_penalty",
-    "hinge_kantorovich",
-    "hold",
-    "jacobian_singular_values",
-    "jacobian_spectral_penalty",
-    "kantorovich",
-    "lipschitz",
-    "lipschitz_margin_cross_entropy",
-    "load",
-    "margin_cross_entropy",
-    "mlp",
-    "multiclass_hinge",
-    "multiclass_hinge_kantorovich",
-    "norm_product",
-    "pgd",
-    "rule",
-    "save",
-    "summary",
-    "trace",
-    "transport",
-]
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403  for type checkers, who see what is in it
+    from .public import __all__ as __all__
+else:
+
+    def __getattr__(name: str) -> Any:
+        """A public name, or a module of the package."""
+        if name == "public" or (name.startswith("__") and name != "__all__"):
+            raise AttributeError(f"module 'tightlip' has no attribute {name!r}")
+        from . import public
+
+        here = globals()
+        here.update({known: getattr(public, known) for known in (*public.__all__, "__all__")})
+        if name not in here:
+            raise AttributeError(f"module 'tightlip' has no attribute {name!r}{hint(name, public.__all__)}")
+        return here[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

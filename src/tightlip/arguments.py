@@ -3,16 +3,20 @@
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .choices import hint
 from .errors import TightlipError
 from .tensors import as_tensor
+
+FLATTEN = "put nn.Flatten() in front of the network, or give x.flatten(1)"
+"""What to do with inputs of several axes, such as images, where a network takes rows."""
 
 
 def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -41,6 +45,36 @@ def number(name: str, value: Any, above: float = -math.inf, least: float = -math
         wanted = " and ".join(words for words, limit in limits.items() if math.isfinite(limit))
         raise TightlipError(f"{name} must be a finite number{' ' * bool(wanted)}{wanted}, got {value!r}")
     return real
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, and no word for one.
+
+    >>> flag("resume", True)
+    True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TightlipError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def device(value: Any) -> torch.device:
+    """A device of torch's that computes here.
+
+    >>> device("cpu")
+    device(type='cpu')
+    """
+    try:
+        found = torch.device(value)
+        if torch.empty(1, device=found).is_meta:
+            raise RuntimeError("meta tensors hold no numbers")
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as problem:
+        near = hint(str(value), ("cpu", "cuda")) if str(value) not in ("cpu", "cuda") else ""
+        raise TightlipError(
+            f"device {value!r} is not available here{near}: give 'cpu', or 'cuda' where there is a GPU and a torch "
+            "built for it"
+        ) from problem
+    return found
 
 
 def tensor(name: str, value: Any) -> Tensor:
@@ -103,7 +137,22 @@ def called(network: Callable[[Tensor], Any], x: Tensor) -> Any:
     except RuntimeError as error:
         if not re.search("mat1 and mat2|size of tensor|sizes of tensors|expected input", str(error)):
             raise
-        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {error}") from error
+        reason = (unflattened(network.modules(), x.shape) if isinstance(network, nn.Module) else None) or error
+        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {reason}") from error
+
+
+def unflattened(layers: Iterable[nn.Module], shape: Sequence[int]) -> str | None:
+    """Why inputs of several axes do not fit, where they only have to be flattened for the first linear layer.
+
+    >>> print(unflattened([nn.Linear(784, 10)], (5, 1, 28, 28)))
+    its first linear layer takes rows of 784 values, and each input is 1×28×28: put nn.Flatten() in front of the
+    network, or give x.flatten(1)
+    """
+    first = next((layer for layer in layers if isinstance(layer, nn.Linear)), None)
+    if first is None or len(shape) < 3 or math.prod(shape[1:]) != first.in_features:
+        return None
+    each = "×".join(map(str, shape[1:]))
+    return f"its first linear layer takes rows of {first.in_features} values, and each input is {each}: {FLATTEN}"
 
 
 def output_of(network: Callable[[Tensor], Any], x: Tensor) -> Tensor:

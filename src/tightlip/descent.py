@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from .arguments import taking
 from .constraints import hold, is_constrained
 from .errors import TightlipError
 
@@ -44,6 +45,7 @@ def descend(
         TightlipError: if the loss is not a scalar, has no gradient, or is NaN or infinite (before the step is taken);
             if a weight is NaN or infinite at the end; for what `hold` refuses.
     """
+    _refuse_kinds(network, optimizer, loss, schedule, watch)
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TightlipError("LBFGS evaluates between its own steps, and this loop evaluates once: use Adam or SGD")
     if is_constrained(network):
@@ -61,6 +63,23 @@ def descend(
     for name, weight in network.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             raise TightlipError(f"the last steps{where} left NaN or infinity in {name}: lower the learning rate")
+
+
+def _refuse_kinds(network: Any, optimizer: Any, loss: Any, schedule: Any, watch: Any) -> None:
+    """Refuse what cannot be what it is given as, such as a class in the place of what is made of it."""
+    for name, given, fits in (
+        ("network", network, isinstance(network, nn.Module)),
+        ("optimizer", optimizer, hasattr(optimizer, "step") and hasattr(optimizer, "zero_grad")),
+        ("schedule", schedule, schedule is None or hasattr(schedule, "step")),
+    ):
+        if not fits or isinstance(given, type):
+            kind = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+            raise TightlipError(
+                f"{name} must be one of torch's, made, got {kind}: descend takes (network, optimizer, loss, batches)"
+            )
+    taking("loss", loss, "batch")
+    if watch is not None:
+        taking("watch", watch, "step")
 
 
 def scalar(value: Any) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .audit import Gains, Part, Roundoff, Sum, container, rule
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
-from .options import NUMBER, several
+from .options import LARGEST, NUMBER, several
 from .stored import brief, stored_numbers
 
 
@@ -147,7 +147,7 @@ def _scale(module: Scale) -> Gains:
     return Gains.constant(abs(float(stored_numbers(module, "scale", ()))), Roundoff(output=2.0 * UNIT_ROUNDOFF))
 
 
-@rule(Normalize, options={"mean": several(NUMBER), "std": several(NUMBER)}, build=_normalize_of)
+@rule(Normalize, options=dict.fromkeys(("mean", "std"), several(NUMBER, LARGEST)), build=_normalize_of)
 def _normalize(module: Normalize) -> Gains:
     mean, std = stored_numbers(module, "mean"), stored_numbers(module, "std")
     counts = {tensor.numel() for tensor in (mean, std)} - {1}

@@ -36,7 +36,8 @@ def check_model(folder: Path, said: Mapping[str, Mapping[str, Any]]) -> bool:
     """
     hashes = {name: content.get("model_sha256") for name, content in said.items()}
     for name, value in hashes.items():
-        if value is not None and not (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
+        hexadecimal = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)
+        if "model_sha256" in said[name] and not hexadecimal:
             raise TightlipError(f"{folder / name} has a damaged model_sha256 ({value!r:.30}): copy or make it again")
     if len(set(hashes.values())) > 1:
         names = " and ".join(hashes)
@@ -54,13 +55,26 @@ def check_model(folder: Path, said: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def written_about(model: Path) -> dict[str, dict[str, Any]]:
-    """The files beside a run's model that carry its hash, by their names; none beside a model of another name."""
-    found = {}
-    for name in ABOUT if model.name == MODEL else ():
-        try:
-            content = json.loads((model.parent / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(content, dict) and "model_sha256" in content:
-            found[name] = content
-    return found
+    """The files beside a run's model, by their names, if one of them carries its hash.
+
+    Nothing beside a model of another name, nor where none carries a hash: runs of earlier versions, or files of others.
+
+    Raises:
+        TightlipError: if one of them is there and holds nothing that can be read.
+    """
+    files = [model.parent / name for name in ABOUT] if model.name == MODEL else []
+    found = {file.name: _content(file) for file in files if file.exists()}
+    return found if any("model_sha256" in content for content in found.values()) else {}
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not content:
+        raise TightlipError(
+            f"{file} is damaged or empty, so it does not say which model it speaks of: restore it or train again, or "
+            "move the model to a folder of its own"
+        )
+    return content

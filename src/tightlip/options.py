@@ -3,7 +3,7 @@
 A rule is registered with the kind of each option (`tightlip.rule`), so that an axis of 1.5 or a slope that is a string
 gets no further than the file. Whether values that are of their kind make sense, the rule itself says.
 
->>> SIZE.holds(3), SIZE.holds(True), SIZE.holds(-1), several(SIZE).holds([2, 3])
+>>> SIZE.holds(3), SIZE.holds(True), SIZE.holds(-1), several(SIZE, 2).holds([2, 3])
 (True, False, False, True)
 """
 
@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 LARGEST = 2**31
 """Integers in files are smaller than this: no axis is longer, and torch counts windows in 32 bits here and there."""
+
+AXES = 64
+"""No tensor of torch's has more."""
 
 
 class Kind(NamedTuple):
@@ -50,13 +53,17 @@ def optional(kind: Kind) -> Kind:
     return Kind(f"null, or {kind.words}", lambda value: value is None or kind.holds(value))
 
 
-def several(kind: Kind) -> Kind:
-    """A value of this kind, or a list of them, one for each axis or channel."""
+def several(kind: Kind, most: int) -> Kind:
+    """A value of this kind, or a list of them, one for each axis or channel: of ``most`` at most.
+
+    >>> several(SIZE, 2).holds([2, 3]), several(SIZE, 2).holds([2, 3, 4]), several(SIZE, 2).holds([])
+    (True, False, False)
+    """
 
     def holds(value: Any) -> bool:
-        return bool(value) and all(map(kind.holds, value)) if isinstance(value, list) else kind.holds(value)
+        return 0 < len(value) <= most and all(map(kind.holds, value)) if isinstance(value, list) else kind.holds(value)
 
-    return Kind(f"{kind.words}, or a list of such", holds)
+    return Kind(f"{kind.words}, or a list of {f'1 to {most}' if most > 1 else '1'}", holds)
 
 
 def one_of(*values: str) -> Kind:

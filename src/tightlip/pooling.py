@@ -24,7 +24,7 @@ from torch import nn
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.rounding import gamma, round_up, sqrt_up
-from .options import COUNT, FLAG, INTEGER, SIZE, optional, several
+from .options import COUNT, FLAG, INTEGER, SIZE, Kind, optional, several
 from .stored import brief
 
 MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
@@ -33,18 +33,27 @@ AdaptiveMaxPool = nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d | nn.AdaptiveMaxPo
 AdaptiveAvgPool = nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d
 
 
-_WINDOWS = {
-    "kernel_size": several(SIZE),
-    "stride": optional(several(SIZE)),
-    "padding": several(COUNT),
-    "ceil_mode": FLAG,
-}
-_MAX = _WINDOWS | {"dilation": several(SIZE), "return_indices": FLAG}
-_AVERAGE = _WINDOWS | {"count_include_pad": FLAG}
-_OUTPUTS = {"output_size": several(optional(SIZE))}
+def _windows(axes: int) -> dict[str, Kind]:
+    """Options of windows over so many axes: a number, or one for each."""
+    sizes = several(SIZE, axes)
+    return {"kernel_size": sizes, "stride": optional(sizes), "padding": several(COUNT, axes), "ceil_mode": FLAG}
 
 
-@rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, options=_MAX)
+def _max_options(axes: int) -> dict[str, Kind]:
+    return _windows(axes) | {"dilation": several(SIZE, axes), "return_indices": FLAG}
+
+
+def _average_options(axes: int) -> dict[str, Kind]:
+    return _windows(axes) | {"count_include_pad": FLAG} | ({"divisor_override": optional(INTEGER)} if axes > 1 else {})
+
+
+def _outputs(axes: int) -> dict[str, Kind]:
+    return {"output_size": several(optional(SIZE), axes)}
+
+
+@rule(nn.MaxPool1d, options=_max_options(1))
+@rule(nn.MaxPool2d, options=_max_options(2))
+@rule(nn.MaxPool3d, options=_max_options(3))
 def _max_pool(module: MaxPool) -> Gains:
     _refuse_indices(module)
     kernel, stride = _kernel_and_stride(module)
@@ -54,8 +63,9 @@ def _max_pool(module: MaxPool) -> Gains:
     return _convex(_uses(kernel, steps), EXACT)
 
 
-@rule(nn.AvgPool1d, options=_AVERAGE)
-@rule(nn.AvgPool2d, nn.AvgPool3d, options=_AVERAGE | {"divisor_override": optional(INTEGER)})
+@rule(nn.AvgPool1d, options=_average_options(1))
+@rule(nn.AvgPool2d, options=_average_options(2))
+@rule(nn.AvgPool3d, options=_average_options(3))
 def _avg_pool(module: AvgPool) -> Gains:
     kernel, stride = _kernel_and_stride(module)
     uses, size = _uses(kernel, stride), math.prod(kernel)
@@ -91,13 +101,17 @@ def _average(kernel: list[int], stride: list[int], divisor: int) -> Gains:
     return Gains(table, _sum_roundoff(size, spread))
 
 
-@rule(*(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), options=_OUTPUTS | {"return_indices": FLAG})
+@rule(nn.AdaptiveMaxPool1d, options=_outputs(1) | {"return_indices": FLAG})
+@rule(nn.AdaptiveMaxPool2d, options=_outputs(2) | {"return_indices": FLAG})
+@rule(nn.AdaptiveMaxPool3d, options=_outputs(3) | {"return_indices": FLAG})
 def _adaptive_max_pool(module: AdaptiveMaxPool) -> Gains:
     _refuse_indices(module)
     return _convex(_adaptive_uses(module), EXACT)
 
 
-@rule(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, options=_OUTPUTS)
+@rule(nn.AdaptiveAvgPool1d, options=_outputs(1))
+@rule(nn.AdaptiveAvgPool2d, options=_outputs(2))
+@rule(nn.AdaptiveAvgPool3d, options=_outputs(3))
 def _adaptive_avg_pool(module: AdaptiveAvgPool) -> Gains:
     uses = _adaptive_uses(module)
     # a mean of n errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂, and γ_{n+2}/√n ≤ 2⁻³⁴ up to n = 2³⁶ (512 GiB)

@@ -74,10 +74,13 @@ class Comparison:
     @property
     def level(self) -> list[str]:
         """The other schemes whose quartiles overlap the fastest's: these rounds do not tell them apart."""
-        best = self.fastest
-        return [
-            n for n in self._held() if n != best and self.schemes[n].quartiles[0] <= self.schemes[best].quartiles[1]
-        ]
+        most = self.schemes[self.fastest].quartiles[1]
+        return [name for name in self.others if self.schemes[name].quartiles[0] <= most]
+
+    @property
+    def others(self) -> list[str]:
+        """The constrained schemes but the fastest."""
+        return [name for name in self._held() if name != self.fastest]
 
     def _held(self) -> list[str]:
         return [name for name in self.schemes if name != UNCONSTRAINED]

@@ -44,8 +44,10 @@ def test_the_tables_and_the_row_tell_the_same(capsys):
     held = {name: scheme for name, scheme in row["network"].items() if name != UNCONSTRAINED}
     best = min(held, key=lambda name: held[name]["ratio"])
     assert row["fastest"] == held[best]["constraint"]
-    (marked,) = [line for line in out.splitlines() if line.endswith("← fastest")]
-    assert marked.startswith(f"{best} ") and f"Write {row['fastest']}, the fastest here" in out
+    marked = [line for line in out.splitlines() if "  ← " in line]
+    assert len(marked) == 1 + len(row["within_noise"]) and any(line.startswith(f"{best} ") for line in marked)
+    assert (f"Write {row['fastest']}, the fastest here." in out) == (row["within_noise"] == [])
+    assert ("No advice: " in out) == (row["within_noise"] != [])
     for name, scheme in held.items():
         (line,) = [line for line in out.split("\n\n")[1].splitlines() if line.startswith(f"{name} ")]
         assert f" {scheme['ratio']:.2f} " in line and scheme["max_off"] < 1e-5
@@ -77,8 +79,15 @@ def measured(*ratios):
         ((3.0, 2.0, 2.5), "Write Orthonormal(blocks=8), the fastest here."),
         (
             (3.0, 2.0, 2.1),
-            "Write Orthonormal(blocks=8), the fastest here; these rounds do not tell it from "
-            "[Orthonormal(blocks=4), *[Orthonormal(blocks=8)] * 2].",
+            "No advice: the difference between Orthonormal(blocks=8) and [Orthonormal(blocks=4), "
+            "*[Orthonormal(blocks=8)] * 2] is within the noise of 9 rounds. Orthonormal() is slower than "
+            "Orthonormal(blocks=8); more --rounds may tell them apart.",
+        ),
+        (
+            (2.1, 2.0, 2.15),
+            "No advice: the difference between Orthonormal(blocks=8), Orthonormal() and [Orthonormal(blocks=4), "
+            "*[Orthonormal(blocks=8)] * 2] is within the noise of 9 rounds. Keep Orthonormal(), which is among them; "
+            "more --rounds may tell them apart.",
         ),
         ((1.9, 2.5, 2.5), "Write Orthonormal(), the fastest here."),
         ((3.0, 2.0, 1.5), "Write [Orthonormal(blocks=4), *[Orthonormal(blocks=8)] * 2], the fastest here."),
@@ -89,6 +98,27 @@ def test_what_to_write_follows_from_the_ratios(ratios, sentence, monkeypatch, ca
     assert bench.advice(measured(*ratios)).splitlines()[0] == sentence
     assert main(["bench", *TINY, "--threads", "1"]) == 0
     assert sentence in capsys.readouterr().out
+
+
+def test_what_is_within_the_noise_is_marked_so_and_nothing_is_called_the_fastest(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "benchmark", lambda *_: measured(3.0, 2.0, 2.1))
+    assert main(["bench", *TINY, "--threads", "1", "--device", "cpu"]) == 0
+    _, network, layers, advice = capsys.readouterr().out.split("\n\n")
+    marked = [line.split("  ")[0] for line in network.splitlines() if line.endswith("← within the noise")]
+    assert marked == ["Orthonormal(blocks=8)", EACH]
+    assert "Orthonormal(blocks=8), within the noise" in layers and "Write " not in advice
+    assert not any("fastest here" in text or "← fastest" in text for text in (network, layers, advice))
+
+
+@pytest.mark.parametrize(("rounds", "told"), [(1, False), (3, False), (4, True)])
+def test_few_rounds_tell_nothing_apart(rounds, told):
+    """Of one round quartiles are one point, and never overlap."""
+    schemes = {
+        UNCONSTRAINED: Scheme((), (), 0.1, 1.0, (1.0, 1.0), rounds),
+        "Orthonormal()": Scheme((Orthonormal(),), (1,), 0.3, 3.0, (3.0, 3.0), rounds),
+        "Orthonormal(blocks=8)": Scheme((Orthonormal(blocks=8),), (8,), 0.2, 2.0, (2.0, 2.0), rounds),
+    }
+    assert (bench.level(Comparison(schemes)) == []) == told
 
 
 def test_the_table_reads_well(monkeypatch, capsys):

@@ -83,17 +83,19 @@ def test_another_model_in_its_place_is_refused(reader, capsys):
 
 @pytest.mark.parametrize("path", [CERTIFICATE, METRICS], ids=lambda path: path.name)
 @pytest.mark.parametrize("other", ["ab" * 32, "absent"])
-@pytest.mark.parametrize("reader", ["report", "resume"])
+@pytest.mark.parametrize("reader", READERS)
 def test_files_of_different_runs_are_refused(reader, path, other, capsys):
     changed(path, model_sha256=other)
     assert main(READERS[reader]) == 2
     assert "speak of different models" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("value", [7, "ab", "AB" * 32, ["x"], True, ""])
-def test_a_damaged_hash_is_one_sentence(value, capsys):
-    changed(CERTIFICATE, model_sha256=value)
-    assert main(READERS["report"]) == 2
+@pytest.mark.parametrize("value", [7, "ab", "AB" * 32, ["x"], True, "", None])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_damaged_hash_is_one_sentence(reader, value, capsys):
+    for path in (CERTIFICATE, METRICS):
+        changed(path, model_sha256=value)
+    assert main(READERS[reader]) == 2
     assert "certificate.json has a damaged model_sha256" in capsys.readouterr().err
 
 
@@ -126,11 +128,29 @@ def test_a_model_elsewhere_or_of_another_name_is_certified_by_itself():
     assert main(["certify", "runs/r/other.safetensors", "--data", "d.npz"]) == 0
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000])
-def test_files_beside_a_model_that_are_not_a_runs_do_not_matter(content):
-    for path in (CERTIFICATE, METRICS):
-        path.write_text(content)
+@pytest.mark.parametrize("content", ["", "{", "{}", "null", "[" * 100_000, "\xff"], ids=repr)
+@pytest.mark.parametrize("paths", [[CERTIFICATE], [METRICS], [CERTIFICATE, METRICS]], ids=len)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_damaged_or_emptied_file_does_not_spare_the_comparison(reader, paths, content, capsys):
+    for path in paths:
+        path.write_text(content, encoding="latin-1")
+    negated()
+    assert main(READERS[reader]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and any(path.name in error for path in paths)
+
+
+def test_files_of_other_tools_beside_a_model_do_not_matter():
+    CERTIFICATE.unlink()
+    METRICS.write_text('{"loss": 0.1}')
     assert main(READERS["certify"]) == 0
+
+
+def test_resuming_does_not_train_anew_over_a_model(capsys):
+    before = MODEL.read_bytes()
+    METRICS.unlink()
+    assert main(READERS["resume"]) == 2
+    assert "no metrics.json and no checkpoint" in capsys.readouterr().err and MODEL.read_bytes() == before
 
 
 def test_radii_that_are_written_say_whose_they_are():

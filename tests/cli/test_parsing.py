@@ -43,6 +43,13 @@ def files(folder):
         (["train", "5"], "tightlip train does not know what to do with 5"),
         (["certify"], "tightlip certify needs a PATH: A model.safetensors written by"),
         (["report"], "'tightlip report' needs a folder"),
+        (["help"], "no command is called 'help' (did you mean --help?): choose one of train, "),
+        (["--verison"], "no command is called '--verison' (did you mean --version?)"),
+        (["train", "-epochs", "3"], "tightlip train has no option -epochs (did you mean --epochs?)"),
+        (["train", "-seed=3"], "tightlip train has no option -seed (did you mean --seed?)"),
+        (["train", "epochs=3"], "tightlip train does not know what to do with epochs=3 (did you mean --epochs?)"),
+        (["train", "--eps", "-1e-3"], "eps=-0.001 (--eps) is impossible"),
+        (["train", "--name", "here/r"], "got 'here/r': give --runs here --name r"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -51,7 +51,12 @@ def test_floats_become_float32_unscaled(tmp_path, dtype):
         ({"x": X, "y": Y, "x_train": X, "y_train": Y}, "keep the pair that is meant"),
         ({"x": X.astype(object), "y": Y}, "Object arrays cannot be loaded"),
         ({"x": X.astype(np.int64), "y": Y}, "int64 rows: save them as uint8"),
-        ({"x": X, "y": Y.astype(float)}, "float64 labels: save them as integers 0 to classes - 1"),
+        (
+            {"x": X, "y": Y.astype(float)},
+            "float64 labels: save them as integers 0 to classes - 1; if they are numbers to be predicted, train in "
+            r"Python: tightlip.fit\(network, torch.nn.functional.mse_loss, \(x, y\)\)",
+        ),
+        ({"x": X, "y": Y.astype(str)}, "labels: save them as integers 0 to classes - 1."),
         ({"x": X, "y": Y.astype(str)}, "<U.* labels"),
         ({"x": X, "y": Y * 2}, "labels from 0 to 2 but 2 classes"),
         ({"x": X, "y": Y.astype(np.int64) * 10**15}, "labels from 0 to 1000000000000000 but 2 classes"),

@@ -39,7 +39,8 @@ COPIES = [  # module, shape of an input, and how often an entry is copied at mos
     (nn.Upsample(scale_factor=(3, 2)), (1, 2, 3), 6),
     (nn.Upsample(scale_factor=2), (1, 2, 2, 1), 8),
     (nn.Upsample(scale_factor=(5,), mode="nearest-exact"), (1, 3), 5),
-    (nn.UpsamplingNearest2d(scale_factor=3), (1, 2, 2), 9),
+    (nn.UpsamplingNearest2d(scale_factor=(3, 3)), (1, 2, 2), 9),
+    (nn.UpsamplingNearest2d(scale_factor=2), (1, 2, 2, 1), 8),  # torch scales volumes with it, too
     (nn.UpsamplingNearest2d(scale_factor=(1, 2)), (1, 2, 2), 2),
 ]
 

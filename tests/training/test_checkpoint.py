@@ -1,5 +1,6 @@
 """A run killed in the middle goes on as if nothing had happened, and never under another loss."""
 
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from blobs import blobs, regress, same_weights, seeded, train, without_seconds
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from tightlip import Orthonormal, RowL1Ball, TightlipError, margin_cross_entropy, mlp, pgd
 
@@ -126,10 +127,24 @@ def test_a_path_may_be_a_string(tmp_path):
     assert train(2, checkpoint=str(tmp_path / "c.pt"), resume=True)[1] == history
 
 
-def test_without_resume_an_earlier_checkpoint_is_not_read(tmp_path):
-    (tmp_path / "c.pt").write_bytes(b"garbage")
-    _, history = train(2, checkpoint=tmp_path / "c.pt")
-    assert len(history) == 2 and epochs_done(tmp_path / "c.pt") == 2
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "add resume=True to go on from epoch 2 of this very training, or delete it"),
+        ({"seed": 1}, r"not of this very training, so name another file \(resume=True .*\), or delete it"),
+        ({"content": b"garbage"}, "not of this very training, so name another file .*, or delete it"),
+        ({"content": b""}, "not of this very training, so name another file .*, or delete it"),
+    ],
+)
+def test_without_resume_a_file_that_exists_is_not_overwritten(options, sentence, tmp_path):
+    path, options = tmp_path / "c.pt", dict(options)
+    train(2, checkpoint=path)
+    if "content" in options:
+        path.write_bytes(options.pop("content"))
+    before, network = path.read_bytes(), seeded()
+    with pytest.raises(TightlipError, match=f"c.pt exists and would be overwritten: .*{sentence}"):
+        train(2, network, checkpoint=path, **options)
+    assert path.read_bytes() == before and same_weights(network, seeded()) and os.listdir(tmp_path) == ["c.pt"]
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", "half"])
@@ -150,8 +165,99 @@ def test_files_that_are_no_checkpoints_are_one_sentence(content, tmp_path):
         train(2, checkpoint=tmp_path / "c.pt", resume=True)
 
 
+def changed(path, change):
+    """The file with another content, as torch writes it."""
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+    return path.read_bytes()
+
+
+def first_weight(state):
+    return next(iter(state["best"]["network"].values()))
+
+
+DAMAGE = {
+    "no history": lambda state: state.pop("history"),
+    "no best epoch": lambda state: state.pop("best"),
+    "no optimizer": lambda state: state.pop("optimizer"),
+    "no network": lambda state: state.pop("network"),
+    "a history of None": lambda state: state.update(history=None),
+    "an optimizer of None": lambda state: state.update(optimizer=None),
+    "a network of None": lambda state: state.update(network=None),
+    "a best network of None": lambda state: state["best"].update(network=None),
+    "a best score of NaN": lambda state: state["best"].update(score=math.nan),
+    "best weights of NaN": lambda state: first_weight(state).fill_(math.nan),
+    "a weight of NaN": lambda state: next(iter(state["network"].values())).view(-1)[0].fill_(math.nan),
+    "moments of NaN": lambda state: state["optimizer"]["state"][0]["exp_avg"].fill_(math.nan),
+    "no moments": lambda state: state["optimizer"]["state"].pop(0),
+    "another rate": lambda state: state["optimizer"]["param_groups"][0].update(lr=1.0),
+    "a schedule of None": lambda state: state.update(scheduler=None),
+    "another step of the schedule": lambda state: state["scheduler"].update(last_epoch=0),
+    "an epoch that is a string": lambda state: state["history"][0].update(epoch="3"),
+    "an epoch below 0": lambda state: state["history"][0].update(epoch=-1),
+    "a loss of None": lambda state: state["history"][1].update(loss=None),
+    "a row without a loss": lambda state: state["history"][1].pop("loss"),
+    "more rows than epochs": lambda state: state["history"].extend(state["history"]),
+    "a row less": lambda state: state["history"].pop(),
+    "another weight's shape": lambda state: state["network"].update({"0.weight": torch.ones(1)}),
+    "no key": lambda state: state.pop("key"),
+    "a key of None": lambda state: state.update(key=None),
+    "a key without the loss": lambda state: state["key"].pop("loss"),
+    "no format": lambda state: state.pop("format"),
+    "a format that is a string": lambda state: state.update(format="3"),
+}
+
+
+@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE)
+def test_a_checkpoint_that_was_changed_is_one_sentence_and_nothing_is_lost(change, tmp_path):
+    path, options = tmp_path / "c.pt", {"optimizer": partial(torch.optim.Adam, lr=1e-3)}
+    train(2, checkpoint=path, **options)
+    before, network = changed(path, change), seeded()
+    with pytest.raises(
+        TightlipError, match=r"c\.pt (is damaged|cannot be read|belongs to another).* delete it"
+    ) as caught:
+        train(2, network, checkpoint=path, resume=True, **options)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before and same_weights(network, seeded())
+
+
+def test_a_checkpoint_that_is_written_anew_as_it_was_is_the_same(tmp_path):
+    path = tmp_path / "c.pt"
+    _, history = train(2, checkpoint=path)
+    changed(path, lambda state: None)
+    assert train(2, checkpoint=path, resume=True)[1] == history
+
+
+class Stateful(torch.optim.lr_scheduler.LambdaLR):
+    def state_dict(self):
+        return {"odd": Path(".")}
+
+
+def test_a_state_that_no_file_keeps_is_said_before_anything_is_trained(tmp_path):
+    network = seeded()
+    with pytest.raises(TightlipError, match="the state of the scheduler cannot be kept in a checkpoint"):
+        train(1, network, schedule=lambda o, n: Stateful(o, lambda step: 1.0), checkpoint=tmp_path / "c.pt")
+    assert same_weights(network, seeded()) and not os.listdir(tmp_path)
+
+
 X, Y = blobs()
 OTHER = X + 1.0
+
+
+class Adam(torch.optim.Adam):
+    """Another class of the name."""
+
+
+def grouped(swapped):
+    """Makes SGD with a rate for the one half of the weights and a rate for the other."""
+
+    def make(weights):
+        weights = list(weights)
+        first, second = (weights[2:], weights[:2]) if swapped else (weights[:2], weights[2:])
+        return torch.optim.SGD([{"params": first, "lr": 0.1}, {"params": second, "lr": 0.2}])
+
+    return make
 
 
 def shifted(x, generator, by=1.0):
@@ -175,6 +281,7 @@ def scored(network, x, y):
         ({"network": partial(mlp, [4, 8, 2], Orthonormal(), nn.ReLU)}, "network"),
         ({"optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9)}, "optimizer"),
         ({"optimizer": partial(torch.optim.Adam, lr=3e-3)}, "optimizer"),
+        ({"optimizer": partial(Adam, lr=2e-3)}, "optimizer"),
         ({"loss": functional.multi_margin_loss}, "loss"),
         ({"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, "loss"),
         ({"loss": partial(margin_cross_entropy, offset=0.5)}, "loss"),
@@ -198,6 +305,45 @@ def test_the_checkpoint_of_another_run_is_refused_and_says_what_differs(changed,
     with pytest.raises(TightlipError, match=f"another run, whose .*{what}.* differed"):
         train(**({"epochs": 3} | changed | made), checkpoint=tmp_path / "c.pt", resume=True)
     assert (tmp_path / "c.pt").read_bytes() == before
+
+
+def test_groups_that_swap_their_weights_are_another_training(tmp_path):
+    train(2, checkpoint=tmp_path / "c.pt", optimizer=grouped(False))
+    train(2, checkpoint=tmp_path / "c.pt", optimizer=grouped(False), resume=True)
+    with pytest.raises(TightlipError, match="whose optimizer differed"):
+        train(2, checkpoint=tmp_path / "c.pt", optimizer=grouped(True), resume=True)
+
+
+def drawing(seed):
+    """A loader that shuffles by a generator of its own, and one whose sampler does."""
+    g = torch.Generator().manual_seed(seed)
+    return {
+        "loader": DataLoader(TensorDataset(X, Y), 32, shuffle=True, generator=g),
+        "sampler": DataLoader(TensorDataset(X, Y), 32, sampler=RandomSampler(X, generator=g)),
+    }
+
+
+@pytest.mark.parametrize("owner", ["loader", "sampler"])
+def test_a_loader_with_a_generator_of_its_own_goes_on_where_it_was(owner, tmp_path):
+    """In the process of the run that stopped, where the generator has moved on, and in another, where it has not."""
+    options = {"batch_size": None, "tag": "a", "optimizer": partial(torch.optim.SGD, lr=0.2)}
+    whole, expected = train(4, train=drawing(3)[owner], augment=lambda x, g: x, **options)
+    for again in (True, False):
+        path, calls, loader = tmp_path / f"{again}.pt", [], drawing(3)[owner]
+
+        def stopping(x, generator, calls=calls):
+            calls.append(1)
+            if len(calls) == 7 * 2 + 3:
+                raise StopError
+            return x
+
+        with pytest.raises(StopError):
+            train(4, train=loader, augment=stopping, checkpoint=path, **options)
+        rest = {"train": loader if again else drawing(3)[owner], "augment": stopping, "checkpoint": path}
+        network, history = train(4, resume=True, **rest, **options)
+        assert without_seconds(history) == without_seconds(expected) and same_weights(network, whole)
+        with pytest.raises(TightlipError, match="whose training data differed"):
+            train(4, resume=True, **(rest | {"train": drawing(4)[owner]}), **options)
 
 
 @pytest.mark.parametrize("name", ["loss", "augment", "score", "adversary"])

@@ -4,6 +4,7 @@ A rule states a theorem about one type. Inheritance would be unsound: a subclass
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -35,6 +36,7 @@ class Registration(NamedTuple):
     build: Callable[..., nn.Module]
 
 
+_PACKAGE = __name__.partition(".")[0]
 _KNOWN: dict[type[nn.Module], Registration] = {}
 
 
@@ -65,6 +67,8 @@ def rule(
     """
 
     def register(function: _Rule) -> _Rule:
+        if not function.__module__.startswith(_PACKAGE + "."):
+            registered()  # so that a rule of a caller's takes the place of ours, and not the other way round
         for cls in types:
             _KNOWN[cls] = Registration(cls.forward, function, None, options, build or cls)
         return function
@@ -91,5 +95,6 @@ def container(
 
 
 def registered() -> Mapping[type[nn.Module], Registration]:
-    """Every module type that is known, by a rule or by its parts."""
+    """Every module type that is known, by a rule or by its parts, whichever part of the package was imported first."""
+    import_module(f"{_PACKAGE}.public")  # by its name: the files above register their rules here
     return _KNOWN

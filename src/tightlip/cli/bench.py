@@ -18,6 +18,9 @@ from .options import Machine, replaceable
 
 _DEFAULT = repr(Orthonormal())
 
+_FEWEST = 4
+"""Rounds that tell schemes apart; quartiles of fewer say nothing."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -55,6 +58,7 @@ class Bench:
             **provenance(device),
             "seconds": seconds,
             "fastest": written(result.network.schemes[result.network.fastest].constraints),
+            "within_noise": [written(result.network.schemes[name].constraints) for name in level(result.network)],
             "network": _fields(result.network),
             "layers": {
                 f"{out}x{features}": _fields(comparison) for (out, features), comparison in result.layers.items()
@@ -71,19 +75,35 @@ def written(constraints: Sequence[Orthonormal]) -> str:
 
 
 def advice(result: Benchmark) -> str:
-    """What to write, what else is as fast, and what speed does not say."""
+    """What to write, or that the rounds do not tell, and what speed does not say."""
     network = result.network
     best = written(network.schemes[network.fastest].constraints)
-    level = [written(network.schemes[name].constraints) for name in network.level]
-    also = f"; these rounds do not tell it from {', '.join(level)}" if level else ""
+    even = [written(network.schemes[name].constraints) for name in level(network)]
     why = "the fastest here" if len(network.schemes) > 2 else "for these sizes there is no other scheme"
     return "\n".join(
         [
-            f"Write {best}, {why}{also}.",
+            _undecided(best, even, network.schemes[network.fastest].rounds) if even else f"Write {best}, {why}.",
             "Blocks are of each layer, first to last: 0 trains the weight itself, 1 turns it whole.",
             "Speed is not accuracy: in square layers more blocks were no worse, in a first layer that is not square "
             f"they were, and {_DEFAULT} chooses with both in mind (docs/theory/frame.md).",
         ]
+    )
+
+
+def level(comparison: Comparison) -> list[str]:
+    """The schemes that the rounds do not tell from the fastest; of few rounds all."""
+    few = comparison.schemes[comparison.fastest].rounds < _FEWEST
+    return comparison.others if few else comparison.level
+
+
+def _undecided(best: str, even: list[str], rounds: int) -> str:
+    """No advice: what is not told apart, whether the default is among it, and what could tell."""
+    others = f"{', '.join([best, *even[:-1]])} and {even[-1]}"
+    default = _DEFAULT in (best, *even)
+    keep = f"Keep {_DEFAULT}, which is among them" if default else f"{_DEFAULT} is slower than {best}"
+    return (
+        f"No advice: the difference between {others} is within the noise of {rounds} rounds. {keep}; more --rounds may "
+        "tell them apart."
     )
 
 
@@ -96,7 +116,8 @@ def _network_cells(name: str, comparison: Comparison) -> list[str]:
     scheme = comparison.schemes[name]
     if name == UNCONSTRAINED:
         return [name, "", _milliseconds(scheme), "1", "", "", ""]
-    mark = "← fastest" if name == comparison.fastest else ""
+    even = level(comparison)
+    mark = ("← within the noise" if even else "← fastest") if name in (comparison.fastest, *even) else ""
     return [
         name,
         _blocks(scheme),
@@ -117,7 +138,8 @@ def _layer_cells(shape: tuple[int, int], comparison: Comparison) -> list[str]:
     best = comparison.schemes[comparison.fastest]
     name = f"{shape[1]} → {shape[0]}"
     default = f"{comparison.schemes[_DEFAULT].ratio:.2f}"
-    return [name, comparison.fastest, _milliseconds(best), f"{best.ratio:.2f}", _quartiles(best), default]
+    fastest = f"{comparison.fastest}, within the noise" if level(comparison) else comparison.fastest
+    return [name, fastest, _milliseconds(best), f"{best.ratio:.2f}", _quartiles(best), default]
 
 
 def _aligned(rows: list[list[str]], left: tuple[int, ...]) -> str:

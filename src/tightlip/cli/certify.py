@@ -21,6 +21,7 @@ from ..provenance import write_json
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .options import Machine
+from .places import model_meant
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Certify:
     """Audit a saved network and certify the test part of a data set (or the whole of your own file)."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors written by `tightlip train` or `tightlip.save`."""
+    """A model.safetensors written by `tightlip train` or `tightlip.save`, or the folder of a run."""
     data: str = "mnist5k"
     """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a folder of
     .npy files, or a folder of images."""
@@ -54,14 +55,14 @@ class Certify:
         integer("--seed", self.seed, least=0, most=2**31)
         if not all(eps >= 0 for eps in self.eps):
             raise TightlipError(f"--eps must be numbers ≥ 0, got {' '.join(map(str, self.eps))}")
-        p = as_norm(self.norm)
-        check_model(self.model.parent, written_about(self.model))
-        network = load_network(self.model).to(device)
+        p, model = as_norm(self.norm), model_meant(self.model)
+        check_model(model.parent, written_about(model))
+        network = load_network(model).to(device)
         x, y, part = self._examples()
-        logger.debug("%s: auditing, and certifying %d inputs on %s", self.model, len(x), device)
+        logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
         certificate = certify(network, x.to(device), y.to(device), p)
         if self.output is not None:
-            self._write(certificate, y)
+            self._write(model, certificate, y)
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {part}")
         lines += [f"certified at {exact(eps)}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
@@ -75,11 +76,11 @@ class Certify:
         test = split(dataset, self.seed).test
         return test.images, test.labels, f"{len(test)} test examples"
 
-    def _write(self, certificate: Certificate, y: torch.Tensor) -> None:
+    def _write(self, model: Path, certificate: Certificate, y: torch.Tensor) -> None:
         content = {
             "format": 1,
-            "model": self.model.name,
-            "model_sha256": sha256(self.model),
+            "model": model.name,
+            "model_sha256": sha256(model),
             "data": self.data,
             "input_norm": norm_name(as_norm(self.norm)),
             "constant": certificate.bound.constant,

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..choices import hint, unknown
+from ..choices import hint
 from ..errors import TightlipError
+from .commands import Commands
 
 Command = Callable[[], str]
 
@@ -24,7 +25,7 @@ KINDS = {int: "a whole number", float: "a number", tuple[int, ...]: "whole numbe
 """What a value of an option is called."""
 
 
-def parse(arguments: Sequence[str], commands: Mapping[str, type]) -> Command:
+def parse(arguments: Sequence[str], commands: Commands) -> Command:
     """The command meant.
 
     Raises:
@@ -33,14 +34,17 @@ def parse(arguments: Sequence[str], commands: Mapping[str, type]) -> Command:
     """
     asked = arguments[0] if arguments else "--help"
     if asked not in commands and asked not in ("-h", "--help"):
-        raise TightlipError(f"{unknown('command', asked, commands)}; see tightlip --help")
+        near = hint(asked, [*commands, "--help", "--version"])
+        raise TightlipError(
+            f"no command is called {asked!r}{near}: choose one of {', '.join(commands)}; see tightlip --help"
+        )
     if asked in commands:
         _check_flags(asked, commands[asked], arguments[1:])
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
             return tyro.cli(  # type: ignore[no-any-return]
-                _union(commands),  # type: ignore[arg-type]
+                _union(commands, asked),  # type: ignore[arg-type]
                 prog="tightlip",
                 description="Networks whose Lipschitz constant is proven: train, certify, look. Also: --version.",
                 args=arguments or ["--help"],
@@ -76,14 +80,35 @@ def _check_flags(name: str, command: type, arguments: Sequence[str]) -> None:
     known = {*options(command), "--help"}
     for word in arguments:
         flag = word.partition("=")[0].replace("_", "-")
-        if word.startswith("--") and len(word) > 2 and flag not in known:
+        if _is_flag(word) and flag not in known:
             raise TightlipError(
                 f"tightlip {name} has no option {word.partition('=')[0]}{hint(flag, known)}; see tightlip {name} --help"
             )
 
 
-def _union(commands: Mapping[str, type]) -> Any:
-    parts = [Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items()]  # type: ignore[valid-type]
+@dataclasses.dataclass(frozen=True)
+class _Unasked:
+    """Stands for the commands that are only listed."""
+
+    def __call__(self) -> str:
+        """Nothing."""
+        return ""
+
+
+def _is_flag(word: str) -> bool:
+    """Whether a word was meant to be an option: '--epochs', '-epochs'; not '-1e-3' or '-inf'."""
+    try:
+        float(word)
+    except ValueError:
+        return len(word) > 2 and word.startswith("-") and word.lstrip("-")[:1].isalpha()
+    return False
+
+
+def _union(commands: Commands, asked: str) -> Any:
+    parts = [
+        Annotated[commands[name] if name == asked else _Unasked, tyro.conf.subcommand(name, description=words)]
+        for name, words in ((name, commands.summary(name)) for name in commands)
+    ]
     return typing.Union[tuple(parts)]  # noqa: UP007  of a list that is known only now
 
 
@@ -97,7 +122,8 @@ def _plain(said: str, arguments: Sequence[str], known: Mapping[str, Any]) -> str
     """The parser's message in plain words, where it is one of those known here."""
     place = f"tightlip {arguments[0]}"
     if found := re.match(r"Unrecognized.*?: (.*?)(?: \(applied to .*\))?$", said):
-        return f"{place} does not know what to do with {found[1].replace(', ', ' ')}"
+        words = found[1].split(", ")
+        return f"{place} does not know what to do with {' '.join(words)}{hint(words[0].partition('=')[0], known)}"
     if found := re.match(r"Missing from [^:]*: (\w+) (.*?)\.?\s*\(required\)", said):
         return f"{place} needs a {found[1]}: {found[2]}"
     if found := re.match(r"invalid choice '(.*)' for argument '(--[\w-]+)'\. Expected one of \((.*)\)", said):

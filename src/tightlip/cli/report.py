@@ -6,11 +6,10 @@ from pathlib import Path
 import tyro
 
 from ..errors import TightlipError
-from ..linkage import MODEL, written_about
+from ..linkage import ABOUT, MODEL, written_about
 from ..report import write, write_experiments
 from ..report.rows import is_experiment
-
-FILES = ("metrics.json", "certificate.json")
+from .places import absent, folder_meant, runs_in
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Report:
     """Make one self-contained page from the JSON of one or more run folders, or of experiments' folders."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, e.g. runs/first runs/second, or folders of experiments."""
+    """Run folders, e.g. runs/first runs/second, or folders of experiments; a file in one stands for it."""
     output: Path | None = None
     """The page to write (default: report.html in the only folder, else ./report.html)."""
 
@@ -26,14 +25,15 @@ class Report:
         """Run; where the page is."""
         if not self.runs:
             raise TightlipError("'tightlip report' needs a folder: name what 'tightlip train' or 'tightlip run' wrote")
-        page = self.output or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
-        runs = [folder for folder in self.runs if not is_experiment(folder)]
+        folders = [folder_meant(path) for path in self.runs]
+        page = self.output or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
+        runs = [folder for folder in folders if not is_experiment(folder)]
         for folder in runs:
             _check(folder)
-        if 0 < len(runs) < len(self.runs):
+        if 0 < len(runs) < len(folders):
             raise TightlipError("runs and experiments have pages of their own: name folders of one kind")
         make = write if runs else write_experiments
-        make(self.runs, page)
+        make(folders, page)
         return "\n".join([f"page  {page}", *filter(None, map(_unseen, runs))])
 
 
@@ -47,11 +47,11 @@ def _unseen(folder: Path) -> str | None:
 def _check(folder: Path) -> None:
     """Refuse what holds nothing of a run either."""
     if not folder.is_dir():
+        raise absent(folder)
+    if not any((folder / name).exists() for name in ABOUT):
+        advice = runs_in(folder)
         raise TightlipError(
-            f"there is no folder {folder}: name one that 'tightlip train' or 'tightlip run' has written"
-        )
-    if not any((folder / name).exists() for name in FILES):
-        raise TightlipError(
-            f"{folder} holds neither a run nor an experiment: a run's folder has {' and '.join(FILES)}, "
-            "written by 'tightlip train', an experiment's a *_seed*.json for each row, written by 'tightlip run'"
+            f"{folder} holds neither a run nor an experiment{f', but {advice}' if advice else ''}: a run's folder has "
+            f"{' and '.join(ABOUT)}, written by 'tightlip train', an experiment's a *_seed*.json for each row, written "
+            "by 'tightlip run'"
         )

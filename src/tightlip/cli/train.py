@@ -1,8 +1,8 @@
 """`tightlip train`: from data to a certified network and a page to look at."""
 
-import json
-import time
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,14 @@ from ..data.dataset import words_for
 from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
 from ..experiments.classification import Config, Result, run
+from ..interruption import Stopped
 from ..linkage import MODEL, written_about
 from ..locking import sole_writer
-from ..provenance import write_json
 from ..report import write
+from .folders import CHECKPOINT, new_folder, pin_config, remove_if_empty, unfinished
 from .options import Machine, writable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Train:
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
     name: str | None = None
-    """Of the run and its folder (default: data, norm and time)."""
+    """Of the run and its folder (default: data, norm, activation and time; or that of a stopped run of the same
+    options, which goes on)."""
     runs: Path = Path("runs")
     """Folder that run folders are made in."""
     resume: bool = False
@@ -39,65 +43,74 @@ class Train:
     def __call__(self) -> str:
         """Run; the sentence to print."""
         device = self.machine.prepare()
-        folder, begun = self._folder(), False
+        for folder in self._stopped():
+            logger.info("%s: going on with this stopped run of the same options (for a new one give --name)", folder)
+            try:
+                return self._at(folder, device, resume=True)
+            except TightlipError as problem:
+                if str(folder / CHECKPOINT) not in str(problem):
+                    raise
+                logger.info("%s; so a new run begins", problem)
+        return self._at(self._folder(), device, self.resume)
+
+    def _stopped(self) -> Iterator[Path]:
+        """Runs to go on with that were given no name, and stopped."""
+        return iter(()) if self.name is not None or self.resume else unfinished(self.runs, self._stem, self.config)
+
+    def _at(self, folder: Path, device: str, resume: bool) -> str:
+        """Train in this folder."""
+        begun = False
         try:
             with sole_writer(folder):
-                _pin_config(folder / "config.json", self.config, self.resume)
+                pin_config(folder, self.config, resume)
                 begun = True
-                return self._train(folder, device)
-        except BaseException:
+                return self._train(folder, device, resume)
+        except BaseException as problem:
             if begun:
-                _remove_if_empty(folder)
+                remove_if_empty(folder)
+            if isinstance(problem, KeyboardInterrupt) and folder.exists():
+                raise Stopped(folder.name) from problem
             raise
 
-    def _train(self, folder: Path, device: str) -> str:
+    def _train(self, folder: Path, device: str, resume: bool) -> str:
         page = folder / "report.html"
-        if self.resume and (folder / "metrics.json").exists():
+        if resume and (folder / "metrics.json").exists():
             write([folder], page)
             if written_about(folder / MODEL) and not (folder / MODEL).exists():
                 raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")
             return f"{folder} is complete already: open {page}"
-        result = run(self.config, folder, device, self.data_root, self.download, self.resume)
+        if resume and (folder / MODEL).exists() and not (folder / CHECKPOINT).exists():
+            raise TightlipError(
+                f"{folder} has a {MODEL}, but no metrics.json and no checkpoint to continue from: restore "
+                "metrics.json, or train under another --name"
+            )
+        result = run(self.config, folder, device, self.data_root, self.download, resume)
         write([folder], page)
         return _summary(self.config, result, page)
 
+    @property
+    def _stem(self) -> str:
+        """What a folder without a name of its own is called, before the time."""
+        return f"{Path(self.config.data).stem or 'data'}-l{self.config.norm}-{self.config.activation}"
+
     def _folder(self) -> Path:
         if self.name is not None and Path(self.name).name != self.name:
-            raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {self.name!r}")
-        if self.resume and self.name is None:
-            raise TightlipError("--resume needs the --name of the run to continue")
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        data = Path(self.config.data).stem or "data"
-        folder = self.runs / (self.name or f"{data}-l{self.config.norm}-{self.config.activation}-{stamp}")
+            place, name = Path(self.name).parent, Path(self.name).name
+            meant = f"{self.name!r}: give --runs {place} --name {name}" if name else repr(self.name)
+            raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {meant}")
+        if self.name is None:
+            if self.resume:
+                raise TightlipError(
+                    "--resume needs the --name of the run to continue; without either, the latest stopped run of these "
+                    "options goes on"
+                )
+            return new_folder(self.runs, self._stem)
+        folder = self.runs / self.name
         if folder.exists() and not self.resume:
             raise TightlipError(f"{folder} exists: add --resume to continue it, or choose another --name")
         if self.resume and not folder.exists():
             raise TightlipError(f"there is no run {folder} to resume: check --name and --runs")
         return writable(folder)
-
-
-def _pin_config(path: Path, config: Config, resume: bool) -> None:
-    """A resumed run must have the options that it began with."""
-    options = config.resolved
-    if resume and path.exists():
-        try:
-            stored = json.loads(path.read_text())
-            began = Config(**{**stored, "hidden": tuple(stored["hidden"])}).resolved
-        except (ValueError, TypeError, KeyError) as error:
-            raise TightlipError(f"{path} is damaged: delete {path.parent} and train again") from error
-        changed = [key for key in options if options[key] != began[key]]
-        if changed:
-            was = ", ".join(f"{key}={began[key]}" for key in changed)
-            raise TightlipError(f"{path.parent} began with {was}: resume it with the same options")
-        return
-    write_json(path, asdict(config))
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Nothing half-written: a run that failed before its first checkpoint leaves no folder."""
-    if not any(path.name != "config.json" for path in folder.iterdir()):
-        (folder / "config.json").unlink(missing_ok=True)
-        folder.rmdir()
 
 
 def _summary(config: Config, result: Result, page: Path) -> str:

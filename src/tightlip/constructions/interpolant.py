@@ -239,7 +239,7 @@ def _of_sizes(sizes: Sequence[int], norm: str) -> LatticeInterpolant:
 
 
 _SIZES = Kind(
-    "three integers ≥ 1", lambda value: isinstance(value, list) and len(value) == 3 and several(SIZE).holds(value)
+    "three integers ≥ 1", lambda value: isinstance(value, list) and len(value) == 3 and several(SIZE, 3).holds(value)
 )
 
 

@@ -184,5 +184,7 @@ def _to_images(path: Path, array: Array) -> UInt8[Tensor, "..."] | Float32[Tenso
 
 def _to_labels(path: Path, array: Array) -> Int64[Tensor, "..."]:
     if array.dtype.kind not in "iu":
-        raise TightlipError(f"{path} has {array.dtype} labels: save them as integers 0 to classes - 1.")
+        fit = "tightlip.fit(network, torch.nn.functional.mse_loss, (x, y))"
+        numbers = f"; if they are numbers to be predicted, train in Python: {fit}" if array.dtype.kind == "f" else ""
+        raise TightlipError(f"{path} has {array.dtype} labels: save them as integers 0 to classes - 1{numbers}.")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))

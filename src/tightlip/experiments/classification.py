@@ -223,11 +223,11 @@ def run(
     lipschitz(frozen, config.p)  # `certify` audits again; this lap is the audit alone
     clock.lap("audit")
     images, labels = parts.test.images.to(device), parts.test.labels.to(device)
-    certificate = certify(frozen, images, labels, config.p)
+    certificate = certify(frozen, images, labels, config.p, 1024, progress)
     clock.lap("certify")
     logger.info("attacking %d of them", min(config.attack_images, len(labels)))
     options = Attack(config.attack_images, config.attack_steps, config.attack_restarts)
-    attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate)
+    attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate, progress)
     clock.lap("attack")
     metrics = _metrics(config, dataset, parts, history, certificate, attacked)
     save(frozen, folder / MODEL)

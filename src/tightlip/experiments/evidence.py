@@ -1,18 +1,23 @@
 """What a classification run leaves to look at: the attack curve, and ``certificate.json``."""
 
 import copy
+import logging
 import math
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..audit import Bound
 from ..norms import norm_name
 from ..robustness import Certificate, pgd
 from ..robustness.attacks import cw_loss
 from ..training import predict
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,12 @@ def attack_curve(
     images: Tensor,
     labels: Tensor,
     certificate: Certificate,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Attacked accuracy against eps, on a grid that includes ``radius``: an upper bound on robust accuracy.
 
-    Computed in the inputs' own arithmetic, and in float64 where ``radius`` is too small for it.
+    Computed in the inputs' own arithmetic, and in float64 where ``radius`` is too small for it. With ``progress`` a
+    terminal shows bars; else, or where there is none, each eps has a line in the log.
     """
     count = min(options.images, len(images))
     x, y = images[:count], labels[:count]
@@ -45,12 +52,24 @@ def attack_curve(
     grid = sorted({radius * factor for factor in (0, 0.5, 1, 1.5, 2, 3, 4, 6)})
     box = (0.0, 1.0) if float(x.min()) >= 0 and float(x.max()) <= 1 else None
     standing = certificate.correct[:count].to(x.device)
+    bar = tqdm(total=len(grid), desc="attacks", unit="eps", disable=None if progress else True)
     for eps in grid:
-        found = pgd(network, x[standing], y[standing], eps, p, options.steps, options.restarts, box)
+        began = time.perf_counter()
+        found = pgd(network, x[standing], y[standing], eps, p, options.steps, options.restarts, box, 0, progress)
         resists = predict(network, found).argmax(1) == y[standing]
         standing = standing.clone().masked_scatter(standing, resists)
         curve.append(float(standing.double().mean()))
+        _tell(bar, eps, curve, len(grid), time.perf_counter() - began)
+    bar.close()
     return asdict(options) | {"images": count, "eps": grid, "accuracy": curve}
+
+
+def _tell(bar: Any, eps: float, curve: list[float], total: int, seconds: float) -> None:
+    """Show how many stand in the bar, or else in the log, as training shows its epochs."""
+    bar.update()
+    bar.set_postfix({"eps": f"{eps:.4g}", "stand": f"{curve[-1]:.4f}"})
+    level = logging.INFO if bar.disable else logging.DEBUG
+    logger.log(level, "attack %d/%d: eps %.4g, %.4f stand, %.1f s", len(curve), total, eps, curve[-1], seconds)
 
 
 def _is_fine(x: Tensor, radius: float, p: float) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from ..arguments import called, integer
+from ..arguments import FLATTEN, called, integer
 from ..errors import TightlipError
 from ..norms import as_norm
 from ..tensors import as_tensor
@@ -28,6 +29,7 @@ def pgd(
     restarts: int = 5,
     clamp: tuple[float, float] | None = (0.0, 1.0),
     seed: int = 0,
+    progress: bool = True,
 ) -> Tensor:
     """The strongest perturbed inputs found within ‖x' − x‖_p ≤ eps; an input that resists comes back as tried last.
 
@@ -45,6 +47,7 @@ def pgd(
         restarts: Starting points.
         clamp: The box of valid inputs, or None for all of space.
         seed: Of the random starts.
+        progress: Show a progress bar on a terminal, if it takes longer than a second; it goes when the attack is over.
 
     Raises:
         TightlipError: for p = 1, negative radii, inputs outside the box, labels out of range, misfit shapes, or a
@@ -56,19 +59,23 @@ def pgd(
     steps, restarts = integer("steps", steps, least=0), integer("restarts", restarts)
     x, y = _checked(x, y, clamp)
     radius = _radii(eps, x)
+    if not bool((radius > 0).any()):
+        steps, restarts = 0, 1  # there is one point to try
     generator = torch.Generator().manual_seed(seed)
     best = x.clone()
     standing = torch.arange(len(x), device=x.device)
-    for restart in range(restarts):
-        if len(standing) == 0:
-            break
-        start = torch.zeros_like(x[standing])
-        if restart:
-            noise = torch.randn(start.shape, generator=generator, dtype=x.dtype).to(x.device)
-            start = _step(noise, p) * _column(radius[standing] * torch.rand(1, generator=generator).item(), x)
-        found, flipped = _descend(network, x[standing], y[standing], radius[standing], start, p, steps, clamp)
-        best[standing] = found
-        standing = standing[~flipped]
+    total, shown = restarts * (steps + 1), None if progress else True
+    with tqdm(total=total, desc="attack", unit="step", delay=1.0, leave=False, disable=shown) as bar:
+        for restart in range(restarts):
+            if len(standing) == 0:
+                break
+            start = torch.zeros_like(x[standing])
+            if restart:
+                noise = torch.randn(start.shape, generator=generator, dtype=x.dtype).to(x.device)
+                start = _step(noise, p) * _column(radius[standing] * torch.rand(1, generator=generator).item(), x)
+            found, flipped = _descend(network, x[standing], y[standing], radius[standing], start, p, steps, clamp, bar)
+            best[standing] = found
+            standing = standing[~flipped]
     return best
 
 
@@ -109,6 +116,7 @@ def _descend(
     p: float,
     steps: int,
     clamp: tuple[float, float] | None,
+    bar: "tqdm[Any]",
 ) -> tuple[Tensor, Tensor]:
     """One restart: the point of largest CW loss on the way, and whether its class has changed."""
     best, best_loss = x.clone(), torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
@@ -118,18 +126,21 @@ def _descend(
             point = point.clamp(*clamp)
         point.requires_grad_(True)
         with torch.enable_grad():
-            loss = cw_loss(_logits(called(network, point)), y)
+            loss = cw_loss(_logits(called(network, point), point), y)
             (gradient,) = torch.autograd.grad(loss.sum(), point)
         better = loss.detach() > best_loss
         best[better], best_loss[better] = point.detach()[better], loss.detach()[better]
         size = max(0.25, 27.0 / max(1, steps)) * 0.04 ** (step / max(1, steps))  # steps add up to 2 radii at least
         delta = point.detach() - x + _column(size * radius, x) * _step(gradient, p)
+        bar.update()
     return best, best_loss > 0
 
 
-def _logits(outputs: Any) -> Tensor:
+def _logits(outputs: Any, x: Tensor) -> Tensor:
     if isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1:
         return outputs
+    if isinstance(outputs, Tensor) and outputs.dim() == x.dim() > 2:
+        raise TightlipError(f"the attack needs logits (batch, classes), got shape {tuple(outputs.shape)}: {FLATTEN}")
     kind = f"a tensor {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
     raise TightlipError(
         f"the attack needs logits (batch, classes ≥ 2), got {kind}: wrap the network so that it returns them, for one "

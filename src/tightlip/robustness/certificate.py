@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..arguments import FLATTEN
 from ..audit import Bound, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
@@ -44,6 +45,9 @@ class Certificate:
 
     ``radius`` is in the p-norm of the bound and in units of the inputs; 0 where the prediction is wrong, tied or not
     finite. ``margin`` is y_t − max y_i (t the label, or the prediction without labels), lowered by the rounding error.
+    ``correct`` says where the prediction is the label beyond rounding. Without labels (``labeled`` is false) nothing is
+    known to be right or wrong: it says where the prediction is beyond rounding, and `accuracy` and `curve` count the
+    inputs whose predicted class, whether right or not, stays the same within eps.
     """
 
     radius: Float[Tensor, " batch"]
@@ -51,12 +55,17 @@ class Certificate:
     prediction: Int[Tensor, " batch"]
     correct: Bool[Tensor, " batch"]
     bound: Bound
+    labeled: bool = True
 
     def __repr__(self) -> str:
-        return f"Certificate({len(self.radius)} inputs, {int(self.correct.sum())} correct, {self.bound!r})"
+        count, sure = len(self.radius), int(self.correct.sum())
+        unlabeled = f"without labels, {sure} whose predicted class stays the same nearby"
+        return f"Certificate({count} inputs, {f'{sure} correct' if self.labeled else unlabeled}, {self.bound!r})"
 
     def accuracy(self, eps: float) -> float:
         """Certified accuracy: the share of inputs with radius > ``eps``; at 0 the share of safely correct ones.
+
+        Without labels it is the share of predicted classes that stay the same within ``eps``, and no accuracy.
 
         Raises:
             TightlipError: if ``eps`` is not a number ≥ 0, or there are no inputs.
@@ -149,7 +158,7 @@ def certify(
     if not found:
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
     radius, margin, prediction, correct = (torch.cat(column) for column in zip(*found, strict=True))
-    return Certificate(radius, margin, prediction, correct, bound)
+    return Certificate(radius, margin, prediction, correct, bound, bool(have_labels))
 
 
 def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:
@@ -168,7 +177,8 @@ def _judge(
     finite = torch.isfinite(inputs.flatten(1)).all(1)
     logits, error = evaluate(network, inputs)
     if logits.dim() != 2 or not logits.shape[1]:
-        raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes)")
+        advice = f"; of inputs with several axes make rows: {FLATTEN}" if logits.dim() == x.dim() > 2 else ""
+        raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes){advice}")
     sensitivity = pairs(logits.shape[1]).to(logits.device)
     if logits.shape[1] == 1:
         y = None if y is None else _two_classes(y)

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from ..arguments import unflattened
 from ..audit import UNKNOWN, Audit, Gains, Join, Node, Nodes, expand, fold
 from ..errors import TightlipError
 from ..layers import Normalize, Scale
@@ -87,6 +88,10 @@ def wrong_size(layers: Iterable[nn.Module], shape: Sequence[int]) -> str | None:
         if isinstance(layer, nn.Linear) and flat and values != layer.in_features:
             color = " (gray against color?)" if layer.in_features in (3 * values, values / 3) else ""
             return f"it was made for {layer.in_features} values per input, these have {values}{color}"
+        if isinstance(layer, nn.Linear) and not flat and shape[-1] != layer.in_features:
+            each = f"{'×'.join(map(str, shape[1:]))}, {values} values"
+            takes = f"its first linear layer takes rows of {layer.in_features} values, and each input is {each}"
+            return unflattened([layer], shape) or takes
         if not isinstance(layer, nn.Sequential | nn.Flatten | Normalize | Scale):
             return None
     return None
@@ -105,7 +110,7 @@ def _through(network: Wide, x: Tensor) -> Strayed:
         result = node.operation(*(value for value, _ in values))
         sizes = [_size(value) for value, _ in values]
         error = node.operation.error([error for _, error in values], sizes, _size(result))  # type: ignore[union-attr, operator]
-        return result, _safely(error + UNDERFLOW * len(values))
+        return result, _safely(error + (UNDERFLOW + FLUSHED) * len(values))
 
     start = torch.full((len(x),), UNDERFLOW, dtype=torch.float64, device=x.device)
     return fold(network.network, (x, start), layer, join)

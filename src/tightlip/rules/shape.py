@@ -10,7 +10,7 @@ Each output is one input or a constant, and no input is copied more than M times
 | `ZeroPad`, `ConstantPad` | 1: constants are added |
 | `ReplicationPad` | ∏ (1 + left + right) over the axes, if one entry is the whole axis |
 | `ReflectionPad`, `CircularPad` | ∏ (1 + [left > 0] + [right > 0]) |
-| `Upsample`, nearest, by an integer factor s | ∏ s over the axes; three if s is one number |
+| `Upsample`, `UpsamplingNearest2d`, nearest, by an integer factor s | ∏ s over the axes; three if s is one number |
 """
 
 import math
@@ -24,10 +24,22 @@ from torch import nn
 from ..audit import EXACT, Gains, rule
 from ..errors import TightlipError
 from ..linalg.rounding import round_up, sqrt_up
-from ..options import COUNT, INTEGER, LARGEST, NUMBER, SIZE, one_of, several
-from ..stored import stored_integer, stored_number
+from ..options import AXES, COUNT, INTEGER, LARGEST, NUMBER, SIZE, Kind, one_of, several
+from ..stored import brief, stored_integer, stored_number
 
-_PADDING = {"padding": several(COUNT)}
+_SPLIT = AXES - 1
+"""Axes that one can be split into, beside the batch's."""
+
+_SCALED = 3
+"""Axes that torch scales up at most: those after batch and channels."""
+
+
+def _padding(axes: int) -> dict[str, Kind]:
+    """Entries before and after each axis."""
+    return {"padding": several(COUNT, 2 * axes)}
+
+
+_FACTORS = {"scale_factor": several(NUMBER, _SCALED)}
 
 
 def _copied(times: int) -> Gains:
@@ -38,14 +50,17 @@ def _copied(times: int) -> Gains:
     return Gains({(math.inf, math.inf): 1, (1.0, 1.0): Fraction(times), (2.0, 2.0): root}, EXACT)
 
 
-@rule(nn.Unflatten, options={"dim": INTEGER, "unflattened_size": several(INTEGER)})
+@rule(nn.Unflatten, options={"dim": INTEGER, "unflattened_size": several(INTEGER, _SPLIT)})
 def _unflatten(module: nn.Unflatten) -> Gains:
     sizes = module.unflattened_size
     if not isinstance(module.dim, int) or module.dim == 0 or module.dim < -1:
         raise TightlipError(f"Unflatten(dim={module.dim!r}) could split the batch: use dim=1 or dim=-1")
-    known = isinstance(sizes, tuple | list) and all(type(n) is int and -1 <= n < LARGEST and n for n in sizes)
-    if not known or not sizes or list(sizes).count(-1) > 1:
-        raise TightlipError(f"Unflatten has unflattened_size={sizes!r}: give integers ≥ 1, one of which may be -1")
+    few = isinstance(sizes, tuple | list) and 0 < len(sizes) <= _SPLIT
+    if not few or not all(type(n) is int and -1 <= n < LARGEST and n for n in sizes) or list(sizes).count(-1) > 1:
+        raise TightlipError(
+            f"Unflatten has unflattened_size={brief(sizes)}: give integers ≥ 1, one of which may be -1, and at most "
+            f"{_SPLIT} of them"
+        )
     return _copied(1)
 
 
@@ -64,21 +79,31 @@ def _permutation(module: nn.PixelShuffle | nn.PixelUnshuffle | nn.ChannelShuffle
     return _copied(1)
 
 
-@rule(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, options=_PADDING)
-@rule(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, options=_PADDING | {"value": NUMBER})
+@rule(nn.ZeroPad1d, options=_padding(1))
+@rule(nn.ZeroPad2d, options=_padding(2))
+@rule(nn.ZeroPad3d, options=_padding(3))
+@rule(nn.ConstantPad1d, options=_padding(1) | {"value": NUMBER})
+@rule(nn.ConstantPad2d, options=_padding(2) | {"value": NUMBER})
+@rule(nn.ConstantPad3d, options=_padding(3) | {"value": NUMBER})
 def _constant_pad(module: nn.Module) -> Gains:
     _sides(module)
     stored_number(module, "value")
     return _copied(1)
 
 
-@rule(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, options=_PADDING)
+@rule(nn.ReplicationPad1d, options=_padding(1))
+@rule(nn.ReplicationPad2d, options=_padding(2))
+@rule(nn.ReplicationPad3d, options=_padding(3))
 def _replication_pad(module: nn.Module) -> Gains:
     return _copied(math.prod(1 + left + right for left, right in _sides(module)))
 
 
-@rule(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, options=_PADDING)
-@rule(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, options=_PADDING)
+@rule(nn.ReflectionPad1d, options=_padding(1))
+@rule(nn.ReflectionPad2d, options=_padding(2))
+@rule(nn.ReflectionPad3d, options=_padding(3))
+@rule(nn.CircularPad1d, options=_padding(1))
+@rule(nn.CircularPad2d, options=_padding(2))
+@rule(nn.CircularPad3d, options=_padding(3))
 def _reflection_pad(module: nn.Module) -> Gains:
     """Torch takes less padding than entries (reflection), or as much (circular): each side copies an entry once."""
     return _copied(math.prod(1 + (left > 0) + (right > 0) for left, right in _sides(module)))
@@ -88,16 +113,17 @@ def _sides(module: Any) -> list[tuple[int, int]]:
     """Padding before and after each axis. Cropping is refused: with as much padding it could shift the batch."""
     kind, sides = type(module).__name__, module.padding
     axes = int(kind[-2])  # ZeroPad2d
-    counted = isinstance(sides, tuple | list) and all(type(side) is int and 0 <= side < LARGEST for side in sides)
-    if not counted or len(sides) != 2 * axes:
-        raise TightlipError(f"{kind} has padding={sides!r}: give an integer ≥ 0, or {2 * axes} of them")
+    as_many = isinstance(sides, tuple | list) and len(sides) == 2 * axes
+    if not as_many or not all(type(side) is int and 0 <= side < LARGEST for side in sides):
+        raise TightlipError(f"{kind} has padding={brief(sides)}: give an integer ≥ 0, or {2 * axes} of them")
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
-@rule(nn.Upsample, options={"scale_factor": several(NUMBER), "mode": one_of("nearest", "nearest-exact")})
-@rule(nn.UpsamplingNearest2d, options={"scale_factor": several(NUMBER)})
+@rule(nn.Upsample, options=_FACTORS | {"mode": one_of("nearest", "nearest-exact")})
+@rule(nn.UpsamplingNearest2d, options=_FACTORS)
 def _upsample(module: nn.Upsample) -> Gains:
-    kind, factors, own = type(module).__name__, module.scale_factor, type(module) is nn.UpsamplingNearest2d
+    """One number is for as many axes as the input has: three of volumes, which `UpsamplingNearest2d` takes as well."""
+    kind, factors = type(module).__name__, module.scale_factor
     if module.mode not in ("nearest", "nearest-exact"):
         raise TightlipError(
             f"{kind}(mode={module.mode!r}) adds entries up, with weights that depend on the size of the "
@@ -105,9 +131,11 @@ def _upsample(module: nn.Upsample) -> Gains:
         )
     if module.size is not None or factors is None:
         raise TightlipError(f"{kind}(size=…) copies as often as the size of the input asks for: give scale_factor=…")
-    each = list(factors) if isinstance(factors, tuple | list) else [factors] * (2 if own else 3)
-    if not each or not all(map(_is_factor, each)):
-        raise TightlipError(f"{kind} has scale_factor={factors!r}: give an integer ≥ 1, or one for each axis")
+    each = factors if isinstance(factors, tuple | list) else [factors] * _SCALED
+    if not 0 < len(each) <= _SCALED or not all(map(_is_factor, each)):
+        raise TightlipError(
+            f"{kind} has scale_factor={brief(factors)}: give an integer ≥ 1, or one for each of at most {_SCALED} axes"
+        )
     return _copied(math.prod(_copies(int(s), module.mode) for s in each))
 
 

@@ -1,7 +1,9 @@
-"""Everything that a resumed run needs, in one file that is replaced whole."""
+"""Everything that a resumed run needs, in one file that is replaced whole, and read only as it was written."""
 
+import io
 import math
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..atomic import replacing
 from ..errors import TightlipError
+from .identity import identity
 
-FORMAT = 2
+FORMAT = 3
 """Of the file."""
 
 
-def writable(checkpoint: Path | str | None) -> Path | None:
+def writable(checkpoint: Any) -> Path | None:
     """The path, if a file can be written there.
 
     Raises:
@@ -36,16 +39,23 @@ def writable(checkpoint: Path | str | None) -> Path | None:
 
 
 class State:
-    """Network, optimizer and schedule, the rows so far, and the weights of the best one."""
+    """Network, optimizer, schedule and the order's generators, the rows so far, and the weights of the best one."""
 
-    def __init__(self, network: nn.Module, engine: Optimizer, scheduler: LRScheduler | None, path: Path | None) -> None:
-        self.network, self.path = network, path
-        self.parts: dict[str, Any] = {"network": network, "optimizer": engine} | (
-            {"scheduler": scheduler} if scheduler else {}
-        )
+    def __init__(
+        self,
+        network: nn.Module,
+        engine: Optimizer,
+        scheduler: LRScheduler | None,
+        generators: Sequence[torch.Generator] = (),
+        path: Path | None = None,
+    ) -> None:
+        self.network, self.path, self.generators = network, path, generators
+        self.parts: dict[str, Any] = {"optimizer": engine} | ({"scheduler": scheduler} if scheduler else {})
+        self.parts["network"] = network  # last: what fails before it leaves the network as it is
         self.key: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {"score": -math.inf}
+        self.still_sole: Callable[[], None] = lambda: None
 
     def record(self, row: dict[str, float]) -> None:
         """Add a row; its weights are the best if none scored more. Without a score the last row is the best."""
@@ -56,23 +66,63 @@ class State:
             self.best = {"score": score, "network": weights}
         if self.path is None:
             return
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"format": FORMAT, "key": self.key, "history": self.history, "best": self.best}
+        state = self._state()
+        self.still_sole()
         with replacing(self.path) as partial_file:
             torch.save(state, partial_file)
 
-    def restore(self, device: str | torch.device) -> None:
-        """Go back to what the file holds.
+    def begin(self, resume: bool, device: torch.device) -> None:
+        """Go back to what the file holds, if there is one and the caller asks for it.
 
         Raises:
-            TightlipError: if it cannot be read, or belongs to a run of another `key`, naming what differs.
+            TightlipError: if there is one and nobody asks for it, since it would be overwritten; if it cannot be read,
+                or belongs to a run of another `key`, naming what differs; if a state cannot be kept in a file.
         """
+        if self.path is None:
+            return
+        self._refuse_unreadable()
+        if not self.path.exists():
+            return
+        if not resume:
+            raise TightlipError(f"{self.path} exists and would be overwritten: {self._instead()}, or delete it")
+        self._restore(self._read(device))
+
+    def _state(self) -> dict[str, Any]:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {"format": FORMAT, "key": self.key, "history": self.history, "best": self.best}
+        state["generators"] = [generator.get_state() for generator in self.generators]
+        return state | {"sha256": identity(state, "the checkpoint")}
+
+    def _refuse_unreadable(self) -> None:
+        """Before an epoch is spent: files are read without running code of theirs, so not every object can be kept."""
+        for name, part in self.parts.items():
+            if name == "network":
+                continue
+            file = io.BytesIO()
+            try:
+                torch.save(part.state_dict(), file)
+                torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+            except Exception as problem:
+                raise TightlipError(
+                    f"the state of the {name} cannot be kept in a checkpoint ({str(problem).splitlines()[0]}): choose "
+                    "another, or leave checkpoint out"
+                ) from problem
+
+    def _read(self, device: torch.device) -> dict[str, Any]:
+        """What the file holds, if it is what was written, by this run's recipe."""
+        assert self.path is not None
         try:
-            state = torch.load(self.path, map_location=device, weights_only=True)  # type: ignore[arg-type]
-            known, key = state["format"] == FORMAT, dict(state["key"])
+            content = io.BytesIO(self.path.read_bytes())
+        except OSError as error:
+            raise TightlipError(f"{self.path} cannot be read ({error.strerror}): check its permissions") from error
+        try:
+            state = torch.load(content, map_location=device, weights_only=True)
+            version, key = state["format"], dict(state["key"])
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception as error:
             raise TightlipError(f"{self.path} cannot be read as a checkpoint: delete it to start afresh") from error
-        if not known:
+        if version != FORMAT:
             raise TightlipError(f"{self.path} belongs to another run, of another version of tightlip: delete it")
         differing = [name for name in sorted({*key, *self.key}) if key.get(name) != self.key.get(name)]
         if differing:
@@ -80,6 +130,24 @@ class State:
                 f"{self.path} belongs to another run, whose {', '.join(differing)} differed: resume with the same "
                 "options, data and network, or delete it"
             )
+        if state.pop("sha256", None) != identity(state, "the checkpoint"):
+            raise TightlipError(
+                f"{self.path} is damaged, as a checkpoint that was changed after it was written: restore it, or delete "
+                "it to start afresh"
+            )
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+        for generator, position in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(position.cpu())
         self.history, self.best = state["history"], state["best"]
+
+    def _instead(self) -> str:
+        """What a caller may want who names a file that exists."""
+        try:
+            done = len(self._read(torch.device("cpu"))["history"])
+        except TightlipError:
+            return "it is not of this very training, so name another file (resume=True continues the same one)"
+        return f"add resume=True to go on from epoch {done} of this very training"

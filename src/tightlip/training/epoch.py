@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..arguments import called
 from ..descent import descend
 from ..errors import TightlipError
 from .examples import Batch, Stream, Tensors
@@ -58,7 +59,7 @@ class Epoch:
             self.network.eval()
             x = _inputs(self.adversary(self.network, x, y), x, "adversary").detach()
             self.network.train()
-        outputs = one_tensor(self.network(x))
+        outputs = one_tensor(called(self.network, x))
         value = compare(self.measures.loss, outputs, self.measures.form(outputs, y))
         self.sums[0] += value.detach().double().cpu() * len(y)
         self.counts[0] += len(y)

@@ -4,6 +4,7 @@
 ``DataLoader`` and checked batch by batch. Neither changes what the caller has given.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ..data import Dataset, Part, Splits
 from ..errors import TightlipError
 from ..tensors import as_tensor, refuse_non_finite
+from .identity import batching
 
 Batch = tuple[Tensor, Tensor]
 
@@ -80,6 +82,10 @@ class Tensors:
         for index in order.split(self.batch_size):
             yield self.inputs[index], self.targets[index]
 
+    def rows(self, batch: Tensor) -> int:
+        """How many examples there are."""
+        return len(self.inputs)
+
     def first(self, count: int) -> Batch:
         """Copies of some examples."""
         return self.inputs[:count].clone(), self.targets[:count].clone()
@@ -87,6 +93,10 @@ class Tensors:
     def identity(self) -> Any:
         """What a checkpoint remembers of them."""
         return self.inputs, self.targets
+
+    def generators(self) -> list[torch.Generator]:
+        """None: each epoch has one of its own."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -113,14 +123,16 @@ class Stream:
             x, y = self.enter(pair, "training")
             yield x.clone(), y.clone()
 
+    def rows(self, batch: Tensor) -> int:
+        """How many examples there are, or in a batch where a loader draws batches itself."""
+        items = self.source.dataset if isinstance(self.source, DataLoader) else self.source
+        batches = isinstance(self.source, DataLoader) and self.source.batch_sampler is None
+        return len(items) if hasattr(items, "__len__") and not batches else len(batch)
+
     def first(self, count: int) -> Batch:
-        """Some examples; a loader's generator is put back where it was."""
-        own = getattr(self.source, "generator", None)
-        state = None if own is None else own.get_state()
-        with torch.random.fork_rng():
+        """Some examples."""
+        with _undrawn(self.source):
             batch = next(self.epoch(torch.Generator().manual_seed(0)), None)
-        if own is not None:
-            own.set_state(state)
         if batch is None:
             raise TightlipError("the DataLoader gives no batch: give one that does")
         return batch[0][:count], batch[1][:count]
@@ -129,8 +141,11 @@ class Stream:
         """What a checkpoint remembers of them."""
         if not isinstance(self.source, DataLoader):
             return self.source
-        order = type(self.source.sampler), self.source.batch_size, self.source.drop_last
-        return self.source.dataset, order, len(self.source)
+        return batching(self.source), len(self.source)
+
+    def generators(self) -> list[torch.Generator]:
+        """What the order is drawn from and goes on from one epoch to the next."""
+        return generators(self.source)
 
 
 def examples(part: Any, batch_size: int | None, enter: Entry) -> Tensors | Stream:
@@ -161,12 +176,33 @@ def whole(part: Any, enter: Entry) -> Batch:
         return enter(pair, "validation")
     _length(pair)
     loader = pair if isinstance(pair, DataLoader) else DataLoader(pair, batch_size=1024)
-    with torch.random.fork_rng():
+    with _undrawn(loader):
         torch.manual_seed(0)  # a loader that shuffles gives one order
         batches = [enter(batch, "validation") for batch in loader]
     if not batches:
         raise TightlipError("the validation part is empty: give at least one example, or validation=None")
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+
+
+def generators(source: Any) -> list[torch.Generator]:
+    """Those of a ``DataLoader`` and its samplers."""
+    batches = getattr(source, "batch_sampler", None)
+    owners = source, getattr(source, "sampler", None), batches, getattr(batches, "sampler", None)
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(own): own for own in found if isinstance(own, torch.Generator)}.values())
+
+
+@contextlib.contextmanager
+def _undrawn(source: Any) -> Iterator[None]:
+    """Afterwards all generators are where they were before, torch's own included."""
+    own = generators(source)
+    states = [generator.get_state() for generator in own]
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        for generator, state in zip(own, states, strict=True):
+            generator.set_state(state)
 
 
 def _pair(part: Any, name: str) -> Any:

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..arguments import tensor
 from ..errors import TightlipError
 from ..robustness.evaluation import wrong_size
 from .examples import Batch
+from .pairing import AllPairsError, row_by_row
 from .targets import Form, Loss, are_labels, compare
 
 Score = Callable[[nn.Module, Tensor, Tensor], float]
@@ -21,8 +24,20 @@ TAKEN = {"loss", "accuracy", "score"}
 
 
 def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """The share of inputs whose largest logit is the true class."""
-    return share(predict(network, x), y)
+    """The share of inputs whose largest logit is the true class.
+
+    Raises:
+        TightlipError: unless outputs are logits (N, C ≥ 2), and ``y`` holds one integer for each row or place of them.
+    """
+    logits = predict(network, tensor("inputs", x))
+    labels = tensor("labels", y).to(logits.device)
+    if len(labels) != len(logits) or not are_labels(logits, labels):
+        raise TightlipError(
+            "accuracy compares logits (N, C) of two classes at least with integers (N,), got "
+            f"{tuple(logits.shape)} and {tuple(labels.shape)} of {labels.dtype}: measure numbers by a loss or "
+            "a metric of your own"
+        )
+    return share(logits, labels)
 
 
 def share(logits: Tensor, labels: Tensor) -> float:
@@ -64,7 +79,7 @@ def one_tensor(outputs: Any) -> Tensor:
     return outputs
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measures:
     """What the row of an epoch holds, as a function of the network."""
 
@@ -73,7 +88,9 @@ class Measures:
     classifies: bool
     held_out: Batch | None
     score: Score | None
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, tuple[Metric, Form]]
+    """With the form of targets that each takes, given those of the loss."""
+    scored: bool = False
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> dict[str, float]:
@@ -92,10 +109,10 @@ class Measures:
         row = {"validation_loss": float(compare(self.loss, outputs, targets))}
         if self.classifies:
             row["validation_accuracy"] = share(outputs, y)
-        for name, metric in self.metrics.items():
-            row[f"validation_{name}"] = _number(metric(outputs, targets), f"the metric {name}")
+        for name, (metric, form) in self.metrics.items():
+            row[f"validation_{name}"] = _number(metric(outputs, form(outputs, targets)), f"the metric {name}")
         if self.score is not None:
-            row["validation_score"] = _number(self.score(network, x, y), "the score")
+            row["validation_score"] = _number(self._scored(network, x, y), "the score")
         else:
             row["validation_score"] = row["validation_accuracy"] if self.classifies else -row["validation_loss"]
         if math.isnan(row["validation_score"]):
@@ -103,6 +120,19 @@ class Measures:
                 "the validation score is NaN: no epoch can be chosen by it; check the score and the data"
             )
         return row
+
+    def _scored(self, network: nn.Module, x: Tensor, y: Tensor) -> Any:
+        """The score; the first time, whether it compares row with row is watched."""
+        assert self.score is not None
+        try:
+            with nullcontext() if self.scored else row_by_row(x, y):
+                self.scored = True
+                return self.score(network, x, y)
+        except AllPairsError as problem:
+            raise TightlipError(
+                f"the score does not fit ({problem}), since targets are {tuple(y.shape)}: let it bring outputs and "
+                "targets into one shape"
+            ) from problem
 
 
 def is_classification(outputs: Tensor, y: Tensor) -> bool:

@@ -4,9 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TightlipError
+from ..layers import Normalize, Scale
+from ..robustness.evaluation import wrong_size
 from .examples import Batch, Stream, Tensors
-from .measures import Measures, Metric, Score, is_classification, predict
-from .targets import Form, Loss, are_labels, compare, fitting
+from .measures import Measures, Metric, Score, is_classification, one_tensor, predict
+from .targets import Form, Loss, are_labels, compare, fitting, fitting_metric
 
 REHEARSED = 8
 """Examples."""
@@ -31,31 +33,55 @@ def rehearse(
     network.eval()
     try:
         with torch.random.fork_rng():
-            outputs = _outputs(network, x)
+            outputs = _outputs(network, x, "training", source.rows(x))
             form = fitting(loss, outputs, y)
             _refuse_blind(loss, form, outputs, y)
             _try_labels(network, loss, form, outputs, seen)
             if held_out is not None:
-                held_out = _alike(outputs, y, _outputs(network, held_out[0][:REHEARSED]), held_out)
+                some = held_out[0][:REHEARSED]
+                held_out = _alike(outputs, y, _outputs(network, some, "validation", len(held_out[0])), held_out)
                 _try_labels(network, loss, form, outputs, held_out)
+            put = form(outputs, y)
+            measured = {name: (each, fitting_metric(name, each, outputs, put)) for name, each in metrics.items()}
     finally:
         for module, mode in modes:
             module.training = mode
     classifies = all(is_classification(outputs, part[1]) for part in (seen, held_out) if part is not None)
-    return Measures(loss, form, classifies, held_out, score, metrics)
+    return Measures(loss, form, classifies, held_out, score, measured)
 
 
-def _outputs(network: nn.Module, x: Tensor) -> Tensor:
+def _outputs(network: nn.Module, x: Tensor, part: str, rows: int) -> Tensor:
+    """Of some of the inputs of a part that has so many rows."""
     try:
-        outputs = predict(network, x)
-    except RuntimeError as problem:
-        reason = str(problem).splitlines()[0]
-        if not x.is_floating_point():
-            reason = f"they are {x.dtype}, give floating-point numbers, as in x.float() / 255"
-        raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {reason}") from problem
+        if x.dim() == 1 and x.is_floating_point() and _begins_linear(network):
+            raise RuntimeError  # in a linear layer they could be one input of as many numbers
+        with torch.no_grad():
+            outputs = one_tensor(network(x.clone()))
+    except (RuntimeError, IndexError, ValueError) as problem:
+        if isinstance(problem, TightlipError | torch.OutOfMemoryError):
+            raise
+        shape = (rows, *x.shape[1:])
+        raise TightlipError(
+            f"the {part} inputs of shape {shape} do not fit the network: {_reason(network, x, problem)}"
+        ) from problem
     if len(outputs) != len(x):
         raise TightlipError(f"the network makes {len(outputs)} outputs of {len(x)} inputs: keep the batch axis first")
     return outputs
+
+
+def _reason(network: nn.Module, x: Tensor, problem: Exception) -> str:
+    if not x.is_floating_point():
+        return f"they are {x.dtype}, give floating-point numbers, as in x.float() / 255"
+    if x.dim() == 1:
+        return "they have no axis for the numbers of an input; where each is one number, give x[:, None]"
+    return wrong_size(network.modules(), x.shape) or f"{str(problem).splitlines()[0]} (of {len(x)} of them)"
+
+
+def _begins_linear(network: nn.Module) -> bool:
+    for layer in network.modules():
+        if not isinstance(layer, nn.Sequential | nn.Flatten | Normalize | Scale):
+            return isinstance(layer, nn.Linear)
+    return False
 
 
 def _refuse_blind(loss: Loss, form: Form, outputs: Tensor, y: Tensor) -> None:

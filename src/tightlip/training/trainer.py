@@ -16,18 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from tqdm import tqdm
 
-from ..arguments import taking
-from ..errors import TightlipError
+from .. import arguments
 from ..locking import sole_writer
 from .checkpoint import State, writable
+from .description import digest
 from .epoch import Adversary, Augment, Epoch
 from .examples import entry, examples, whole
-from .identity import digest, identity, structure
-from .measures import TAKEN, Measures, Metric, Score
+from .identity import identity, recipe, structure
+from .measures import Measures, Metric, Score
 from .rehearsal import rehearse
+from .settings import numbers, optimizer_of, refuse_flags, refuse_functions, refuse_kinds, scheduler_of
 from .targets import Loss
 
 logger = logging.getLogger(__name__)
@@ -61,31 +62,38 @@ def fit(
     checked before the first step, so that a wrong call costs nothing; data are not modified.
 
     Args:
-        network: Any module from a batch to one tensor (N, …); step-held layers are held for the optimizer.
-        loss: (outputs, targets) → scalar. Where one of them is (N,) and the other (N, 1), targets get the shape that
-            the loss takes without comparing every output with every target.
+        network: Any module from a batch (N, …) to one tensor (N, …); step-held layers are held for the optimizer.
+        loss: (outputs, targets) → a tensor of one number, which has a gradient. Both have a row per example: logits
+            (N, C) and classes (N,) of int64, or numbers of one shape. Where each row is one number, targets get the
+            shape, (N,) or (N, 1), in which the loss compares row with row; a loss that compares every output with
+            every target is refused, and integers become floating-point numbers where it takes numbers alone.
         train: Inputs (N, …) and targets (N, …): a pair of tensors or numpy arrays, a `Part`, a ``Dataset`` of torch
             (drawn item by item) or a ``DataLoader`` (used as it is, with its own batches and order). Floating-point
             numbers are converted to the dtype of the network's weights, integer targets to int64.
         validation: The same, to choose the epoch by, read once into memory; or None.
         epochs: Passes over the training data.
         batch_size: Examples per step, 128 if None; the last, smaller batch of an epoch is used too.
-        optimizer: Makes the optimizer from the parameters.
-        schedule: Makes a scheduler from the optimizer and the total number of steps; stepped once per step. None keeps
-            the rate.
-        score: (network, inputs, targets) → number to maximize on validation data. None: the accuracy, where targets are
-            integers and outputs are logits (N, C ≥ 2), and minus the validation loss elsewhere.
-        augment: (inputs, generator) → inputs, applied to every training batch.
+        optimizer: (list of parameters) → one of torch's optimizers.
+        schedule: (optimizer, steps in all) → one of torch's schedulers, stepped once per step. None keeps the rate.
+        score: (network, inputs, targets) → number to maximize, called once per epoch with the network in eval mode, all
+            validation inputs (M, …) and their targets as they were given, without gradients. None: the accuracy, where
+            targets are integers and outputs are logits (N, C ≥ 2), and minus the validation loss elsewhere.
+        augment: (inputs (B, …), generator) → inputs, as many; applied to every training batch. ``generator`` is a
+            ``torch.Generator`` on the CPU that is seeded for the epoch: draw from it, and resumed runs draw the same.
         device: Where to train; the network is moved there.
-        seed: Of the order of the examples, of ``augment`` and of the network's own randomness.
-        checkpoint: File written after each epoch, atomically, and by one process at a time; None keeps nothing.
+        seed: Of the order of the examples, of ``augment`` and of the network's own randomness, from 0 to 2³² − 1.
+        checkpoint: File written after each epoch, atomically, and by one process at a time; None keeps nothing. A file
+            that is there is not overwritten: it is resumed, or refused.
         resume: Continue from ``checkpoint`` if it exists. What determines the run must be the same: data, network,
-            loss, optimizer, schedule, augmentation, adversary, score, metrics and the numbers above. A ``DataLoader``
-            with a generator of its own goes on from the state that this has.
+            loss, optimizer, schedule, augmentation, adversary, score, metrics and the numbers above. The order of a
+            ``DataLoader`` with a generator of its own goes on where it was.
         progress: Show a progress bar on a terminal.
-        adversary: (network, inputs, targets) → inputs to train on instead, e.g. ``partial(pgd, eps=0.3, steps=10)``;
-            applied after ``augment``, the network being in eval mode. Gradients that it leaves do not count.
-        metrics: name → (outputs, targets) → number, measured on validation data, into the history.
+        adversary: (network, inputs (B, …), targets (B, …)) → inputs to train on instead, as many, e.g. ``partial(pgd,
+            eps=0.3, steps=10)``; applied after ``augment``, the network being in eval mode and gradients on. Gradients
+            that it leaves do not count.
+        metrics: name → (outputs, targets) → number, called once per epoch with all outputs (M, …) and targets of the
+            validation data, without gradients, into the history. Targets have the shape that the loss takes, or the one
+            in which the metric compares row with row. Each is tried on a few rows before training.
         tag: A name of yours for what a checkpoint cannot describe, such as a loss that refers to an open file; with a
             tag, lambdas and functions of a script or notebook are not looked into.
 
@@ -96,36 +104,33 @@ def fit(
 
     Raises:
         TightlipError: for data, outputs, options or targets that do not fit, NaN or infinity among data, a loss or
-            score that becomes NaN, or a checkpoint that is truncated, of another run, or in use by another process.
+            score that becomes NaN, or a checkpoint that is damaged, of another run, there already without ``resume``,
+            or in use by another process.
     """
-    if not isinstance(network, nn.Module) or not callable(loss) or isinstance(loss, type):
-        kinds = [f"the class {t.__name__}" if isinstance(t, type) else f"a {type(t).__name__}" for t in (network, loss)]
-        raise TightlipError(
-            f"fit takes a network and a loss (outputs, targets) → number, got {kinds[0]} and {kinds[1]}: give these "
-            "first, made, as nn.MSELoss() is"
-        )
-    path = _check(epochs, batch_size, optimizer, score, metrics, validation, checkpoint, resume)
-    _check_signatures(score, metrics, augment, adversary)
-    network.to(device)
-    enter = entry(network, device)
+    refuse_kinds(network, loss)
+    epochs, batch_size, seed = numbers(epochs, batch_size, seed)
+    refuse_flags(resume, progress, tag, checkpoint)
+    refuse_functions(score, metrics, augment, adversary, validation)
+    path, where = writable(checkpoint), arguments.device(device)
+    enter = entry(network, where)
     source = examples(train, batch_size, enter)
     held_out = None if validation is None else whole(validation, enter)
+    network.to(where)
     measures = rehearse(network, loss, source, held_out, score, dict(metrics or {}))
-    engine = optimizer(_trainable(network))
-    recipe = _recipe(engine)
-    scheduler = _scheduler(schedule, engine, epochs * len(source))
-    state = State(network, engine, scheduler, path)
+    engine = optimizer_of(network, optimizer, kept=path is not None)
+    made = {"optimizer": recipe(engine, network, tag)} if path is not None else {}
+    scheduler = scheduler_of(engine, schedule, epochs * len(source))
+    state = State(network, engine, scheduler, source.generators(), path)
     if path is not None:
         callables = {"loss": loss, "schedule": schedule, "augment": augment, "adversary": adversary, "score": score}
-        numbers = {"tag": tag, "batch_size": source.batch_size, "epochs": epochs, "seed": seed}
-        state.key = numbers | {"optimizer": recipe, "validation data": [digest(t) for t in measures.held_out or ()]}
+        state.key = made | {"tag": tag, "batch_size": source.batch_size, "epochs": epochs, "seed": seed}
         state.key |= {"network": structure(network, tag)}
+        state.key |= {"validation data": [digest(t) for t in measures.held_out or ()]}
         for name, thing in (callables | {"metrics": metrics, "training data": source.identity()}).items():
-            state.key[name] = identity(thing, f"its {name}", network, tag)
+            state.key[name] = identity(thing, f"its {name}", network, tag, source.generators())
     epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed)
-    with nullcontext() if path is None else sole_writer(path):
-        if resume and path is not None and path.exists():
-            state.restore(device)
+    with nullcontext(state.still_sole) if path is None else sole_writer(path) as state.still_sole:
+        state.begin(resume, where)
         _run(epoch, state, measures, epochs, progress)
     network.load_state_dict(state.best["network"])
     network.eval()
@@ -145,80 +150,6 @@ def _run(epoch: Epoch, state: State, measures: Measures, epochs: int, progress: 
         state.record(row)
         _tell(bar, row, epochs)
     bar.close()
-
-
-def _check(
-    epochs: Any,
-    batch_size: Any,
-    optimizer: Any,
-    score: Any,
-    metrics: Any,
-    validation: Any,
-    checkpoint: Path | str | None,
-    resume: bool,
-) -> Path | None:
-    """Refuse options that fit nothing, before any data is looked at; returns where to write."""
-    sizes = {"epochs": epochs} | ({} if batch_size is None else {"batch_size": batch_size})
-    for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise TightlipError(f"{name}={value!r} trains nothing: give whole numbers ≥ 1")
-    if isinstance(optimizer, Optimizer) or not callable(optimizer):
-        raise TightlipError(
-            "optimizer is made by fit from the parameters: give e.g. partial(torch.optim.Adam, lr=1e-3)"
-        )
-    for name, given in {"score": score, "metrics": metrics}.items():
-        if given is not None and validation is None:
-            raise TightlipError(f"{name} is measured on validation data, and there are none: give validation=…")
-    if TAKEN & set(metrics or {}):
-        raise TightlipError(f"metrics may not be called {', '.join(sorted(TAKEN))}, which fit measures: rename them")
-    if resume and checkpoint is None:
-        raise TightlipError("resume=True continues from a checkpoint, and none is named: give checkpoint=…")
-    return writable(checkpoint)
-
-
-def _check_signatures(score: Any, metrics: Any, augment: Any, adversary: Any) -> None:
-    """Refuse functions that cannot be called as they will be, before an epoch is spent."""
-    for name, given, arguments in (
-        ("score", score, ("network", "inputs", "targets")),
-        ("augment", augment, ("inputs", "generator")),
-        ("adversary", adversary, ("network", "inputs", "targets")),
-    ):
-        if given is not None:
-            taking(name, given, *arguments)
-    if not isinstance(metrics, Mapping | None):
-        raise TightlipError(f"metrics must be a dictionary of name → function, got {metrics!r}")
-    for name, metric in (metrics or {}).items():
-        taking(f"the metric {name}", metric, "outputs", "targets")
-
-
-def _trainable(network: nn.Module) -> list[nn.Parameter]:
-    found = [weight for weight in network.parameters() if weight.requires_grad]
-    if not found:
-        raise TightlipError("no weight of the network trains: give one whose parameters require gradients")
-    return found
-
-
-def _scheduler(schedule: Any, engine: Optimizer, steps: int) -> LRScheduler | None:
-    if schedule is None:
-        return None
-    if isinstance(schedule, LRScheduler) or not callable(schedule):
-        raise TightlipError("schedule is made by fit from (optimizer, steps): give e.g. CosineAnnealingLR, or None")
-    taking("schedule", schedule, "optimizer", "steps")
-    scheduler: LRScheduler = schedule(engine, steps)
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise TightlipError(
-            "ReduceLROnPlateau waits for a score, and fit steps once per batch: give a schedule of steps"
-        )
-    return scheduler
-
-
-def _recipe(engine: Optimizer) -> str:
-    """The optimizer and its options, group by group, before a schedule changes them."""
-    groups = [
-        {name: value if name != "params" else len(value) for name, value in group.items()}
-        for group in engine.param_groups
-    ]
-    return f"{type(engine).__name__} {groups}"
 
 
 def _tell(bar: Any, row: dict[str, float], epochs: int) -> None:

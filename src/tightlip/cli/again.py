@@ -1,0 +1,37 @@
+"""The command to type, word for word, to go on after an interruption."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+
+from ..interruption import NAMES
+
+
+def again(arguments: Sequence[str], name: str | None = None) -> str:
+    """The command line again; with the ``name`` of a run, so that it resumes that one.
+
+    >>> again(["train", "--epochs", "9", "--name=a"], "a b").partition(" ")[2]
+    "train --epochs 9 --resume --name 'a b'"
+    """
+    words = list(arguments) if name is None else [*_without_name(arguments), "--resume", "--name", name]
+    return shlex.join([_program(), *words])
+
+
+def _without_name(arguments: Sequence[str]) -> Iterator[str]:
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--name":
+            next(rest, None)
+        elif word != "--resume" and not word.startswith("--name="):
+            yield word
+
+
+def _program() -> str:
+    """How the command was called: in a word, if that finds it."""
+    called = sys.argv[0] if getattr(sys, "argv", None) else ""
+    if os.path.basename(called) not in NAMES:
+        return NAMES[0]
+    found = shutil.which(NAMES[0])
+    return NAMES[0] if found and os.path.realpath(found) == os.path.realpath(called) else called

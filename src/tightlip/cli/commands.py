@@ -1,0 +1,48 @@
+"""The commands by their names, each imported when it is asked for: most need torch, which takes seconds to import."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from importlib import import_module, util
+
+_PLACES = {
+    "train": ("train", "Train"),
+    "certify": ("certify", "Certify"),
+    "report": ("report", "Report"),
+    "list": ("experiment", "List"),
+    "run": ("experiment", "Run"),
+    "bench": ("bench", "Bench"),
+}
+"""The file and the class of each."""
+
+
+class Commands(Mapping[str, type]):
+    """Each a dataclass whose fields are its flags, and which runs when called."""
+
+    def __getitem__(self, name: str) -> type:
+        """Imports it."""
+        file, command = _PLACES[name]
+        return getattr(import_module(f".{file}", __package__), command)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _PLACES
+
+    def summary(self, name: str) -> str:
+        """The docstring of a command, read in its file."""
+        file, command = _PLACES[name]
+        found = util.find_spec(f".{file}", __package__)
+        text = getattr(found.loader, "get_source", lambda _: None)(found.name) if found else None
+        tree = ast.parse(text or "")
+        return next((ast.get_docstring(node) or "" for node in tree.body if _is_class(node, command)), "")  # type: ignore[arg-type]
+
+
+def _is_class(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.ClassDef) and node.name == name
+
+
+COMMANDS = Commands()

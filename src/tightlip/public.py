@@ -1,0 +1,103 @@
+"""The public names, with all that registers rules; `tightlip` hands them on, and imports this for the first of them."""
+
+from . import constructions, data, transport
+from . import pooling as pooling  # registers its rules
+from . import rules as rules  # registers them
+from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
+from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .constraints import (
+    Cayley,
+    ColumnL1Ball,
+    Constraint,
+    MatrixExponential,
+    Orthonormal,
+    Parseval,
+    RowDualBall,
+    RowL1Ball,
+    SpectralBall,
+    constrain,
+    freeze,
+    hold,
+)
+from .diagnostics import (
+    ActivationStatistics,
+    Summary,
+    activation_statistics,
+    gradient_norm,
+    jacobian_singular_values,
+    summary,
+)
+from .errors import TightlipError
+from .graphs import Graph, trace
+from .layers import Normalize, Residual, Scale
+from .losses import (
+    hinge_kantorovich,
+    kantorovich,
+    lipschitz_margin_cross_entropy,
+    margin_cross_entropy,
+    multiclass_hinge,
+    multiclass_hinge_kantorovich,
+    norm_product,
+)
+from .networks import mlp
+from .penalties import gradient_penalty, jacobian_spectral_penalty
+from .robustness import Certificate, certify, pgd
+from .serialization import load, save
+from .training import fit
+
+__all__ = [
+    "Abs",
+    "ActivationStatistics",
+    "Bound",
+    "Cayley",
+    "Certificate",
+    "ColumnL1Ball",
+    "Constraint",
+    "FullSort",
+    "Gains",
+    "Graph",
+    "GroupSort",
+    "Householder",
+    "MatrixExponential",
+    "MaxMin",
+    "Maxout",
+    "Normalize",
+    "Orthonormal",
+    "Parseval",
+    "Residual",
+    "Roundoff",
+    "RowDualBall",
+    "RowL1Ball",
+    "Scale",
+    "SpectralBall",
+    "Summary",
+    "TightlipError",
+    "activation_statistics",
+    "certify",
+    "constrain",
+    "constructions",
+    "data",
+    "fit",
+    "freeze",
+    "gradient_norm",
+    "gradient_penalty",
+    "hinge_kantorovich",
+    "hold",
+    "jacobian_singular_values",
+    "jacobian_spectral_penalty",
+    "kantorovich",
+    "lipschitz",
+    "lipschitz_margin_cross_entropy",
+    "load",
+    "margin_cross_entropy",
+    "mlp",
+    "multiclass_hinge",
+    "multiclass_hinge_kantorovich",
+    "norm_product",
+    "pgd",
+    "rule",
+    "save",
+    "summary",
+    "trace",
+    "transport",
+]
