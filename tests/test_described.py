@@ -8,8 +8,9 @@ from torch import nn
 
 import tightlip as tl
 from tightlip import TightlipError, lipschitz, load, save
-from tightlip.audit import Gains, registered, rule
+from tightlip.audit import Concat, Gains, Sum, registered, rule
 from tightlip.constructions import LatticeInterpolant
+from tightlip.graphs import Graph, Slice
 from tightlip.options import NUMBER
 
 
@@ -92,6 +93,8 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (tl.Normalize([0.1, 0.2, 0.3], [0.5, 0.25, 2.0]), (3, 4)),
     (tl.Residual(nn.Linear(6, 6), tl.MaxMin()), (6,)),
     (nn.Sequential(nn.Linear(6, 6), nn.ReLU()), (6,)),
+    (Slice(1, 2, 5), (6,)),
+    (Graph({"a": nn.Linear(6, 6)}, [("a", (0,)), (Sum(0.5, -2.0), (0, 1)), (Concat(1), (2, 0))]), (6,)),
     (LatticeInterpolant(torch.rand(5, 3, dtype=torch.float64), 0.1 * torch.rand(5, 2).double(), math.inf), (3,)),
 ]
 

@@ -241,14 +241,11 @@ def test_an_altered_layer_inside_a_residual_is_refused_with_its_place(make):
 
 
 def test_an_altered_residual_is_refused():
-    class Louder(Residual):
-        pass
-
     replaced, watched = Residual(nn.ReLU()), Residual(nn.ReLU())
     replaced.forward = lambda x: 10 * x
     watched.f.register_forward_hook(lambda module, inputs, output: 10 * output)
-    for block in (Louder(nn.ReLU()), replaced, watched):
-        with pytest.raises(TightlipError, match="no Lipschitz rule is known for Louder|has been replaced|forward hook"):
+    for block in (replaced, watched):
+        with pytest.raises(TightlipError, match="has been replaced|forward hook"):
             lipschitz(nn.Sequential(block), 2)
 
 

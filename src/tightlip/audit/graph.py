@@ -151,6 +151,15 @@ def is_traced(module: nn.Module) -> bool:
     return cls.forward is not nn.Module.forward and not issubclass(cls, tuple(ruled))
 
 
+def _traced(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return _TRACERS[0](module)
+    except TightlipError as problem:
+        where = f"{type(module).__name__} at {name!r}" if name else type(module).__name__
+        advice = "rewrite it, or register one with @tightlip.rule(YourModule)"
+        raise TightlipError(f"no Lipschitz rule is known for {where}, and {problem}: {advice}") from problem
+
+
 def expand(module: nn.Module, name: str = "") -> Nodes:
     """The nodes of a network, containers opened.
 
@@ -161,7 +170,7 @@ def expand(module: nn.Module, name: str = "") -> Nodes:
 
     def place(module: nn.Module, name: str, value: int) -> int:
         if is_traced(module):
-            module = _TRACERS[0](module)
+            module = _traced(module, name)
         refuse_altered(module, name)
         parts = registered()[original_type(module)].expand
         if parts is None:

@@ -6,8 +6,10 @@ would be broadcast, general indexing, in-place work on what is used again, code 
 and forwards that change the module.
 """
 
+import math
 import operator
 import random
+from fractions import Fraction
 from typing import Any
 
 import numpy
@@ -17,6 +19,7 @@ from torch import fx, nn
 from ..audit import Concat, Join, Sum, is_traced, refuse_altered, registered, trace_with
 from ..audit.trust import original_type, refuse_hooks
 from ..errors import TightlipError
+from ..linalg.rounding import round_up
 from . import operations as ops
 from .graph import Graph, Outputs, Row, Slice
 
@@ -60,7 +63,7 @@ def trace(network: nn.Module) -> Graph:
         if any(other.lines != table.lines for other in again):
             raise TightlipError("two traces of it differ: it is random, or depends on what it did before")
     except TightlipError as problem:
-        raise TightlipError(f"the forward of {type(network).__name__} cannot be audited: {problem}") from problem
+        raise TightlipError(f"its forward cannot be audited: {problem}") from problem
     finally:
         for module, training in modes.items():
             module.training = training
@@ -71,7 +74,15 @@ def trace(network: nn.Module) -> Graph:
 
 def as_graph(network: nn.Module) -> nn.Module:
     """The network itself if all of it is known, else what `trace` makes of it."""
-    return network if _is_leaf(network) or not any(map(is_traced, network.modules())) else trace(network)
+    found = [network]
+    while found:  # not by recursion: containers may be nested a thousand deep
+        module = found.pop()
+        if is_traced(module):
+            return trace(network)
+        known = registered().get(original_type(module))
+        if known is not None and known.expand is not None:
+            found += [part.operation for part in known.expand(module) if not isinstance(part.operation, Join)]
+    return network
 
 
 def _state(network: nn.Module) -> list[Any]:
@@ -192,9 +203,9 @@ class _Table:
         elif target in ops.SUBTRACT and pair and len(tensors) == 2:
             self._put(node, Sum(1.0, -1.0), *tensors)
         elif target in ops.MULTIPLY and pair and len(tensors) == len(numbers) == 1:
-            self._put(node, Sum(float(numbers[0])), *tensors)
+            self._put(node, Sum(_weight(node, numbers[0])), *tensors)
         elif target in ops.DIVIDE and pair and len(tensors) == 1 and args[1:] == numbers and not ops.is_zero(args[1]):
-            self._put(node, Sum(1.0 / args[1]), *tensors)
+            self._put(node, Sum(_reciprocal(_weight(node, args[1]))), *tensors)
         elif target in ops.NEGATE and len(args) == 1:
             self._put(node, Sum(-1.0), *tensors)
         elif target in ops.CONCATENATE:
@@ -271,6 +282,17 @@ class _Table:
         if not outputs or not all(isinstance(m, fx.Node) and m in self.values for _, m in outputs):
             raise TightlipError("it returns what is not one tensor, nor a tuple or dictionary of tensors")
         self.rows.append((Outputs(*(str(name) for name, _ in outputs)), tuple(self.values[m] for _, m in outputs)))
+
+
+def _weight(node: FxNode, number: float) -> float:
+    if float(number) != number:
+        raise _refused(node, "has a number that a float64 cannot hold")
+    return float(number)
+
+
+def _reciprocal(number: float) -> float:
+    """1/c, rounded away from zero where it has to be: the graph divides by as much, and its bound is not below."""
+    return math.copysign(round_up(1 / abs(Fraction(number))), number)
 
 
 def _refused(node: FxNode, reason: str) -> TightlipError:
