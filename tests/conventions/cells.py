@@ -29,13 +29,14 @@ in one shape that changes from test to test. A test asks for the fixture ``cell`
     def test_...(cell): ...
 """
 
+import copy
 import math
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import pytest
 import torch
@@ -56,12 +57,16 @@ from tightlip import (
     hold,
 )
 from tightlip.constraints import constraint_of
+from tightlip.constraints.fingerprint import mark
+from tightlip.constraints.frame import block_count
+from tightlip.constraints.guard import held
 from tightlip.linalg.schedules import bjorck
 
+EXACT = Orthonormal()
 STEP = {
     "turned-8": Orthonormal(blocks=8),
     "turned-1": Orthonormal(blocks=1),
-    "turned": Orthonormal(),
+    "turned": EXACT,
     "ambient": Orthonormal(blocks=0),
     "schedule": Orthonormal(bjorck(3)),
     "spectral": SpectralBall(),
@@ -75,14 +80,9 @@ STEP = {
 """What is held by ``hold="step"``. The default turns in blocks only from 256 rows on, so 8 are asked for here."""
 
 FORWARD = {
-    "orthonormal": Orthonormal(),
-    "schedule": Orthonormal(bjorck(3)),
-    "spectral": SpectralBall(),
-    "row-l1": RowL1Ball(),
-    "column-l1": ColumnL1Ball(),
-    "row-dual-1": RowDualBall(1),
-    "row-dual-2": RowDualBall(2),
-    "row-dual-inf": RowDualBall(math.inf),
+    "orthonormal": EXACT,
+    **{name: STEP[name] for name in ("schedule", "spectral", "row-l1", "column-l1")},
+    **{name: STEP[name] for name in ("row-dual-1", "row-dual-2", "row-dual-inf")},
     "cayley": Cayley(),
     "exponential": MatrixExponential(),
 }
@@ -134,22 +134,31 @@ class Cell:
 
     @property
     def rounds(self) -> int:
-        """At least as many steps as a tournament has rounds."""
-        if not self.turned or self.name == "turned-1":
+        """As many steps as the longest tournament of the network has rounds."""
+        if not self.turned:
             return 1
-        return 7 if self.name == "turned-8" else {64: 1, 256: 16, 1024: 64}.get(self.width, 64)
+        rows, columns = self.sizes
+        return max(1, *((block_count(self.constraint, (rows, m)) or 1) - 1 for m in (columns, rows)))
 
-    def linear(self, seed: int = 0, **options) -> nn.Linear:
-        """One layer of this shape on its set."""
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Rows and columns of the first layer."""
         rows, columns = (round(factor * self.width) for factor in SHAPES[self.shape])
-        return self.constrained(columns, rows, seed, **options)
+        return rows, columns
 
-    def constrained(self, inputs: int, outputs: int, seed: int = 0, **options) -> nn.Linear:
-        seeded(seed)
-        layer = nn.Linear(inputs, outputs, **options)
-        with torch.no_grad():
-            layer.weight.copy_(_member(self.way, self.name, inputs, outputs, seed))
-        return constrain(layer, self.constraint, self.way)
+    def linear(self, seed: int = 0) -> nn.Linear:
+        """One layer of this shape on its set."""
+        rows, columns = self.sizes
+        return self.constrained(columns, rows, seed)
+
+    def constrained(self, inputs: int, outputs: int, seed: int = 0) -> nn.Linear:
+        """A layer on its set; a large one is copied from one that was constrained before, for that takes a second."""
+        if self.width <= 64:
+            return _constrained(self.constraint, self.way, inputs, outputs, seed)
+        layer = copy.deepcopy(_constrained_once(self.constraint, self.way, inputs, outputs, seed))
+        if self.way == "step":
+            held(layer).seen = mark(layer.weight)  # copies forget it
+        return layer
 
     def network(self, seed: int = 0) -> nn.Sequential:
         """A layer of this shape, a square one and a plain one: (batch, columns) to (batch, 3)."""
@@ -160,7 +169,7 @@ class Cell:
 
     def plain(self) -> nn.Sequential:
         """The same network in torch's layers alone, with other weights."""
-        rows, columns = (round(factor * self.width) for factor in SHAPES[self.shape])
+        rows, columns = self.sizes
         return nn.Sequential(nn.Linear(columns, rows), nn.ReLU(), nn.Linear(rows, rows), nn.ReLU(), nn.Linear(rows, 3))
 
     def held(self, seed: int = 0, make=None) -> tuple[nn.Sequential, torch.optim.Optimizer]:
@@ -172,27 +181,47 @@ class Cell:
         """What is trained: the weight, or what it is mapped from."""
         return layer.weight if self.way == "step" else layer.parametrizations.weight.original
 
+    @torch.no_grad()
     def assert_member(self, network: nn.Module) -> None:
         """Every held weight is on its set; the exactly orthonormal ones by the library's promise, |σ² − 1| ≤ 1e-5."""
-        held = [layer for layer in network.modules() if constraint_of(layer) is not None]
-        assert held
-        for layer in held:
-            assert self.constraint.contains(layer.weight.detach())
-            if self.orthonormal:
-                W = layer.weight.detach().double()
-                gram = W @ W.mT if W.shape[0] <= W.shape[1] else W.mT @ W
-                assert float((torch.linalg.eigvalsh(gram) - 1).abs().max()) <= 1e-5
+        layers = [layer for layer in network.modules() if constraint_of(layer) is not None]
+        assert layers
+        for layer in layers:
+            weight = layer.weight  # computed, where it is held in the forward pass
+            assert self.constraint.contains(weight)
+            assert not self.orthonormal or deviation(weight) <= 1e-5
 
     def __str__(self) -> str:
         return f"{self.way}-{self.name}-{self.shape}-{self.width}"
 
 
-@cache
-def _member(way: str, name: str, inputs: int, outputs: int, seed: int) -> torch.Tensor:
+@lru_cache(maxsize=6)
+def _member(constraint: Constraint, inputs: int, outputs: int, seed: int) -> torch.Tensor:
     """A member of the set near torch's own initial weight: made once, since decompositions take time."""
     seeded(seed)
-    constraint = (STEP if way == "step" else FORWARD)[name]
     return constraint.map(nn.Linear(inputs, outputs).weight.detach().double()).float()
+
+
+def _constrained(constraint: Constraint, way: str, inputs: int, outputs: int, seed: int) -> nn.Linear:
+    exact = isinstance(constraint, Orthonormal) and constraint.schedule is None
+    member = _member(EXACT if exact else constraint, inputs, outputs, seed)
+    seeded(seed)
+    layer = nn.Linear(inputs, outputs)
+    with torch.no_grad():
+        layer.weight.copy_(member)
+    return constrain(layer, constraint, way)
+
+
+_constrained_once = cache(_constrained)
+
+
+def deviation(weight: torch.Tensor) -> float:
+    """The largest |σ² − 1|, or a bound on it, ‖WᵀW − I‖_F in float64, where that says enough."""
+    W = weight.double()
+    gram = W @ W.mT if W.shape[0] <= W.shape[1] else W.mT @ W
+    gram.diagonal().sub_(1)
+    bound = float(torch.linalg.matrix_norm(gram))
+    return bound if bound <= 1e-5 else float(torch.linalg.eigvalsh(gram).abs().max())
 
 
 def cells(way=None, shape=None, turned=None, orthonormal=None, names=None, few=False, test="") -> Iterator[Cell]:
