@@ -129,3 +129,100 @@ def test_a_weight_that_is_frozen_with_a_gradient_stays_as_it_is_and_so_does_its_
     optimizer.step()
     assert torch.equal(layer.weight, before) and layer.weight.grad is gradient
     torch.testing.assert_close(optimizer.state_dict()["state"], state, rtol=0, atol=0)
+
+
+class LaidOut(torch.optim.Optimizer):
+    """Momentum whose state is laid out when the optimizer is made, and never looked for again."""
+
+    def __init__(self, parameters, lr=0.01, start=0.25):
+        super().__init__(parameters, {"lr": lr})
+        for p in self.param_groups[0]["params"]:
+            self.state[p] = {"mean": torch.full_like(p, start), "count": 3}
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            state = self.state[p]
+            state["count"] += 1
+            p.sub_(state["mean"].mul_(0.5).add_(p.grad), alpha=self.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_state_that_is_laid_out_once_is_found_in_every_round(count):
+    layer = layer_of(Orthonormal(blocks=count))
+    optimizer = hold(layer, LaidOut(layer.parameters()))
+    for _ in range(3):
+        layer.weight.grad = torch.zeros(8, 8)
+        optimizer.step()
+    state = optimizer.state[layer.weight]
+    assert state["count"] == ([6] if count == 1 else [4, 4, 4])
+    assert torch.equal(state["mean"], torch.full_like(state["mean"], 0.25 * (0.125 if count == 1 else 0.5)))
+
+
+@pytest.mark.parametrize(
+    ("make", "key", "value"),
+    [
+        (lambda p: torch.optim.Rprop(p, 0.01), "step_size", 0.01),
+        (lambda p: torch.optim.NAdam(p, 0.01), "mu_product", 0.9 * (1 - 0.5 * 0.96**0.004)),
+        (lambda p: torch.optim.ASGD(p, 0.01), "mu", 1.0),
+    ],
+    ids=["rprop", "nadam", "asgd"],
+)
+def test_a_round_that_was_not_there_before_begins_as_the_optimizer_begins(make, key, value):
+    layer = layer_of(Orthonormal(blocks=4))
+    optimizer = hold(layer, make(layer.parameters()))
+    for _ in range(3):
+        layer.weight.grad = torch.zeros(8, 8)
+        optimizer.step()
+    state = optimizer.state[layer.weight][key]
+    torch.testing.assert_close(state, torch.full_like(state, value))
+
+
+def test_momentum_that_is_fused_begins_in_every_round_beside_weights_that_have_no_rounds():
+    """Fused SGD takes buffers for all of its parameters or for none."""
+    weights = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        layer = constrain(nn.Linear(8, 8), Orthonormal(blocks=4))
+        optimizer = hold(layer, torch.optim.SGD(layer.parameters(), 0.1, momentum=0.9, fused=fused))
+        for seed in range(7):
+            optimizer.zero_grad()
+            layer(torch.randn(5, 8, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+            optimizer.step()
+        weights.append(layer.weight.detach())
+    torch.testing.assert_close(*weights, atol=1e-5, rtol=0)
+
+
+class Noting(torch.optim.SGD):
+    """Notes what stands in the place of the weight inside a step."""
+
+    def step(self, closure=None):
+        self.seen = [p.detach().clone() for p in self.param_groups[0]["params"]]
+        return super().step(closure)
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (8, 8)), (4, (8, 4))])
+def test_turns_begin_at_a_constant_as_large_as_orthonormal_entries_are(count, shape):
+    """Optimizers that measure a parameter's own norm see that of a column; a constant has no skew part."""
+    layer = layer_of(Orthonormal(blocks=count))
+    optimizer = hold(layer, Noting(layer.parameters(), 0.0))
+    layer.weight.grad = torch.randn(8, 8)
+    before = layer.weight.detach().clone()
+    optimizer.step()
+    torch.testing.assert_close(optimizer.seen[0], torch.full(shape, 8**-0.5))
+    torch.testing.assert_close(layer.weight.detach(), before, atol=1e-6, rtol=0)
+
+
+def test_a_turn_that_is_none_gives_up_the_gradients_that_wait():
+    layer = layer_of(Orthonormal(blocks=4))
+    optimizer = hold(layer, torch.optim.SGD(layer.parameters(), 0.1))
+    layer.weight.grad = torch.randn(8, 8)
+    optimizer.step()
+    assert optimizer.state[layer.weight]["tightlip_sum"].any()
+    before, optimizer.param_groups[0]["lr"] = layer.weight.detach().clone(), 1e38
+    layer.weight.grad = torch.randn(8, 8) * 1e3
+    with pytest.raises(TightlipError, match="lower the learning rate"):
+        optimizer.step()
+    assert torch.equal(layer.weight, before)
+    assert not optimizer.state[layer.weight]["tightlip_sum"].any()
+    assert optimizer.state[layer.weight]["tightlip_drift"] == math.inf

@@ -100,6 +100,13 @@ MAIN = {("step", "turned-8"), ("step", "ambient"), ("forward", "orthonormal")}
 FEW = {*MAIN, ("step", "row-l1")}
 """Where a convention takes long (a compiler, two processes), `make test` tries these, and squares alone."""
 
+SHARES = {
+    **dict.fromkeys([("step", "turned-8"), ("step", "turned-1"), ("step", "ambient"), ("forward", "cayley")], 3),
+    **dict.fromkeys([("step", "schedule"), ("step", "spectral"), ("forward", "spectral")], 6),
+    **dict.fromkeys([("forward", "orthonormal"), ("forward", "schedule"), ("forward", "exponential")], 12),
+}
+"""At width 1024, where one test of these takes seconds, a convention is tried in one cell of so many."""
+
 WIDTHS = tuple(int(width) for width in os.environ.get("CONVENTION_WIDTHS", "64").split(","))
 EVERYTHING = "CONVENTION_WIDTHS" in os.environ
 
@@ -156,6 +163,7 @@ class Cell:
         if self.width <= 64:
             return _constrained(self.constraint, self.way, inputs, outputs, seed)
         layer = copy.deepcopy(_constrained_once(self.constraint, self.way, inputs, outputs, seed))
+        seeded(seed)  # for what is made next
         if self.way == "step":
             held(layer).seen = mark(layer.weight)  # copies forget it
         return layer
@@ -230,19 +238,32 @@ def cells(way=None, shape=None, turned=None, orthonormal=None, names=None, few=F
         for cell in (Cell(name, each_way, s, width) for width in WIDTHS for name in table for s in SHAPES):
             wanted = ((way, each_way), (shape, cell.shape), (turned, cell.turned), (orthonormal, cell.orthonormal))
             fits = all(asked is None or asked == has for asked, has in wanted) and (names is None or cell.name in names)
-            if fits and (_in_everything(cell, few) if EVERYTHING else _in_a_minute(cell, few, test, fixed=shape)):
+            if fits and (
+                _in_everything(cell, few, test, fixed=shape)
+                if EVERYTHING
+                else _in_a_minute(cell, few, test, fixed=shape)
+            ):
                 yield cell
 
 
-def _in_everything(cell: Cell, few: bool) -> bool:
-    return not few or cell.width <= 256 or (cell.way, cell.name) in FEW
+def _in_everything(cell: Cell, few: bool, test: str, fixed: str | None) -> bool:
+    if cell.width <= 256:
+        return True
+    if few or fixed is not None:
+        return not few or (cell.way, cell.name) in FEW
+    return (_turn(cell, test) + list(SHAPES).index(cell.shape)) % SHARES.get((cell.way, cell.name), 1) == 0
 
 
 def _in_a_minute(cell: Cell, few: bool, test: str, fixed: str | None) -> bool:
     if few:
         return cell.shape == "square" and (cell.way, cell.name) in FEW
-    turn = list(SHAPES)[zlib.crc32(f"{test} {cell.way} {cell.name}".encode()) % len(SHAPES)]
+    turn = list(SHAPES)[_turn(cell, test) % len(SHAPES)]
     return fixed is not None or cell.shape == turn or (cell.way, cell.name) in MAIN
+
+
+def _turn(cell: Cell, test: str) -> int:
+    """A number of the test and of the constraint, the same for all shapes."""
+    return zlib.crc32(f"{test} {cell.way} {cell.name}".encode())
 
 
 def seeded(seed: int) -> None:
@@ -251,7 +272,12 @@ def seeded(seed: int) -> None:
 
 
 def adam(parameters) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=3e-3)
+    """Its first step moves every entry by the rate, so n columns by up to n times that: from 256 on it is less."""
+    optimizer = torch.optim.Adam(parameters, lr=3e-3)
+    widest = max(max(p.shape) for group in optimizer.param_groups for p in group["params"])
+    for options in (optimizer.defaults, *optimizer.param_groups):
+        options["lr"] *= min(1.0, 256 / widest)
+    return optimizer
 
 
 def momentum(parameters) -> torch.optim.Optimizer:
