@@ -76,6 +76,22 @@ def test_steps_of_a_generator_do_not_make_a_critic_measure_itself_again(held):
     assert constraint.count == 0
 
 
+def test_after_a_step_that_is_folded_no_layer_measures_a_weight_that_two_of_them_share():
+    torch.manual_seed(0)
+    constraint = Measured()
+    first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+    second.weight = first.weight
+    network = nn.Sequential(constrain(first, constraint), constrain(second, constraint))
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), 0.1))
+    network(torch.randn(3, 8))  # the second layer mapped the weight of the first once more
+    constraint.count = 0
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.randn(3, 8)).sum().backward()
+        optimizer.step()
+    assert constraint.count == 0
+
+
 def changed(weight):
     """Ways to change a matrix through ``.data`` that a sample, a sum or a version counter could miss."""
     rows, columns = weight.shape

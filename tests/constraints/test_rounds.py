@@ -226,3 +226,59 @@ def test_a_turn_that_is_none_gives_up_the_gradients_that_wait():
     assert torch.equal(layer.weight, before)
     assert not optimizer.state[layer.weight]["tightlip_sum"].any()
     assert optimizer.state[layer.weight]["tightlip_drift"] == math.inf
+
+
+class Growing(LaidOut):
+    """Momentum, and from the third step on an entry that grows."""
+
+    count = 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        super().step(closure)
+        self.count += 1
+        if self.count > 2:
+            self.state[self.param_groups[0]["params"][0]]["seen"] = torch.ones(self.count)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_state_that_cannot_be_kept_moves_nothing_and_what_could_be_kept_is_there(count):
+    layer = layer_of(Orthonormal(blocks=count))
+    optimizer = hold(layer, Growing(layer.parameters()))
+    for _ in range(3):
+        layer.weight.grad = torch.randn(8, 8)
+        optimizer.step()
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.randn(8, 8)
+    with pytest.raises(TightlipError, match="'seen' changes its kind or shape"):
+        optimizer.step()
+    assert torch.equal(layer.weight, before)
+    assert optimizer.state[layer.weight]["mean"].shape == ((1, 8, 8) if count == 1 else (3, 8, 4))
+
+
+def test_weights_of_one_shape_and_several_types_or_numbers_of_blocks_are_turned_each_for_itself():
+    layers = [layer_of(Orthonormal(blocks=count)) for count in (4, 4, 1, 8)]
+    layers[1].double()
+    alone = copy.deepcopy(layers)
+    optimizer = hold(nn.ModuleList(layers), torch.optim.Adam([layer.weight for layer in layers], 0.01))
+    optimizers = [hold(layer, torch.optim.Adam(layer.parameters(), 0.01)) for layer in alone]
+    for _ in range(3):
+        for layer, other in zip(layers, alone, strict=True):
+            layer.weight.grad = torch.randn_like(layer.weight)
+            other.weight.grad = layer.weight.grad.clone()
+        for each in (optimizer, *optimizers):
+            each.step()
+    for layer, other in zip(layers, alone, strict=True):
+        torch.testing.assert_close(layer.weight, other.weight, rtol=0, atol=1e-6)
+
+
+def test_where_one_weight_cannot_be_turned_the_others_are():
+    bad, good = layer_of(Orthonormal(blocks=4)), layer_of(Orthonormal(blocks=1))
+    groups = [{"params": [bad.weight], "lr": 1e38}, {"params": [good.weight], "lr": 0.1}]
+    optimizer = hold(nn.ModuleList([bad, good]), torch.optim.SGD(groups))
+    before = bad.weight.detach().clone(), good.weight.detach().clone()
+    bad.weight.grad, good.weight.grad = 1e3 * torch.randn(8, 8), torch.randn(8, 8)
+    with pytest.raises(TightlipError, match="lower the learning rate"):
+        optimizer.step()
+    assert torch.equal(bad.weight, before[0]) and not torch.equal(good.weight, before[1])
+    good(torch.ones(1, 8))

@@ -101,7 +101,7 @@ FEW = {*MAIN, ("step", "row-l1")}
 """Where a convention takes long (a compiler, two processes), `make test` tries these, and squares alone."""
 
 SHARES = {
-    **dict.fromkeys([("step", "turned-8"), ("step", "turned-1"), ("step", "ambient"), ("forward", "cayley")], 3),
+    **dict.fromkeys([("step", "turned-1"), ("step", "ambient"), ("forward", "cayley")], 3),
     **dict.fromkeys([("step", "schedule"), ("step", "spectral"), ("forward", "spectral")], 6),
     **dict.fromkeys([("forward", "orthonormal"), ("forward", "schedule"), ("forward", "exponential")], 12),
 }
@@ -162,7 +162,8 @@ class Cell:
         """A layer on its set; a large one is copied from one that was constrained before, for that takes a second."""
         if self.width <= 64:
             return _constrained(self.constraint, self.way, inputs, outputs, seed)
-        layer = copy.deepcopy(_constrained_once(self.constraint, self.way, inputs, outputs, seed))
+        made = _constrained_once(self.constraint, self.way, inputs, outputs, seed)
+        layer = copy.deepcopy(made, {id(self.constraint): self.constraint})
         seeded(seed)  # for what is made next
         if self.way == "step":
             held(layer).seen = mark(layer.weight)  # copies forget it
@@ -271,9 +272,12 @@ def seeded(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def adam(parameters) -> torch.optim.Optimizer:
-    """Its first step moves every entry by the rate, so n columns by up to n times that: from 256 on it is less."""
-    optimizer = torch.optim.Adam(parameters, lr=3e-3)
+def adam(parameters, **options) -> torch.optim.Optimizer:
+    return paced(torch.optim.Adam(parameters, lr=3e-3, **options))
+
+
+def paced(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """At rates for its widest parameter: Adam moves each entry by the rate, so n columns by up to n times that."""
     widest = max(max(p.shape) for group in optimizer.param_groups for p in group["params"])
     for options in (optimizer.defaults, *optimizer.param_groups):
         options["lr"] *= min(1.0, 256 / widest)
