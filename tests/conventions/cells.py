@@ -20,7 +20,8 @@ width. In each cell a convention works, or is refused by one sentence (a `Tightl
     test_failures.py      exceptions and NaN inside a step, writes from outside, states of another kind
     test_processes.py     two ranks: DistributedDataParallel, ZeRO, fully_shard
 
-`make conventions` tries everything at widths 64, 256 and 1024 (``CONVENTION_WIDTHS``). `make test` has a minute: at
+`make conventions` tries everything at widths 64 and 256 (``CONVENTION_WIDTHS``); at 1024, where one test of some
+constraints takes seconds, each of their cells meets a share of the conventions (`SHARES`). `make test` has a minute: at
 width 64, every constraint in every way to hold it meets every convention, those of `MAIN` in all shapes and the others
 in one shape that changes from test to test. A test asks for the fixture ``cell``, and narrows it by the marker
 ``cells``, whose arguments are those of `cells`:
@@ -29,17 +30,16 @@ in one shape that changes from test to test. A test asks for the fixture ``cell`
     def test_...(cell): ...
 """
 
-import copy
 import math
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
 
 import pytest
 import torch
+from conventions.members import EXACT, constrained, copied, deviation
 from torch import nn
 
 from tightlip import (
@@ -53,16 +53,12 @@ from tightlip import (
     RowL1Ball,
     SpectralBall,
     TightlipError,
-    constrain,
     hold,
 )
 from tightlip.constraints import constraint_of
-from tightlip.constraints.fingerprint import mark
 from tightlip.constraints.frame import block_count
-from tightlip.constraints.guard import held
 from tightlip.linalg.schedules import bjorck
 
-EXACT = Orthonormal()
 STEP = {
     "turned-8": Orthonormal(blocks=8),
     "turned-1": Orthonormal(blocks=1),
@@ -159,15 +155,9 @@ class Cell:
         return self.constrained(columns, rows, seed)
 
     def constrained(self, inputs: int, outputs: int, seed: int = 0) -> nn.Linear:
-        """A layer on its set; a large one is copied from one that was constrained before, for that takes a second."""
-        if self.width <= 64:
-            return _constrained(self.constraint, self.way, inputs, outputs, seed)
-        made = _constrained_once(self.constraint, self.way, inputs, outputs, seed)
-        layer = copy.deepcopy(made, {id(self.constraint): self.constraint})
-        seeded(seed)  # for what is made next
-        if self.way == "step":
-            held(layer).seen = mark(layer.weight)  # copies forget it
-        return layer
+        """A layer on its set."""
+        make = constrained if self.width <= 64 else copied  # large ones take a second
+        return make(self.constraint, self.way, inputs, outputs, seed)
 
     def network(self, seed: int = 0) -> nn.Sequential:
         """A layer of this shape, a square one and a plain one: (batch, columns) to (batch, 3)."""
@@ -184,7 +174,10 @@ class Cell:
     def held(self, seed: int = 0, make=None) -> tuple[nn.Sequential, torch.optim.Optimizer]:
         """A network and the optimizer that holds it, Adam unless ``make`` makes another of its parameters."""
         network = self.network(seed)
-        return network, hold(network, (make or adam)(network.parameters()))
+        optimizer = (make or adam)(network.parameters())
+        if self.name == "parseval":  # a step longer than its pull reaches runs away
+            paced(optimizer)
+        return network, hold(network, optimizer)
 
     def leaf(self, layer: nn.Linear) -> nn.Parameter:
         """What is trained: the weight, or what it is mapped from."""
@@ -202,35 +195,6 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.way}-{self.name}-{self.shape}-{self.width}"
-
-
-@lru_cache(maxsize=6)
-def _member(constraint: Constraint, inputs: int, outputs: int, seed: int) -> torch.Tensor:
-    """A member of the set near torch's own initial weight: made once, since decompositions take time."""
-    seeded(seed)
-    return constraint.map(nn.Linear(inputs, outputs).weight.detach().double()).float()
-
-
-def _constrained(constraint: Constraint, way: str, inputs: int, outputs: int, seed: int) -> nn.Linear:
-    exact = isinstance(constraint, Orthonormal) and constraint.schedule is None
-    member = _member(EXACT if exact else constraint, inputs, outputs, seed)
-    seeded(seed)
-    layer = nn.Linear(inputs, outputs)
-    with torch.no_grad():
-        layer.weight.copy_(member)
-    return constrain(layer, constraint, way)
-
-
-_constrained_once = cache(_constrained)
-
-
-def deviation(weight: torch.Tensor) -> float:
-    """The largest |σ² − 1|, or a bound on it, ‖WᵀW − I‖_F in float64, where that says enough."""
-    W = weight.double()
-    gram = W @ W.mT if W.shape[0] <= W.shape[1] else W.mT @ W
-    gram.diagonal().sub_(1)
-    bound = float(torch.linalg.matrix_norm(gram))
-    return bound if bound <= 1e-5 else float(torch.linalg.eigvalsh(gram).abs().max())
 
 
 def cells(way=None, shape=None, turned=None, orthonormal=None, names=None, few=False, test="") -> Iterator[Cell]:
@@ -265,11 +229,6 @@ def _in_a_minute(cell: Cell, few: bool, test: str, fixed: str | None) -> bool:
 def _turn(cell: Cell, test: str) -> int:
     """A number of the test and of the constraint, the same for all shapes."""
     return zlib.crc32(f"{test} {cell.way} {cell.name}".encode())
-
-
-def seeded(seed: int) -> None:
-    """Seeds the CPU's numbers alone: `torch.manual_seed` takes milliseconds, for devices that are not there."""
-    torch.default_generator.manual_seed(seed)
 
 
 def adam(parameters, **options) -> torch.optim.Optimizer:
