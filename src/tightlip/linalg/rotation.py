@@ -39,8 +39,9 @@ def rotation(
     """R − I for skew ``angles`` (overwritten), and about how far RᵀR is from I in the 2-norm, rounding aside.
 
     Where it is estimated (`largest_eigenvalue`) that an angle exceeds ``longest`` ≤ `LONGEST`, long ones are brought
-    down to between half of it and all of it; those up to a third of it keep 97 % or more. The error is a bound if that estimate
-    was one. If it was not, that is noticed: ‖R − I‖_F² + 2·tr(R − I) is the sum of all σ² − 1, and becomes the error.
+    down to between half of it and all of it; those up to a third of it keep 97 % or more. The error is a bound if that
+    estimate was one. If it was not, that is noticed: ‖R − I‖_F² + 2·tr(R − I) is the sum of all σ² − 1, and becomes
+    the error.
     It is infinite where an angle is not finite, or where R is no rotation any more.
     """
     small = SMALL * torch.finfo(angles.dtype).eps
