@@ -1,5 +1,6 @@
 """Writes to a held weight: noticed at the next forward pass or undone by the next step, without watching others."""
 
+import copy
 import subprocess
 import sys
 
@@ -76,6 +77,103 @@ def test_steps_of_a_generator_do_not_make_a_critic_measure_itself_again(held):
     assert constraint.count == 0
 
 
+def test_after_a_step_that_is_folded_no_layer_measures_a_weight_that_two_of_them_share():
+    torch.manual_seed(0)
+    constraint = Measured()
+    first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+    second.weight = first.weight
+    network = nn.Sequential(constrain(first, constraint), constrain(second, constraint))
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), 0.1))
+    network(torch.randn(3, 8))  # the second layer mapped the weight of the first once more
+    constraint.count = 0
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.randn(3, 8)).sum().backward()
+        optimizer.step()
+    assert constraint.count == 0
+
+
+def test_a_weight_that_was_overwritten_by_a_member_is_measured_once():
+    constraint = Measured()
+    layer, other = constrain(nn.Linear(8, 8), constraint), constrain(nn.Linear(8, 8), Orthonormal())
+    layer.load_state_dict(other.state_dict())
+    for _ in range(3):
+        layer(torch.randn(3, 8))
+    assert constraint.count == 1
+
+
+class Wrapper(torch.optim.Optimizer):
+    """Steps the optimizer inside, and then writes to weights where it is told to."""
+
+    def __init__(self, inner):
+        super().__init__(inner.param_groups, {})
+        self.optimizer, self.write = inner, lambda weight: None
+
+    def step(self, closure=None):
+        self.optimizer.step()
+        self.write(self.param_groups[0]["params"][0].data)
+
+
+def test_what_a_wrapper_writes_is_pulled_back_and_measured_only_then():
+    torch.manual_seed(0)
+    constraint = Measured()
+    layer = constrain(nn.Linear(8, 8, bias=False), constraint)
+    optimizer = hold(layer, Wrapper(torch.optim.SGD(layer.parameters(), 0.1)))
+    for write, counted in ((lambda weight: None, 0), (lambda weight: weight.mul_(0.5), 1)):
+        optimizer.write = write
+        layer(torch.randn(3, 8)).sum().backward()
+        optimizer.step()
+        assert constraint.count == counted and off(layer) <= 1e-5
+
+
+def test_columns_between_those_of_an_even_sample_are_looked_at_too():
+    layer = constrain(nn.Linear(512, 512), Orthonormal(blocks=0))
+    layer.weight.data[:, 1::2].mul_(1.5)  # 4096 entries at equal distances would all lie in even columns
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        layer(torch.ones(1, 512))
+
+
+def test_a_network_copied_in_inference_mode_may_be_called():
+    network = mlp([6, 8, 3])
+    with torch.inference_mode():
+        twin = copy.deepcopy(network)
+        assert torch.equal(twin(torch.ones(2, 6)), network(torch.ones(2, 6)))
+
+
+@pytest.mark.parametrize("other", [Orthonormal(blocks=0), RowL1Ball()], ids=repr)
+def test_one_weight_of_two_layers_is_on_one_set(other):
+    first, second = constrain(nn.Linear(8, 8), Orthonormal(blocks=4)), constrain(nn.Linear(8, 8), other)
+    second.weight = first.weight
+    with pytest.raises(TightlipError, match="is one tensor with another layer's weight, which is on another set"):
+        hold(nn.Sequential(first, second), torch.optim.SGD(first.parameters(), 0.1))
+
+
+def test_a_step_of_the_class_that_fails_is_undone_by_the_next_step_of_the_optimizer():
+    """It goes past what `hold` has put around the step of the object."""
+    torch.manual_seed(0)
+    layer = constrain(nn.Linear(8, 8, bias=False), Orthonormal(blocks=4))
+    optimizer = hold(layer, Once(layer.parameters(), 0.1))
+    before, gradient = layer.weight.detach().clone(), torch.randn(8, 8)
+    layer.weight.grad = gradient.clone()
+    with pytest.raises(KeyboardInterrupt):
+        Once.step(optimizer)
+    optimizer.step()
+    assert layer.weight.shape == (8, 8) and off(layer) <= 1e-5
+    assert torch.equal(layer.weight.grad, gradient) and not torch.equal(layer.weight, before)
+
+
+class Once(torch.optim.SGD):
+    """Fails in its first step, having moved nothing."""
+
+    failed = False
+
+    def step(self, closure=None):
+        if not self.failed:
+            self.failed = True
+            raise KeyboardInterrupt
+        return super().step(closure)
+
+
 def changed(weight):
     """Ways to change a matrix through ``.data`` that a sample, a sum or a version counter could miss."""
     rows, columns = weight.shape
@@ -104,6 +202,33 @@ def test_every_change_shows_in_the_fingerprint(dtype):
         assert fingerprint(weight) == fingerprint(original)
         change()
         assert not torch.equal(weight, original) and fingerprint(weight) != fingerprint(original), name
+
+
+def test_the_sign_of_an_entry_that_its_row_does_not_feel_shows():
+    original = torch.ones(64, 64)
+    original[3, 5] = 1e-30
+    changed = original.clone()
+    changed[3, 5] = -1e-30
+    assert torch.equal(original.sum(1), changed.sum(1)) and fingerprint(changed) != fingerprint(original)
+
+
+def test_an_entry_that_no_sample_has_is_seen_by_its_write_or_by_its_tensor():
+    layer = constrain(nn.Linear(512, 512), Orthonormal(blocks=0))
+    member = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight[0, 1] = 9.0
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        layer(torch.ones(1, 512))
+    with torch.no_grad():
+        layer.weight.copy_(member)
+    layer(torch.ones(1, 512))
+    other = nn.Parameter(member)
+    other.data[0, 1] = 9.0
+    while other._version < layer.weight._version:  # written to as often
+        other.detach().add_(0)
+    layer.weight = other
+    with pytest.raises(TightlipError, match="without being pulled back"):
+        layer(torch.ones(1, 512))
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])

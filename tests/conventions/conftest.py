@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from conventions.cells import cells, seeded
+from conventions.cells import cells
+from conventions.members import seeded
 from jaxtyping import config as jaxtyping
 
 

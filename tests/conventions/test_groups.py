@@ -176,7 +176,7 @@ def test_two_optimizers_take_turns_on_the_same_parameters(cell):
 SCHEDULES = {
     "cosine": lambda o: CosineAnnealingLR(o, 6),
     "warm-up": lambda o: LambdaLR(o, lambda step: step / 3),
-    "one-cycle": lambda o: OneCycleLR(o, 0.05, total_steps=6),
+    "one-cycle": lambda o: OneCycleLR(o, o.defaults["lr"], total_steps=6),
     "plateau": lambda o: ReduceLROnPlateau(o, patience=0),
 }
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 WORKS = [
     "constrained_first",
@@ -24,12 +25,17 @@ SHARDED = ["sharded_optimizer", "fully_sharded", "read_while_sharded", "frozen_w
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """What both ranks report, one run for all tests of this file."""
-    folder, script = tmp_path_factory.mktemp("ranks"), Path(__file__).with_name("ranks.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=1800, env=environment)
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+def outcomes(tmp_path_factory, worker_id):
+    """What both ranks report: one run for all tests of this file, and for all workers, who wait for it."""
+    own = tmp_path_factory.getbasetemp()
+    folder, script = (own if worker_id == "master" else own.parent) / "ranks", Path(__file__).with_name("ranks.py")
+    folder.mkdir(exist_ok=True)
+    reports = [folder / f"rank-{rank}.json" for rank in range(2)]
+    with FileLock(folder / "lock"):
+        if not all(report.exists() for report in reports):
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+            subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=1800, env=environment)
+    return [json.loads(report.read_text()) for report in reports]
 
 
 @pytest.mark.cells(few=True)

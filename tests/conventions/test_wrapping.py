@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conventions.cells import adam, inputs, loss, momentum, refused, same, train
+from conventions.cells import adam, inputs, loss, momentum, paced, refused, same, train
 from torch import nn, optim
 
 from tightlip import TightlipError, freeze, hold
@@ -130,7 +130,7 @@ def test_a_subclass_that_calls_its_parents_step_trains_as_its_parent(cell, known
     if known:
         optim.Adam([nn.Parameter(torch.ones(1))])
     results = []
-    for make in (adam, lambda p: Clipped(p, lr=3e-3)):
+    for make in (adam, lambda p: paced(Clipped(p, lr=3e-3))):
         network, optimizer = cell.held(make=make)
         train(network, optimizer, min(cell.rounds, 8) + 2)
         cell.assert_member(network)

@@ -94,7 +94,8 @@ def test_an_interruption_from_the_terminal_ends_all_processes_with_one_sentence(
         time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     _, error = end_of(process)
-    assert error == "tightlip: interrupted; complete rows are kept: give the same command again to go on\n"
+    advice = "give the same command again to go on, tightlip run sleeper --jobs 2"
+    assert error == f"tightlip: interrupted; complete rows are kept: {advice}\n"
     assert process.returncode == 130 and not (tmp_path / "started2").exists()
 
 
@@ -104,7 +105,7 @@ def test_processes_end_when_the_one_that_started_them_is_killed(sleeper, tmp_pat
     wait_for(tmp_path / "started1")
     process.terminate()
     end_of(process)
-    assert process.returncode == -signal.SIGTERM and not (tmp_path / "started2").exists()
+    assert process.returncode == 128 + signal.SIGTERM and not (tmp_path / "started2").exists()
 
 
 class KilledProcesses:

@@ -151,3 +151,16 @@ def test_in_a_tournament_each_meets_each_once_and_plays_in_every_round(players):
     assert all(sorted(player for pair in games for player in pair) == list(range(players)) for games in rounds)
     met = sorted(tuple(sorted(pair)) for games in rounds for pair in games)
     assert met == list(itertools.combinations(range(players), 2))
+
+
+@pytest.mark.parametrize("size", [2, 32, 64])
+def test_a_bound_in_the_place_of_an_estimate_turns_as_well(size, seed):
+    """Small blocks whose Frobenius norm shows that nothing is long are turned exactly, whatever their spectrum."""
+    for spectrum in (torch.randn(size, size), torch.ones(size, size).triu(1)):
+        skew = (spectrum - spectrum.mT).double()
+        skew *= 0.1 / torch.linalg.matrix_norm(skew)
+        change, error = rotation(skew.clone()[None], 0.1)
+        exact = torch.matrix_exp(skew)
+        turned = torch.eye(size, dtype=torch.float64) + change[0]
+        assert error <= 1e-5 and torch.linalg.matrix_norm(turned.mT @ turned - torch.eye(size)) <= error * size + 1e-14
+        assert torch.linalg.matrix_norm(turned - exact) <= 1e-3

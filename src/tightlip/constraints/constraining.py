@@ -25,6 +25,8 @@ class _Map(nn.Module):
         self.chart = constraint.chart(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
+        if hasattr(weight, "full_tensor"):  # read while it is sharded: a row of it is no row of the whole
+            weight = weight.full_tensor()
         return self.constraint.map(weight) if self.chart is None else self.chart(weight)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
