@@ -154,6 +154,18 @@ def test_a_step_that_leaves_nan_in_the_turns_moves_nothing():
     assert torch.equal(layer.weight, before)
 
 
+def test_a_scaled_loss_takes_the_same_step():
+    scaled = LAYERS["3x3"]()
+    plain, before = copy.deepcopy(scaled), scaled.weight.detach().clone()
+    for layer, scale in ((scaled, 1024.0), (plain, 1.0)):
+        optimizer = hold(layer, torch.optim.SGD([layer.weight], 0.1, fused=True))
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        scaler.scale(layer(images(layer)).square().flatten(1)[:, :40].mean()).backward()
+        scaler.step(optimizer)
+    torch.testing.assert_close(scaled.weight, plain.weight, rtol=0, atol=1e-6)
+    assert not torch.allclose(plain.weight, before, atol=1e-4)
+
+
 def test_a_copied_layer_goes_on_by_itself():
     layer = LAYERS["3x3"]()
     optimizer = hold(layer, torch.optim.Adam(layer.parameters(), 1e-2))

@@ -52,8 +52,7 @@ class Product(Frame):
                 patch, squares = self._parts(move.kept.pop("turns"))
                 angles = (patch - patch.mT).mul_(0.5), (squares - squares.mT).mul_(0.5)  # any optimizer's, made skew
                 turned, error = turn(self._factors(move), *angles, longest=longest(self.shape.columns))
-                if not error < math.inf:
-                    self._forget(move)
+                if not error < math.inf:  # the factors are still those of the kernel
                     raise TightlipError(
                         f"a step would leave NaN, infinity or no rotation in {move.name}: lower the learning rate"
                     )
