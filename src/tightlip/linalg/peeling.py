@@ -19,6 +19,10 @@ slabs are apart, halves that are as equal as may be, or nothing moved that need 
 taken for zero that may be noise. The one that loses least is kept. So a kernel with one tap only, such as the identity,
 is found to be a product of halves, all of which can turn.
 
+**Long kernels along one axis.** Their outer slabs are nearly zero in many directions, and what rounding has done to
+those grows from move to move. Random products of 64 channels came back within 1e-13 (float64) and 2e-6 (float32) at 7
+taps, 3e-13 and 2e-5 at 9, but at 15 within 1e-6 and 3e-2 only. Keep the factors of such kernels.
+
 In two dimensions not every orthonormal kernel is such a product. Source: Vaidyanathan 1993, chapter 14, for one axis.
 """
 
