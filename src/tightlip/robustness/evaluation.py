@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from ..arguments import unflattened
 from ..audit import UNKNOWN, Audit, Gains, Join, Node, Nodes, expand, fold
@@ -118,6 +119,9 @@ def _through(network: Wide, x: Tensor) -> Strayed:
 
 def _layer(layer: nn.Module, known: Gains, x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     size, width = _size(x), math.prod(x.shape[1:])
+    if isinstance(layer, _ConvNd) and x.dim() != layer.weight.dim():  # torch would take the examples for channels
+        axes = "(batch, channels, " + ", ".join(("depth", "height", "width")[5 - layer.weight.dim() :]) + ")"
+        raise TightlipError(f"a {type(layer).__name__} takes {axes}, not values of shape {tuple(x.shape)}")
     y = layer(x)
     kind = type(layer).__name__
     if not isinstance(y, Tensor) or y.dtype != torch.float64:
