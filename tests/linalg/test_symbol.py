@@ -17,7 +17,7 @@ from tightlip import TightlipError
 from tightlip.linalg import symbol_bounds
 from tightlip.linalg.convolutions import convolution_norm_bounds, smallest_singular_value_bound
 from tightlip.linalg.frequencies import covering
-from tightlip.linalg.geometry import Geometry, pixel_multiplicity
+from tightlip.linalg.geometry import Geometry, pixel_multiplicity, polyphase
 from tightlip.linalg.symbol import gram_symbol
 
 INF = math.inf
@@ -263,7 +263,7 @@ def test_the_symbol_is_within_its_stated_error(shape):
 
 @pytest.mark.parametrize(("factor", "loosest"), [(0.0, 2.0), (0.5, 1.2), (0.97, 1.005), (1.0001, 1.001)])
 def test_the_bound_does_not_rest_on_estimates(monkeypatch, factor, loosest):
-    arbitrary, near = gaussian(3, 3, 3, 3), orthonormal(4, [0, 1])
+    arbitrary, near = gaussian(2, 2, 3, 2), orthonormal(4, [0, 1])
     truth = attained_norm(arbitrary, geometry(2), 120)
     estimate = symbol_bounds.GramSymbol.eigenvalues
     monkeypatch.setattr(symbol_bounds.GramSymbol, "eigenvalues", lambda self, cells: factor * estimate(self, cells))
@@ -272,6 +272,26 @@ def test_the_bound_does_not_rest_on_estimates(monkeypatch, factor, loosest):
     assert truth * EXACT <= spectral(arbitrary, geometry(2)) <= truth * loosest
     assert 1 - 1e-12 <= spectral(near, geometry(2)) <= 1.002
     assert smallest_singular_value_bound(near, (1, 1)) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("spread", [INF, 2.0])
+@pytest.mark.parametrize("attained", [2.8, 3.0, 3.2, 3.3, 3.33])
+def test_cells_whose_middles_miss_the_maximum_are_not_done_with(monkeypatch, spread, attained):
+    """2 + 2cos 2ω grows as fast as any such polynomial may, from 3 in the middle of a cell to 4 at its edge."""
+    monkeypatch.setattr(symbol_bounds, "FINEST", 0.2)
+    monkeypatch.setattr(symbol_bounds, "COARSEST", 0.2)
+    gram = gram_symbol(torch.tensor([[[[1.0, 0.0, 1.0]]]], dtype=torch.float64))
+    assert symbol_bounds._by_cells(gram, covering((2,), 1, symbol_bounds.REACH), spread, attained) >= 4
+
+
+@pytest.mark.parametrize("estimate", [0.8, 0.9, 0.96, 1.0])
+def test_a_range_is_proven_on_both_sides(estimate):
+    scales = torch.ones(8, dtype=torch.float64)
+    scales[3] = 0.8
+    gram = gram_symbol((orthonormal(8, [0, 1]) * scales[:, None, None])[None])
+    cells = covering(gram.degrees, 1, symbol_bounds.REACH)
+    middle, spread = symbol_bounds._centered(gram, cells, estimate, estimate)
+    assert middle - spread <= 0.64 * (1 + 1e-12) and middle + spread >= 1 - 1e-12
 
 
 def test_with_less_work_the_bound_is_within_a_percent(monkeypatch):
@@ -304,6 +324,11 @@ def test_entries_of_very_different_size():
         assert 1e300 <= bound <= 1e300 * (1 + 1e-9)
 
 
+def test_the_smallest_singular_value_is_rounded_down_among_the_last_denormals():
+    weight = torch.tensor([2.0, 1.0], dtype=torch.float64).view(2, 1, 1) * 5e-324
+    assert smallest_singular_value_bound(weight, (1,)) == 2 * 5e-324
+
+
 @pytest.mark.parametrize("bad", [math.nan, INF, -INF])
 def test_nan_and_infinity_prove_nothing(bad):
     weight = gaussian(2, 2, 3)
@@ -324,6 +349,16 @@ def test_only_zero_has_bound_zero():
 def test_only_the_pairs_asked_for():
     weight = gaussian(1, 1, 2)
     assert set(convolution_norm_bounds(weight, geometry(1), [(1, 2), (2, 2)])) == {(1, 2), (2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("taps", "stride", "dilation", "shape"),
+    [(3, 1, 4, (1, 3)), (3, 2, 4, (1, 3)), (3, 2, 1, (2, 2)), (4, 4, 1, (4, 1)), (3, 4, 2, (2, 2)), (3, 2, 3, (2, 4))],
+)
+def test_phases_are_no_more_than_needed(taps, stride, dilation, shape):
+    phases = polyphase(gaussian(1, 1, 1, taps), (stride,), (dilation,))
+    assert phases.shape == (1, 1, *shape)
+    assert polyphase(torch.nn.functional.pad(phases, (2, 1)), (1,), (1,)).equal(phases)
 
 
 @pytest.mark.parametrize(

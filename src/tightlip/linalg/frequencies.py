@@ -71,7 +71,7 @@ def covering(degrees: Sequence[int], groups: int, reach: float) -> Cells:
         frame[:2, :2] = torch.tensor([[0.5, 0.5], [0.5, -0.5]])
     steepest = [max(degrees[:2])] * min(axes, 2) + list(degrees[2:])
     share = reach / max(axes - 1, 1)
-    pieces = [math.ceil(w * n / (2.0 * share) - 1e-9) for w, n in zip(width, steepest, strict=True)]
+    pieces = [max(math.ceil(w * n / (2.0 * share) - 1e-9), 1) for w, n in zip(width, steepest, strict=True)]
     half = torch.tensor([w / (2 * m) for w, m in zip(width, pieces, strict=True)], dtype=torch.float64)
     places = torch.tensor(list(itertools.product(*map(range, pieces))), dtype=torch.float64)
     middle = torch.tensor(low, dtype=torch.float64) + (2.0 * places + 1.0) * half
