@@ -45,6 +45,7 @@ def descend(
         TightlipError: if the loss is not a scalar, has no gradient, or is NaN or infinite (before the step is taken);
             if a weight is NaN or infinite at the end; for what `hold` refuses.
     """
+    refuse_without_gradients()
     _refuse_kinds(network, optimizer, loss, schedule, watch)
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TightlipError("LBFGS evaluates between its own steps, and this loop evaluates once: use Adam or SGD")
@@ -63,6 +64,12 @@ def descend(
     for name, weight in network.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             raise TightlipError(f"the last steps{where} left NaN or infinity in {name}: lower the learning rate")
+
+
+def refuse_without_gradients() -> None:
+    """Raise under ``torch.no_grad`` and ``torch.inference_mode``, where nothing can be trained."""
+    if not torch.is_grad_enabled():
+        raise TightlipError("gradients are switched off here, by torch.no_grad or inference_mode: train outside of it")
 
 
 def _refuse_kinds(network: Any, optimizer: Any, loss: Any, schedule: Any, watch: Any) -> None:

@@ -530,3 +530,9 @@ def test_fit_is_eight_lines_for_regression():
     error = (net(x) - y).square().mean().item()
     assert error == pytest.approx(min(row["validation_loss"] for row in rows), rel=1e-6)
     assert error < 0.01
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_training_without_gradients_is_refused_in_a_sentence(off):
+    with off(), pytest.raises(TightlipError, match="gradients are switched off here"):
+        fit(nn.Linear(2, 1), nn.MSELoss(), (torch.ones(8, 2), torch.ones(8, 1)), epochs=1)

@@ -37,7 +37,7 @@ def freeze(network: nn.Module) -> nn.Module:
     """
     inner = next((key for key in ("_orig_mod", "module") if list(network._modules) == [key]), None)
     if inner is not None and type(network) is not nn.Sequential:
-        raise TightlipError(f"a {type(network).__name__} is a wrapper of another module: freeze its {inner} instead")
+        raise TightlipError(f"{type(network).__name__} is a wrapper of another module: freeze its {inner} instead")
     plain = {}
     for name, layer in network.named_modules():
         constraint = constraint_of(layer)

@@ -66,8 +66,9 @@ def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
     if not record.constraint.contains(weight.detach()):
         raise TightlipError(
             f"the weight of {layer} has left {record.constraint} without being pulled back: call "
-            "tightlip.hold(network, optimizer) before the first step; one that was overwritten (a checkpoint, .data, "
-            "an average of weights) is put back by the next such step, or in the copy that freeze(network) makes"
+            "tightlip.hold(network, optimizer) for the optimizer that trains it, also where both are copies. One "
+            "that was overwritten (by a checkpoint, .data, an average of weights) is put back by its next step, or in "
+            "the copy that freeze(network) makes"
         )
     record.seen = mark(weight)
 

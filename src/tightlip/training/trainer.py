@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from tqdm import tqdm
 
 from .. import arguments
+from ..descent import refuse_without_gradients
 from ..locking import sole_writer
 from .checkpoint import State, writable
 from .description import digest
@@ -107,6 +108,7 @@ def fit(
             score that becomes NaN, or a checkpoint that is damaged, of another run, there already without ``resume``,
             or in use by another process.
     """
+    refuse_without_gradients()
     refuse_kinds(network, loss)
     epochs, batch_size, seed = numbers(epochs, batch_size, seed)
     refuse_flags(resume, progress, tag, checkpoint)
