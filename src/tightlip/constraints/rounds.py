@@ -68,12 +68,14 @@ def refuse_hidden_state(optimizer: Optimizer, weight: Tensor, shape: tuple[int, 
     listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
     group = next(group for group in optimizer.param_groups if any(p is weight for p in group["params"]))
     others = {f"param_groups[…][{key!r}]": value for key, value in group.items() if key != "params"}
+    place = listed.index(id(weight))
+    keys = (weight, id(weight), place, next(number for number, p in enumerate(group["params"]) if p is weight))
     for where, value in {**vars(optimizer), **others, "parameters": [vars(weight)] * len(listed)}.items():
         entry = None
         if isinstance(value, Mapping) and where != "state":
-            entry = next((entry for key, entry in value.items() if key is weight or key == id(weight)), None)
+            entry = next((value[key] for key in keys if key in value), None)
         if entry is None and where != "state" and isinstance(value, Mapping | list) and len(value) == len(listed):
-            entry = list(value.values() if isinstance(value, Mapping) else value)[listed.index(id(weight))]
+            entry = list(value.values() if isinstance(value, Mapping) else value)[place]
         if any(tensor.shape == shape for tensor in _tensors(entry, 2)):
             raise TightlipError(
                 f"{type(optimizer).__name__} keeps what it knows of {name} in its attribute {where!r}, not in "
