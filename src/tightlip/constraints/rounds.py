@@ -69,11 +69,13 @@ def refuse_hidden_state(optimizer: Optimizer, weight: Tensor, shape: tuple[int, 
     group = next(group for group in optimizer.param_groups if any(p is weight for p in group["params"]))
     others = {f"param_groups[…][{key!r}]": value for key, value in group.items() if key != "params"}
     place = listed.index(id(weight))
-    keys = (weight, id(weight), place, next(number for number, p in enumerate(group["params"]) if p is weight))
+    numbers = (id(weight), place, next(number for number, p in enumerate(group["params"]) if p is weight))
     for where, value in {**vars(optimizer), **others, "parameters": [vars(weight)] * len(listed)}.items():
         entry = None
         if isinstance(value, Mapping) and where != "state":
-            entry = next((value[key] for key in keys if key in value), None)
+            entry = next(
+                (e for key, e in value.items() if key is weight or (type(key) is int and key in numbers)), None
+            )
         if entry is None and where != "state" and isinstance(value, Mapping | list) and len(value) == len(listed):
             entry = list(value.values() if isinstance(value, Mapping) else value)[place]
         if any(tensor.shape == shape for tensor in _tensors(entry, 2)):
