@@ -22,6 +22,8 @@ def as_tensor(given: Any, name: str) -> Tensor:
     >>> as_tensor(np.array([1.0, 2.0]), "x")
     tensor([1., 2.], dtype=torch.float64)
     """
+    if (isinstance(given, Tensor) and given.is_complex()) or (isinstance(given, np.ndarray) and np.iscomplexobj(given)):
+        raise TightlipError(f"{name} must be real numbers, got {given.dtype}: give two columns")
     if isinstance(given, Tensor):
         return given.detach()
     if not isinstance(given, np.ndarray):

@@ -290,7 +290,7 @@ def test_an_optimizer_that_holds_another_network_does_not_move_this_one_unnotice
 
 
 STEPS_ALONE = """
-import copy, torch, tightlip
+import copy, pickle, torch, tightlip
 network = tightlip.mlp([6, 8, 8, 3])
 {first}
 optimizer = torch.optim.SGD(network.parameters(), 0.5)
@@ -305,10 +305,11 @@ for _ in range(3):
     "first",
     [
         'forward = torch.compile(network, backend="eager")',
-        'network = copy.deepcopy(network)\nnetwork(torch.ones(6))\nforward = torch.compile(network, backend="eager")',
+        'network = copy.deepcopy(network)\nforward = torch.compile(network, backend="eager")',
+        'network = pickle.loads(pickle.dumps(network))\nforward = torch.compile(network, backend="eager")',
         "forward = torch.jit.trace(network, torch.randn(16, 6))",
     ],
-    ids=["compiled", "copied and compiled", "traced"],
+    ids=["compiled", "copied and compiled", "pickled and compiled", "traced"],
 )
 def test_a_forgotten_hold_is_noticed_where_values_cannot_be_looked_at_before_a_forward_pass(first):
     done = subprocess.run([sys.executable, "-c", STEPS_ALONE.format(first=first)], capture_output=True, text=True)
@@ -333,3 +334,11 @@ def test_gradients_are_waited_for_once_however_often_a_layer_is_called():
     for _ in range(5):
         network(torch.randn(2, 6))
     assert all(len(layer.weight._post_accumulate_grad_hooks) == 1 for layer in (network[0], network[2]))
+
+
+def test_parameters_that_take_turns_are_waited_for_once_each():
+    layer = constrain(nn.Linear(4, 4), Orthonormal())
+    weights = [nn.Parameter(torch.eye(4)), nn.Parameter(-torch.eye(4))]
+    for number in range(20):
+        torch.func.functional_call(layer, {"weight": weights[number % 2]}, torch.ones(1, 4))
+    assert [len(weight._post_accumulate_grad_hooks) for weight in weights] == [1, 1]

@@ -238,7 +238,7 @@ def test_loading_members_is_fine_and_loading_others_is_refused():
     model.load_state_dict(members_of_the_set)
     model(torch.zeros(1, 6))
     model.load_state_dict({key: 2 * value for key, value in members_of_the_set.items()})
-    with pytest.raises(TightlipError, match=r"overwritten \(a checkpoint.* put back by the next such step"):
+    with pytest.raises(TightlipError, match=r"overwritten \(by a checkpoint.* put back when hold is called again"):
         model(torch.zeros(1, 6))
 
 
@@ -501,6 +501,43 @@ def test_what_is_given_to_step_beside_a_closure_arrives():
     assert optimizer.told == (0.5, 2)
     optimizer.step(factor=0.25, closure=closure)
     assert optimizer.told == (0.25, None)
+
+
+def test_a_closure_is_what_can_be_called_whatever_its_name_and_is_called_with_what_it_takes():
+    class Other(torch.optim.SGD):
+        def step(self, scale=1.0, fn=None):
+            if fn is not None:
+                fn(scale)
+            super().step()
+
+    layer = constrain(nn.Linear(4, 4), Orthonormal())
+    Other(layer.parameters(), 0.1)
+    optimizer = hold(layer, Other(layer.parameters(), 0.1))
+
+    def closure(scale):
+        optimizer.zero_grad()
+        (scale * layer(torch.ones(2, 4)).sum()).backward()
+
+    for arguments, options in (((), {"fn": closure}), ((2.0, closure), {}), ((), {"scale": 0.5, "fn": closure})):
+        optimizer.step(*arguments, **options)
+        assert members(layer)
+    layer(torch.ones(2, 4)).sum().backward()
+    optimizer.step(3.0)
+    assert members(layer)
+
+
+def test_hold_called_again_puts_what_was_overwritten_back_on_its_set(caplog):
+    model = network()
+    optimizer = hold(model, sgd(model))
+    with torch.no_grad():
+        model[0].weight.mul_(0.5)
+    with pytest.raises(TightlipError, match="is put back when hold is called again"):
+        model(torch.randn(2, 6))
+    hold(model, optimizer)
+    assert members(model) and "was off Orthonormal()" in caplog.text
+    backward(model)
+    optimizer.step()
+    assert members(model)
 
 
 @pytest.mark.parametrize("constraint", [Orthonormal(), Orthonormal(blocks=1), Orthonormal(blocks=0), RowL1Ball()])

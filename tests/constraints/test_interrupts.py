@@ -77,3 +77,79 @@ def test_a_step_may_be_interrupted(constraint):
             optimizer.step()
         assert all(constraint_of(layer).contains(layer.weight.detach()) for layer in network), number
     assert number > 100
+
+
+OPTIMIZERS = {
+    "adagrad": lambda weights: torch.optim.Adagrad(weights, 0.01),
+    "fused momentum": lambda weights: torch.optim.SGD(weights, 0.01, momentum=0.9, fused=True),
+    "adam": lambda weights: torch.optim.Adam(weights, 0.01),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_first_step_that_was_nan_is_forgotten(name):
+    network = network_of(Orthonormal(blocks=4))
+    optimizer = hold(network, OPTIMIZERS[name](network.parameters()))
+    network(torch.full((3, 8), torch.nan)).sum().backward()
+    with pytest.raises(tightlip.TightlipError, match="NaN"):
+        optimizer.step()
+    for _ in range(5):
+        backward(network, optimizer)
+        optimizer.step()
+    assert all(constraint_of(layer).contains(layer.weight.detach()) for layer in network)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_first_step_that_was_interrupted_when_its_state_was_put_away_is_forgotten(name, monkeypatch):
+    from tightlip.constraints import frame
+
+    def interrupted(*arguments):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    network = network_of(Orthonormal(blocks=4))
+    optimizer = hold(network, OPTIMIZERS[name](network.parameters()))
+    backward(network, optimizer)
+    monkeypatch.setattr(frame, "close_round", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step()
+    for _ in range(5):
+        backward(network, optimizer)
+        optimizer.step()
+    assert all(constraint_of(layer).contains(layer.weight.detach()) for layer in network)
+
+
+class Spoiling(torch.optim.SGD):
+    """Leaves NaN in the first weight, moves the others far, and fails."""
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            for number, p in enumerate(p for group in self.param_groups for p in group["params"] if p.dim() == 2):
+                p.mul_(torch.nan if number == 0 else 5.0)
+        raise ValueError("spoiled")
+
+
+@pytest.mark.parametrize("constraint", [Orthonormal(blocks=0), RowL1Ball()], ids=repr)
+def test_a_weight_that_cannot_be_put_back_keeps_no_other_from_it(constraint):
+    network = network_of(constraint)
+    Spoiling(network.parameters(), 0.1)
+    optimizer = hold(network, Spoiling(network.parameters(), 0.1))
+    backward(network, optimizer)
+    with pytest.raises(ValueError, match="spoiled"):
+        optimizer.step()
+    assert constraint_of(network[1]).contains(network[1].weight.detach())
+
+
+def test_a_closure_that_fails_after_the_optimizer_has_written_leaves_weights_on_their_sets():
+    class Early(torch.optim.SGD):
+        def step(self, closure):
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].add_(1.0)
+            closure()
+
+    network = network_of(Orthonormal(blocks=4))
+    Early(network.parameters(), 0.1)
+    optimizer = hold(network, Early(network.parameters(), 0.1))
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(lambda: 1 / 0)
+    assert all(constraint_of(layer).contains(layer.weight.detach()) for layer in network)

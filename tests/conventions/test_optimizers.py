@@ -5,7 +5,7 @@ import torch
 from conventions.cells import inputs, loss, refused, train, values
 from torch import optim
 
-from tightlip import hold
+from tightlip import TightlipError, hold
 
 
 class Lion(optim.Optimizer):
@@ -125,6 +125,12 @@ def test_the_list_has_every_optimizer_of_torch():
 @each_optimizer
 def test_weights_move_and_are_on_their_set_at_every_forward(cell, make):
     network, optimizer = cell.held(make=make)
+    if make is Slots and cell.rounds > 1:
+        train(network, optimizer, 1, 0)
+        with pytest.raises(TightlipError, match=r"not in optimizer\.state"):
+            train(network, optimizer, 1, 1)
+        cell.assert_member(network)
+        return
     before = [p.detach().clone() for p in optimizer.param_groups[0]["params"]]
     for number in range(min(cell.rounds, 8) + 2):
         train(network, optimizer, 1, number)
@@ -137,6 +143,8 @@ def test_weights_move_and_are_on_their_set_at_every_forward(cell, make):
 @pytest.mark.cells(names={"turned-8", "turned"}, turned=True, shape="square")
 @each_optimizer
 def test_turned_weights_lower_the_loss(cell, make):
+    if make is Slots and cell.rounds > 1:
+        pytest.skip("refused: test_weights_move_and_are_on_their_set_at_every_forward")
     network, optimizer = cell.held(make=make)
     network.requires_grad_(False)
     for layer in (network[0], network[2]):

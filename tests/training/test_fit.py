@@ -536,3 +536,12 @@ def test_fit_is_eight_lines_for_regression():
 def test_training_without_gradients_is_refused_in_a_sentence(off):
     with off(), pytest.raises(TightlipError, match="gradients are switched off here"):
         fit(nn.Linear(2, 1), nn.MSELoss(), (torch.ones(8, 2), torch.ones(8, 1)), epochs=1)
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_complex_numbers_are_refused_and_not_cut_down_to_integers(where):
+    data = [torch.randn(16, 2), torch.randn(16, 1)]
+    data[where] = data[where].to(torch.complex64)
+    for given in (tuple(data), torch.utils.data.DataLoader(list(zip(*data, strict=True)), 4)):
+        with pytest.raises(TightlipError, match="real numbers"):
+            fit(nn.Linear(2, 1), nn.MSELoss(), given, epochs=1)

@@ -47,6 +47,7 @@ class Move:
         kept: What the coordinate needs between `before_step` and `fold_`.
         buffers: What all moves of one optimizer share, see `buffer`.
         data: What the parameter holds between steps.
+        fresh: Whether there was no ``memory`` before the step.
         state: What the optimizer knew of the weight before the step, or None; without ``memory``.
     """
 
@@ -62,10 +63,11 @@ class Move:
     kept: dict[str, Any] = field(default_factory=dict)
     buffers: dict[Hashable, Tensor] = field(default_factory=dict)
     data: Tensor = field(init=False)
+    fresh: bool = field(init=False)
     state: dict[str, Any] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.data = self.weight.data
+        self.data, self.fresh = self.weight.data, not self.memory
         state = self.optimizer.state.get(self.weight)
         self.state = None if state is None else {key: state[key] for key in state if not key.startswith(OURS)}
 
@@ -81,6 +83,8 @@ class Move:
             self.optimizer.state.pop(self.weight, None)
             if self.state is not None:
                 self.optimizer.state[self.weight] = dict(self.state)
+            if self.fresh:  # what was made of the state is undone as well
+                self.memory.clear()
         self.remember()
 
     def buffer(self, use: Hashable, *shape: int) -> Tensor:
@@ -122,9 +126,8 @@ class Coordinate(abc.ABC):
     def fold_(self, moves: Sequence[Move]) -> None:
         """Put the weights of moves of one `group` back on their sets, in place."""
 
-    @abc.abstractmethod
-    def after_failure_(self, move: Move) -> None:
-        """Put the weight back on its set where the failed step has written to it."""
+    def after_failure_(self, move: Move) -> None:  # noqa: B027  most keep nothing that the step has touched
+        """Forget what the failed step may have written to; weights are put back on their sets by whoever calls this."""
 
     def group(self, move: Move) -> Hashable:
         """What is equal for moves that are folded together."""
@@ -148,11 +151,6 @@ class Ambient(Coordinate):
             last = move.constraint.map_(move.weight, move.memory.get("last"))
             if last is not None:
                 move.memory["last"] = last
-
-    def after_failure_(self, move: Move) -> None:
-        """The optimizer may have moved W before it failed."""
-        if not move.constraint.contains(move.weight.detach()):
-            self.fold_([move])
 
 
 def refuse_other_blocks(move: Move, blocks: int) -> None:

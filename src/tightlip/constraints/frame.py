@@ -99,8 +99,8 @@ class Frame(Coordinate):
         stacked = move.kept["state"] = state.pop(weight, {})
         if move.memory["steps"] >= self.rounds:
             state[weight] = open_round(stacked, self._round(move))
-        elif stacked:  # but there is none for this round yet
-            state[weight] = first_momentum(move.optimizer, weight, gradient)
+        elif first := first_momentum(move.optimizer, weight, gradient):  # there is no state for this round yet
+            state[weight] = first
         # a constant has no skew part, so weight decay moves nothing; this one is as large as orthonormal entries are
         weight.grad, weight.data = None, torch.full_like(gradient, len(gradient) ** -0.5)
         move.hand(gradient if move.scale == 1.0 else gradient.mul_(move.scale))

@@ -4,7 +4,7 @@ The guard looks before a forward pass. Where values cannot be looked at there, i
 when the gradient arrives. Both see a sample of the entries; all bytes are looked at by the next step.
 """
 
-import functools
+import copy
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +19,33 @@ from .coordinate import Coordinate, refuse_half
 from .fingerprint import Mark, mark
 
 
-@dataclass
+@dataclass(eq=False)
 class Held:
-    """The set of a layer's weight, how it is moved, and how it looked when it was last known to be a member."""
+    """The set of a layer's weight, how it is moved, and how it looked when it was last known to be a member.
+
+    ``looked`` says whether the weight was looked at since its last gradient arrived; ``weight`` is the one whose
+    gradients are waited for.
+    """
 
     constraint: Constraint
     coordinate: Coordinate
     seen: Mark | None = None
-    looked: bool = False  # since the last gradient arrived
-    watched: int = 0  # the identity of the weight whose gradients are waited for
+    looked: bool = False
+    weight: nn.Parameter | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Held":
-        return Held(self.constraint, self.coordinate)  # a copied tensor counts its versions anew
+        # a copied tensor counts its versions anew
+        return _record(self.constraint, self.coordinate, copy.deepcopy(self.weight, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Held, (self.constraint, self.coordinate)
+        return _record, (self.constraint, self.coordinate, self.weight)
+
+
+def _record(constraint: Constraint, coordinate: Coordinate, weight: nn.Parameter | None) -> Held:
+    record = Held(constraint, coordinate)
+    if weight is not None:
+        _watch(record, weight)
+    return record
 
 
 def held(layer: nn.Module) -> Held | None:
@@ -45,7 +57,7 @@ def attach(layer: nn.Linear, constraint: Constraint, coordinate: Coordinate) -> 
     """Make the layer remember its set, whose member its weight is, and watch for steps that nobody folded."""
     layer.register_forward_pre_hook(refuse_unfolded)
     layer._held = record = Held(constraint, coordinate, mark(layer.weight))  # type: ignore[assignment]
-    _watch(layer, record)
+    _watch(record, layer.weight)
 
 
 def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
@@ -59,35 +71,48 @@ def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
             return
         weight = torch._C._functorch.get_unwrapped(weight)
     record.looked = True
-    _watch(layer, record)
+    _watch(record, layer.weight)
+    _refuse_strangers(record, weight, f"the weight of {layer}")
+
+
+def _refuse_strangers(record: Held, weight: Tensor, name: str) -> None:
+    """Raise where a weight that looks otherwise than before is no member of its set."""
     if weight.is_inference() or mark(weight) == record.seen:
         return
     refuse_half(weight)
     if not record.constraint.contains(weight.detach()):
         raise TightlipError(
-            f"the weight of {layer} has left {record.constraint} without being pulled back: call "
-            "tightlip.hold(network, optimizer) for the optimizer that trains it, also where both are copies. One "
-            "that was overwritten (by a checkpoint, .data, an average of weights) is put back by its next step, or in "
-            "the copy that freeze(network) makes"
+            f"{name} has left {record.constraint} without being pulled back: call tightlip.hold(network, optimizer) "
+            "for the optimizer that trains it, also where both are copies. One that was overwritten (by a checkpoint, "
+            ".data, an average of weights) is put back when hold is called again, or in the copy that freeze(network) "
+            "makes"
         )
     record.seen = mark(weight)
 
 
-def _watch(layer: nn.Linear, record: Held) -> None:
-    weight = layer.weight
-    if record.watched != id(weight) and type(weight) is nn.Parameter and weight.requires_grad:
-        weight.register_post_accumulate_grad_hook(functools.partial(_refuse_late, weakref.ref(layer)))
-        record.watched = id(weight)
+class _Late:
+    """Looks at a weight when its gradient arrives, if no forward pass could."""
+
+    def __init__(self, record: Held) -> None:
+        self.record = weakref.ref(record)
+
+    def __call__(self, weight: Tensor) -> None:
+        record = self.record()
+        if record is None or record.weight is not weight or torch.compiler.is_compiling():
+            return
+        if not record.looked:
+            _refuse_strangers(record, weight, f"a weight of shape {tuple(weight.shape)}")
+        record.looked = False
 
 
-def _refuse_late(reference: "weakref.ref[nn.Linear]", weight: Tensor) -> None:
-    layer = reference()
-    record = None if layer is None else held(layer)
-    if layer is None or record is None or layer._parameters.get("weight") is not weight:
+def _watch(record: Held, weight: Tensor) -> None:
+    """Have the gradients of a weight waited for, once."""
+    if record.weight is weight or type(weight) is not nn.Parameter or not weight.requires_grad:
         return
-    if not record.looked:
-        refuse_unfolded(layer, None)
-    record.looked = False
+    record.weight = weight
+    hooks = (weight._post_accumulate_grad_hooks or {}).values()  # type: ignore[attr-defined]
+    if not any(isinstance(hook, _Late) and hook.record() is record for hook in hooks):
+        weight.register_post_accumulate_grad_hook(_Late(record))
 
 
 TRUSTED_HOOKS.add(refuse_unfolded)

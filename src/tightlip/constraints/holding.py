@@ -5,7 +5,9 @@ coordinates before and after. Its bound ``step`` is wrapped, so that a step that
 one that is turned as it was, one that the optimizer moves itself as far as it was moved.
 """
 
+import contextlib
 import functools
+import logging
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -19,6 +21,8 @@ from .constraining import is_constrained
 from .coordinate import OURS, Coordinate, Move, refuse_half
 from .fingerprint import mark
 from .guard import Held, held
+
+logger = logging.getLogger(__name__)
 
 AnyOptimizer = TypeVar("AnyOptimizer")
 
@@ -39,7 +43,8 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
 
     One line in a training loop: ``optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters()))``.
     Works with any optimizer that steps once per backward, several forwards per step, accumulation and clipping. A
-    weight that does not require a gradient, has none, or is not the optimizer's stays as it is.
+    weight that does not require a gradient, has none, or is not the optimizer's stays as it is. Weights that were
+    overwritten (by a checkpoint, an average) are put back on their sets when hold is called, again or for a copy.
 
     Args:
         network: A module with constrained layers.
@@ -57,6 +62,7 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
         before, after = inner.register_step_pre_hook(_before_step), inner.register_step_post_hook(_after_step)
         holding.hooks = before.id, after.id
         inner.step = types.MethodType(_undoing(inner.step), inner)  # type: ignore[method-assign]
+    _pull_back(network)
     if not any(network is known for known in holding.networks):
         holding.networks.append(network)
         if optimizer is not inner and hasattr(optimizer, "_optimizer_step_post_hooks"):  # it may write to weights too
@@ -109,11 +115,18 @@ def _refuse_weights(network: nn.Module, optimizer: Optimizer) -> None:
 
 @torch.no_grad()
 def _pull_back(network: nn.Module, *_: Any) -> None:
-    """Put what a wrapper has written to, after the step of the optimizer inside, back on its set."""
-    for _name, layer, record in _held_layers(network):
-        if mark(layer.weight) != record.seen and not record.constraint.contains(layer.weight):  # type: ignore[arg-type]
-            record.constraint.map_(layer.weight)  # type: ignore[arg-type]
-        record.seen = mark(layer.weight)  # type: ignore[arg-type]
+    """Put every weight that was overwritten back on its set; a warning says how far one was moved by that."""
+    for name, layer, record in _held_layers(network):
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        if weight.dtype not in (torch.float32, torch.float64):
+            continue  # the next forward pass says what is wrong with it
+        if mark(weight) != record.seen and not record.constraint.contains(weight):
+            before = weight.clone()
+            record.constraint.map_(weight)
+            moved = float((weight - before).abs().max())
+            if moved > 1e-3:
+                logger.warning("%s was off %r: it was moved by up to %.2g", name, record.constraint, moved)
+        record.seen = mark(weight)
 
 
 def _listed(optimizer: Optimizer) -> set[int]:
@@ -154,6 +167,7 @@ def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:
                 _finish(optimizer)
         except BaseException:
             _undo(holding)
+            _return_to_sets(optimizer)
             raise
         return result
 
@@ -164,21 +178,22 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
     """Prepare the gradients; where the optimizer computes them itself, by a closure, after that."""
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
     holding.depth += 1
-    closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0] is the optimizer
     if holding.depth > 1:
         return None
-    if closure is None:
+    given = {**dict(enumerate(args)), **kwargs}  # args[0] is the optimizer
+    key = next((key for key in ("closure", *given) if key != 0 and callable(given.get(key))), None)
+    if key is None:
         _prepare(optimizer)
         return None
+    closure = given[key]
 
-    def prepared() -> Any:
-        loss = closure()
+    def prepared(*options: Any, **named: Any) -> Any:
+        loss = closure(*options, **named)
         _prepare(optimizer)
         return loss
 
-    if len(args) > 1:
-        return (args[0], prepared, *args[2:]), kwargs
-    return args, {**kwargs, "closure": prepared}
+    given[key] = prepared
+    return tuple(given.pop(number) for number in range(len(args))), given
 
 
 def _prepare(optimizer: Optimizer) -> None:
@@ -200,13 +215,26 @@ def _prepare(optimizer: Optimizer) -> None:
 
 
 def _undo(holding: _Holding) -> None:
-    """After a step that failed: every weight is a weight, on its set, with its ordinary gradient."""
+    """After a step that failed: every weight is a weight again, with its ordinary gradient."""
     for move, _ in holding.moves:  # all of them first: what comes next may raise
         move.undo()
     for move, records in holding.moves:
         records[0].coordinate.after_failure_(move)
         move.remember()
     holding.moves = []
+
+
+@torch.no_grad()
+def _return_to_sets(optimizer: Optimizer) -> None:
+    """Put weights that a failed step has moved back on their sets; one that is not finite stays as it is."""
+    holding: _Holding = vars(optimizer)["_tightlip_holding"]
+    listed = _listed(optimizer)
+    for network in holding.networks:
+        for _, layer, record in _held_layers(network):
+            weight = layer._parameters.get("weight")
+            if id(weight) in listed and not record.constraint.contains(weight):  # type: ignore[arg-type]
+                with contextlib.suppress(TightlipError):
+                    record.constraint.map_(weight)  # type: ignore[arg-type]
 
 
 def _trained(networks: list[nn.Module], listed: set[int]) -> dict[tuple[str, nn.Parameter], list[Held]]:

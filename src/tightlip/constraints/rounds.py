@@ -53,6 +53,8 @@ def first_momentum(optimizer: Optimizer, weight: Tensor, gradient: Tensor) -> St
     group = next(group for group in optimizer.param_groups if any(p is weight for p in group["params"]))
     if not isinstance(optimizer, SGD) or not group["fused"] or not group["momentum"]:
         return {}
+    if not any("momentum_buffer" in state for state in optimizer.state.values()):
+        return {}
     sign = -1.0 if group["maximize"] else 1.0
     return {"momentum_buffer": gradient * (sign * group["dampening"] / group["momentum"])}
 
@@ -60,15 +62,22 @@ def first_momentum(optimizer: Optimizer, weight: Tensor, gradient: Tensor) -> St
 def refuse_hidden_state(optimizer: Optimizer, weight: Tensor, shape: tuple[int, ...], name: str) -> None:
     """Raise where an attribute of the optimizer holds, for this weight, a tensor as large as what was handed over.
 
-    The rounds would share it. Looked for in mappings by parameter and in lists as long as that of all parameters.
+    The rounds would share it. Looked for in mappings by parameter, in lists and mappings as long as that of all
+    parameters, in the parameter's own attributes, and in its group. One buffer for all parameters is not found.
     """
     listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    for where, value in vars(optimizer).items():
+    group = next(group for group in optimizer.param_groups if any(p is weight for p in group["params"]))
+    others = {f"param_groups[…][{key!r}]": value for key, value in group.items() if key != "params"}
+    place = listed.index(id(weight))
+    numbers = (id(weight), place, next(number for number, p in enumerate(group["params"]) if p is weight))
+    for where, value in {**vars(optimizer), **others, "parameters": [vars(weight)] * len(listed)}.items():
         entry = None
         if isinstance(value, Mapping) and where != "state":
-            entry = next((entry for key, entry in value.items() if key is weight or key == id(weight)), None)
-        elif isinstance(value, list) and len(value) == len(listed):
-            entry = value[listed.index(id(weight))]
+            entry = next(
+                (e for key, e in value.items() if key is weight or (type(key) is int and key in numbers)), None
+            )
+        if entry is None and where != "state" and isinstance(value, Mapping | list) and len(value) == len(listed):
+            entry = list(value.values() if isinstance(value, Mapping) else value)[place]
         if any(tensor.shape == shape for tensor in _tensors(entry, 2)):
             raise TightlipError(
                 f"{type(optimizer).__name__} keeps what it knows of {name} in its attribute {where!r}, not in "
