@@ -123,3 +123,11 @@ def test_as_a_process(run):
 def test_a_gpu_gives_the_same_accuracy(run, capsys):
     here = certified(capsys, run / "model.safetensors", "--device", "cpu")
     assert certified(capsys, run / "model.safetensors", "--device", "cuda") == here
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_torch_file_is_called_one(zipped, capsys, tmp_path):
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "weights.pt", _use_new_zipfile_serialization=zipped)
+    assert main(["certify", str(tmp_path / "weights.pt")]) == 2
+    sentence = capsys.readouterr().err
+    assert "weights.pt is a torch file (torch.save)" in sentence and "tightlip.save(freeze(network), path)" in sentence
