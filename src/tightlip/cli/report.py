@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -16,7 +17,7 @@ from .places import absent, folder_meant, go_on, is_stopped, runs_in
 class Report:
     """Make one self-contained page from the JSON of one or more run folders, or of experiments' folders."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(help_behavior_hint="")]
     """Run folders, e.g. runs/first runs/second, or folders of experiments; a file in one stands for it."""
     output: Path | None = None
     """The page to write (default: report.html in the only folder, else ./report.html)."""
