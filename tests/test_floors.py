@@ -17,6 +17,7 @@ ROOMS = [
         "choices",
         "decimals",
         "tensors",
+        "torch_files",
         "norms",
         "linalg",
         "locking",
@@ -30,7 +31,7 @@ ROOMS = [
     ["training", "provenance", "linkage", "timing"],
     ["experiments"],
     ["report", "cli"],
-    ["__init__", "public"],
+    ["__init__", "__main__", "public"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 FORBIDDEN = {"utils", "util", "misc", "common", "base", "helpers"}

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 NAMES = ("tightlip", "tightlip.exe", "tightlip-script.py")
 """What the command is called."""
 
+MODULE = ["-m", "tightlip"]
+"""What Python is given to run it as a module."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: to end as after Ctrl-C."""
@@ -32,7 +35,9 @@ def quiet_start() -> None:
     Other programs that import the library, and handlers of their own, are left alone.
     """
     called = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
-    ours = called in NAMES and threading.current_thread() is threading.main_thread()
+    words = getattr(sys, "orig_argv", [])
+    as_module = called == "-m" and any(words[place : place + 2] == MODULE for place in range(len(words)))
+    ours = (called in NAMES or as_module) and threading.current_thread() is threading.main_thread()
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 

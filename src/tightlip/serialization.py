@@ -31,6 +31,7 @@ from .constraints import constraint_of
 from .errors import TightlipError
 from .graphs.tracing import as_graph
 from .options import plain
+from .torch_files import written_by_torch
 
 FORMAT = 2
 """Format 1 had two containers, without options: ["Sequential", modules] and ["Residual", module]."""
@@ -111,6 +112,11 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
             outline, stored = _described(Path(path))
             network = _filled(outline, stored, file.get_tensor)
     except (SafetensorError, OSError) as error:
+        if written_by_torch(Path(path)):
+            raise TightlipError(
+                f"{path} is a torch file (torch.save), and load reads what tightlip.save wrote: put its weights into a "
+                "network with load_state_dict, and write that one with tightlip.save(freeze(network), path)"
+            ) from error
         raise TightlipError(f"{path} is not a complete safetensors file: copy or train it again") from error
     except _MismatchError as problem:
         raise TightlipError(

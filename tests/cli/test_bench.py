@@ -80,14 +80,14 @@ def measured(*ratios):
         (
             (3.0, 2.0, 2.1),
             "No advice: the difference between Orthonormal(blocks=8) and [Orthonormal(blocks=4), "
-            "*[Orthonormal(blocks=8)] * 2] is within the noise of 9 rounds. Orthonormal() is slower than "
-            "Orthonormal(blocks=8); more --rounds may tell them apart.",
+            "*[Orthonormal(blocks=8)] * 2] is within the noise of 9 rounds, and more --rounds may tell them apart. "
+            "Orthonormal(), the default, is slower than Orthonormal(blocks=8).",
         ),
         (
             (2.1, 2.0, 2.15),
             "No advice: the difference between Orthonormal(blocks=8), Orthonormal() and [Orthonormal(blocks=4), "
-            "*[Orthonormal(blocks=8)] * 2] is within the noise of 9 rounds. Keep Orthonormal(), which is among them; "
-            "more --rounds may tell them apart.",
+            "*[Orthonormal(blocks=8)] * 2] is within the noise of 9 rounds, and more --rounds may tell them apart. "
+            "Orthonormal(), the default, is among them.",
         ),
         ((1.9, 2.5, 2.5), "Write Orthonormal(), the fastest here."),
         ((3.0, 2.0, 1.5), "Write [Orthonormal(blocks=4), *[Orthonormal(blocks=8)] * 2], the fastest here."),
@@ -110,15 +110,28 @@ def test_what_is_within_the_noise_is_marked_so_and_nothing_is_called_the_fastest
     assert not any("fastest here" in text or "← fastest" in text for text in (network, layers, advice))
 
 
-@pytest.mark.parametrize(("rounds", "told"), [(1, False), (3, False), (4, True)])
-def test_few_rounds_tell_nothing_apart(rounds, told):
-    """Of one round quartiles are one point, and never overlap."""
-    schemes = {
-        UNCONSTRAINED: Scheme((), (), 0.1, 1.0, (1.0, 1.0), rounds),
-        "Orthonormal()": Scheme((Orthonormal(),), (1,), 0.3, 3.0, (3.0, 3.0), rounds),
-        "Orthonormal(blocks=8)": Scheme((Orthonormal(blocks=8),), (8,), 0.2, 2.0, (2.0, 2.0), rounds),
-    }
-    assert (bench.level(Comparison(schemes)) == []) == told
+def few(rounds, *quartiles):
+    """A benchmark of two schemes with these quartiles of their ratios."""
+    schemes = {UNCONSTRAINED: Scheme((), (), 0.1, 1.0, (1.0, 1.0), rounds)}
+    for held, (low, high) in zip((Orthonormal(), Orthonormal(blocks=8)), quartiles, strict=True):
+        ratio = (low + high) / 2
+        schemes[repr(held)] = Scheme((held,) * 3, (1, 1, 1), ratio / 10, ratio, (low, high), rounds, 1e-7)
+    comparison = Comparison(schemes)
+    return Benchmark(comparison, {(32, 32): comparison})
+
+
+@pytest.mark.parametrize(("rounds", "words"), [(1, "1 round is"), (3, "3 rounds are")])
+def test_few_rounds_give_no_advice_and_mark_only_what_overlaps(rounds, words, monkeypatch, capsys):
+    def table(result):
+        monkeypatch.setattr(bench, "benchmark", lambda *_: result)
+        assert main(["bench", *TINY, "--threads", "1"]) == 0
+        return capsys.readouterr().out
+
+    apart, near = table(few(rounds, (15.9, 15.9), (1.38, 1.38))), table(few(rounds, (1.4, 1.5), (1.38, 1.45)))
+    for out in (apart, near):
+        assert out.count(f"No advice: {words} too few for it, give --rounds 4 or more.") == 1 and "Write" not in out
+    assert "within the noise" not in apart and apart.count("← fastest") == 1
+    assert near.count("← within the noise") == 2
 
 
 def test_the_table_reads_well(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +45,27 @@ def test_it_reproduces_the_certificate_of_the_run_exactly(run, capsys, tmp_path)
     assert metrics["test"]["accuracy"] > 0.6 and metrics["test"]["certified"]["0.3"] > 0.3
 
 
-def test_another_seed_means_another_test_part(run, capsys, tmp_path):
-    certified(capsys, run / "model.safetensors", "--seed", 3, "--output", tmp_path / "radii.json")
+def test_another_seed_is_refused_since_it_would_take_training_examples(run, capsys):
+    for given in (run, run / "model.safetensors"):
+        for data in ([], ["--data", "mnist5k"]):
+            assert main(["certify", str(given), "--seed", "3", *data]) == 2
+            assert f"--seed 3 would take training examples of {run} for test examples" in capsys.readouterr().err
+
+
+def test_a_run_brings_its_data_and_its_seed(run, capsys, tmp_path):
     stored = json.loads((run / "certificate.json").read_text())
-    assert json.loads((tmp_path / "radii.json").read_text())["radius"] != stored["radius"]
+    for given in (run, run / "model.safetensors", run / "config.json"):
+        out = certified(capsys, given, "--output", tmp_path / "radii.json")
+        assert "on 1000 test examples of this run (mnist5k, seed 2)" in out and "note" not in out
+        radii = json.loads((tmp_path / "radii.json").read_text())
+        assert (radii["radius"], radii["seed"], radii["data"]) == (stored["radius"], 2, "mnist5k")
+
+
+def test_of_a_model_without_a_run_it_says_that_the_seed_is_not_known(run, capsys, tmp_path):
+    shutil.copy(run / "model.safetensors", tmp_path / "m.safetensors")
+    out = certified(capsys, tmp_path / "m.safetensors")
+    assert "1000 test examples of mnist5k, split with seed 0" in out and "note: no config.json beside this" in out
+    assert "note" not in certified(capsys, tmp_path / "m.safetensors", "--seed", 2)
 
 
 def test_the_audit_is_printed_layer_by_layer(run, capsys):
@@ -105,3 +123,11 @@ def test_as_a_process(run):
 def test_a_gpu_gives_the_same_accuracy(run, capsys):
     here = certified(capsys, run / "model.safetensors", "--device", "cpu")
     assert certified(capsys, run / "model.safetensors", "--device", "cuda") == here
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_torch_file_is_called_one(zipped, capsys, tmp_path):
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "weights.pt", _use_new_zipfile_serialization=zipped)
+    assert main(["certify", str(tmp_path / "weights.pt")]) == 2
+    sentence = capsys.readouterr().err
+    assert "weights.pt is a torch file (torch.save)" in sentence and "tightlip.save(freeze(network), path)" in sentence

@@ -80,6 +80,13 @@ def test_the_command_is_called_as_it_was(capsys, monkeypatch, tmp_path):
     assert "continue with: tightlip train" in interrupted(capsys, "train", "--name", "b")
 
 
+def test_python_m_is_told_as_it_was_called(capsys, monkeypatch):
+    monkeypatch.setattr(train, "run", stop_after_a_checkpoint)
+    monkeypatch.setattr(sys, "argv", [str(Path(train.__file__).parents[1] / "__main__.py")])
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert "continue with: python -m tightlip train --resume --name a" in interrupted(capsys, "train", "--name", "a")
+
+
 def test_a_sigterm_is_told_like_an_interruption(capsys, monkeypatch):
     def terminated(config, folder, *_):
         (folder / "checkpoint.pt").touch()

@@ -1,5 +1,7 @@
 """What cannot be parsed is one sentence in plain words, with the nearest name that is possible."""
 
+import re
+
 import pytest
 
 from tightlip.cli import main
@@ -85,3 +87,14 @@ def test_the_flags_that_are_known_are_those_that_help_shows(capsys, name):
         *options(COMMANDS[name]),
         "--help",
     }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_gives_each_default_once(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = " ".join(word for word in capsys.readouterr().out.split() if word not in "│╭╮╰╯")
+    assert "(default: None)" not in shown and "(default: )" not in shown
+    for entry in re.split(r" (?=--[a-z])", shown):
+        assert len(re.findall(r"\(default: ", entry)) <= 1, entry

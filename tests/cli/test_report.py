@@ -62,3 +62,18 @@ def test_a_damaged_run_leaves_the_earlier_page_alone(capsys):
         "model.safetensors",
         "report.html",
     }
+
+
+@pytest.mark.parametrize("left", ["config.json", "checkpoint.pt"])
+def test_a_stopped_run_among_others_is_left_out_by_name(left, capsys):
+    os.mkdir("runs/half")
+    with open(f"runs/half/{left}", "w") as file:
+        file.write("{}")
+    assert main(["report", "runs/a", "runs/b", "--output", "two.html"]) == 0
+    capsys.readouterr()
+    assert main(["report", "runs/a", "runs/b", "runs/half"]) == 0
+    out = capsys.readouterr().out
+    assert "note  runs/half holds a run that is not finished (tightlip train --resume --name half): it is left" in out
+    assert page("report.html") == page("two.html")
+    assert main(["report", "runs/half"]) == 2
+    assert "runs/half holds a run that is not finished (tightlip train --resume" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -29,6 +30,17 @@ def after(*arguments):
 def test_help_and_version_import_neither_torch_nor_numpy(arguments):
     last, said = after(*arguments)
     assert last == "0 []" and "tightlip" in said
+
+
+def test_the_package_is_the_command_too():
+    def said(*words):
+        done = subprocess.run([sys.executable, "-m", "tightlip", *words], capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = said("--version")
+    assert (code, err) == (0, "") and out == f"tightlip {metadata.version('tightlip')}\n"
+    code, out, err = said("trian")
+    assert (code, out) == (2, "") and err.startswith("tightlip: ") and "did you mean train?" in err
 
 
 def test_neither_does_a_command_that_is_unknown():

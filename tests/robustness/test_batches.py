@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from tightlip import Residual, RowL1Ball, TightlipError, certify, freeze, mlp
 from tightlip.audit import EXACT, Gains, registry
+from tightlip.data import Dataset, split
 from tightlip.robustness import certificate as module
 
 
@@ -209,3 +210,22 @@ def test_batches_on_another_device_are_moved(problem):
     for net in (network, freeze(network).cuda()):
         found = certify(net, parts)
         torch.testing.assert_close(found.radius, whole.radius, rtol=0, atol=1e-10)
+
+
+def test_a_part_of_a_split_brings_its_labels():
+    x, y = torch.rand(12, 3), torch.arange(12) % 3
+    dataset = Dataset("mine", "here", "0", x, y, None, None, 3, "own")
+    parts = split(dataset, 0)
+    whole, part = certify(nn.Identity(), parts.test.images, parts.test.labels), certify(nn.Identity(), parts.test)
+    assert part.labeled and part.radius.equal(whole.radius) and part.correct.equal(whole.correct)
+    for given, labels, says in (
+        (parts.test, y, "a Part brings its labels"),
+        (parts, None, "a whole Splits cannot be certified: give one Part, its test"),
+        (
+            dataset,
+            None,
+            "a whole Dataset cannot be certified: give one Part, tightlip.data.split",
+        ),
+    ):
+        with pytest.raises(TightlipError, match=says):
+            certify(nn.Identity(), given, labels)

@@ -158,11 +158,26 @@ def test_damaged_checkpoints_are_one_sentence_and_stay(content, tmp_path):
     assert path.read_bytes() == damaged
 
 
-@pytest.mark.parametrize("content", [{"a": 1}, [1], {"format": 2}, {"format": 1, "key": {}}])
-def test_files_that_are_no_checkpoints_are_one_sentence(content, tmp_path):
-    torch.save(content, tmp_path / "c.pt")
+def test_a_checkpoint_of_an_earlier_version_is_one_sentence(tmp_path):
+    torch.save({"format": 1, "key": {}}, tmp_path / "c.pt")
     with pytest.raises(TightlipError, match=r"c\.pt.*delete it"):
         train(2, checkpoint=tmp_path / "c.pt", resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [{"a": 1}, [1], {"format": 2}, nn.Linear(2, 2).state_dict(), nn.Linear(2, 2)],
+    ids=["dict", "list", "format", "state_dict", "module"],
+)
+def test_somebody_elses_torch_file_is_called_one_and_never_to_be_deleted(content, zipped, resume, tmp_path):
+    path = tmp_path / "c.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    before = path.read_bytes()
+    with pytest.raises(TightlipError, match="a torch file .*name another path") as caught:
+        train(2, checkpoint=path, resume=resume)
+    assert "delete" not in str(caught.value) and path.read_bytes() == before
 
 
 def changed(path, change):

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..interruption import NAMES
+from ..interruption import MODULE, NAMES
 
 
 def again(arguments: Sequence[str], name: str | None = None) -> str:
@@ -16,7 +16,7 @@ def again(arguments: Sequence[str], name: str | None = None) -> str:
     "train --epochs 9 --resume --name 'a b'"
     """
     words = list(arguments) if name is None else [*_without_name(arguments), "--resume", "--name", name]
-    return shlex.join([_program(), *words])
+    return shlex.join([*_program(), *words])
 
 
 def _without_name(arguments: Sequence[str]) -> Iterator[str]:
@@ -28,10 +28,18 @@ def _without_name(arguments: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _program() -> str:
+def _program() -> list[str]:
     """How the command was called: in a word, if that finds it."""
     called = sys.argv[0] if getattr(sys, "argv", None) else ""
+    if called == os.path.join(os.path.dirname(os.path.dirname(__file__)), "__main__.py"):
+        return [_python(), *MODULE]
     if os.path.basename(called) not in NAMES:
-        return NAMES[0]
+        return [NAMES[0]]
     found = shutil.which(NAMES[0])
-    return NAMES[0] if found and os.path.realpath(found) == os.path.realpath(called) else called
+    return [NAMES[0] if found and os.path.realpath(found) == os.path.realpath(called) else called]
+
+
+def _python() -> str:
+    """This Python: in a word, if that finds it."""
+    found = shutil.which("python")
+    return "python" if found and os.path.realpath(found) == os.path.realpath(sys.executable) else sys.executable

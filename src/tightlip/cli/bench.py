@@ -19,7 +19,7 @@ from .options import Machine, replaceable
 _DEFAULT = repr(Orthonormal())
 
 _FEWEST = 4
-"""Rounds that tell schemes apart; quartiles of fewer say nothing."""
+"""Rounds that an advice takes: quartiles of fewer are hardly more than the rounds themselves."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Bench:
             **provenance(device),
             "seconds": seconds,
             "fastest": written(result.network.schemes[result.network.fastest].constraints),
-            "within_noise": [written(result.network.schemes[name].constraints) for name in level(result.network)],
+            "within_noise": [written(result.network.schemes[name].constraints) for name in result.network.level],
             "network": _fields(result.network),
             "layers": {
                 f"{out}x{features}": _fields(comparison) for (out, features), comparison in result.layers.items()
@@ -76,13 +76,9 @@ def written(constraints: Sequence[Orthonormal]) -> str:
 
 def advice(result: Benchmark) -> str:
     """What to write, or that the rounds do not tell, and what speed does not say."""
-    network = result.network
-    best = written(network.schemes[network.fastest].constraints)
-    even = [written(network.schemes[name].constraints) for name in level(network)]
-    why = "the fastest here" if len(network.schemes) > 2 else "for these sizes there is no other scheme"
     return "\n".join(
         [
-            _undecided(best, even, network.schemes[network.fastest].rounds) if even else f"Write {best}, {why}.",
+            _choice(result.network),
             "Blocks are of each layer, first to last: 0 trains the weight itself, 1 turns it whole.",
             "Speed is not accuracy: in square layers more blocks were no worse, in a first layer that is not square "
             f"they were, and {_DEFAULT} chooses with both in mind (docs/theory/frame.md).",
@@ -90,20 +86,25 @@ def advice(result: Benchmark) -> str:
     )
 
 
-def level(comparison: Comparison) -> list[str]:
-    """The schemes that the rounds do not tell from the fastest; of few rounds all."""
-    few = comparison.schemes[comparison.fastest].rounds < _FEWEST
-    return comparison.others if few else comparison.level
+def _choice(network: Comparison) -> str:
+    """The scheme to write, if there is a choice and the rounds tell."""
+    best, rounds = written(network.schemes[network.fastest].constraints), network.schemes[network.fastest].rounds
+    if not network.others:
+        return f"Write {best}, for these sizes there is no other scheme."
+    if rounds < _FEWEST:
+        are = "rounds are" if rounds > 1 else "round is"
+        return f"No advice: {rounds} {are} too few for it, give --rounds {_FEWEST} or more."
+    even = [written(network.schemes[name].constraints) for name in network.level]
+    return _undecided(best, even, rounds) if even else f"Write {best}, the fastest here."
 
 
 def _undecided(best: str, even: list[str], rounds: int) -> str:
-    """No advice: what is not told apart, whether the default is among it, and what could tell."""
+    """No advice: what is not told apart, how the default compares, and what could tell."""
     others = f"{', '.join([best, *even[:-1]])} and {even[-1]}"
-    default = _DEFAULT in (best, *even)
-    keep = f"Keep {_DEFAULT}, which is among them" if default else f"{_DEFAULT} is slower than {best}"
+    default = "is among them" if _DEFAULT in (best, *even) else f"is slower than {best}"
     return (
-        f"No advice: the difference between {others} is within the noise of {rounds} rounds. {keep}; more --rounds may "
-        "tell them apart."
+        f"No advice: the difference between {others} is within the noise of {rounds} rounds, and more --rounds may "
+        f"tell them apart. {_DEFAULT}, the default, {default}."
     )
 
 
@@ -116,7 +117,7 @@ def _network_cells(name: str, comparison: Comparison) -> list[str]:
     scheme = comparison.schemes[name]
     if name == UNCONSTRAINED:
         return [name, "", _milliseconds(scheme), "1", "", "", ""]
-    even = level(comparison)
+    even = comparison.level
     mark = ("← within the noise" if even else "← fastest") if name in (comparison.fastest, *even) else ""
     return [
         name,
@@ -138,7 +139,7 @@ def _layer_cells(shape: tuple[int, int], comparison: Comparison) -> list[str]:
     best = comparison.schemes[comparison.fastest]
     name = f"{shape[1]} → {shape[0]}"
     default = f"{comparison.schemes[_DEFAULT].ratio:.2f}"
-    fastest = f"{comparison.fastest}, within the noise" if level(comparison) else comparison.fastest
+    fastest = f"{comparison.fastest}, within the noise" if comparison.level else comparison.fastest
     return [name, fastest, _milliseconds(best), f"{best.ratio:.2f}", _quartiles(best), default]
 
 

@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
 from ..arguments import integer
 from ..atomic import sha256
 from ..audit import Bound
-from ..data import load, split
 from ..data.sources import SPECS
 from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
@@ -20,7 +18,9 @@ from ..norms import as_norm, norm_name
 from ..provenance import write_json
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
+from .examples import DEFAULT, Examples, check_classes, other_examples, own_test_part
 from .options import Machine
+from .origin import Origin, origin_of
 from .places import model_meant
 
 logger = logging.getLogger(__name__)
@@ -32,15 +32,15 @@ class Certify:
 
     model: tyro.conf.Positional[Path]
     """A model.safetensors written by `tightlip train` or `tightlip.save`, or the folder of a run."""
-    data: str = "mnist5k"
+    data: str | None = None
     """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a folder of
-    .npy files, or a folder of images."""
+    .npy files, or a folder of images (default: the test part of the model's run; of a model without one, mnist5k)."""
     norm: str = "2"
     """Norm of the perturbations: 1, 2 or inf."""
     eps: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)
     """Radii to report."""
-    seed: int = 0
-    """Of the split, as in training."""
+    seed: int | None = None
+    """Of the split, as in training (default: that of the model's run; of a model without one, 0)."""
     output: Path | None = None
     """Also write the radii to this JSON file."""
     data_root: str | None = None
@@ -52,43 +52,47 @@ class Certify:
     def __call__(self) -> str:
         """Run; the table to print."""
         device = self.machine.prepare()
-        integer("--seed", self.seed, least=0, most=2**31)
+        if self.seed is not None:
+            integer("--seed", self.seed, least=0, most=2**31)
         if not all(eps >= 0 for eps in self.eps):
             raise TightlipError(f"--eps must be numbers ≥ 0, got {' '.join(map(str, self.eps))}")
         p, model = as_norm(self.norm), model_meant(self.model)
-        check_model(model.parent, written_about(model))
+        written = written_about(model)
+        check_model(model.parent, written)
         network = load_network(model).to(device)
-        x, y, part = self._examples()
+        examples = self._examples(origin_of(model, written))
+        check_classes(network, examples)
+        x, y = examples.images, examples.labels
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
         certificate = certify(network, x.to(device), y.to(device), p)
         if self.output is not None:
-            self._write(model, certificate, y)
+            self._write(model, certificate, examples)
         lines = _audit_table(certificate.bound)
-        lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {part}")
+        lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {examples.part}")
+        lines += [f"note: {examples.note}"] * bool(examples.note)
         lines += [f"certified at {exact(eps)}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
         return "\n".join(lines)
 
-    def _examples(self) -> tuple[torch.Tensor, torch.Tensor, str]:
-        dataset = load(self.data, root=self.data_root, download=self.download)
-        if self.data not in SPECS and dataset.test_images is None:
-            images = dataset.images.float() / 255 if dataset.images.dtype == torch.uint8 else dataset.images
-            return images, dataset.labels, f"all {len(images)} examples of {dataset.source}, which has no test part"
-        test = split(dataset, self.seed).test
-        return test.images, test.labels, f"{len(test)} test examples"
+    def _examples(self, run: Origin | None) -> Examples:
+        if run is not None and (self.data is None or (self.data == run.data and self.data in SPECS)):
+            return own_test_part(run, self.seed, self.data_root, self.download)
+        return other_examples(self.data or DEFAULT, self.seed, self.data_root, self.download, run)
 
-    def _write(self, model: Path, certificate: Certificate, y: torch.Tensor) -> None:
+    def _write(self, model: Path, certificate: Certificate, examples: Examples) -> None:
         content = {
             "format": 1,
             "model": model.name,
             "model_sha256": sha256(model),
-            "data": self.data,
+            "data": examples.data,
+            "seed": examples.seed,
+            "seen": examples.seen,
             "input_norm": norm_name(as_norm(self.norm)),
             "constant": certificate.bound.constant,
             "output_norm": norm_name(certificate.bound.output_norm),
             "arithmetic": certificate.bound.arithmetic,
             "radius": certificate.radius.tolist(),
             "margin": certificate.margin.tolist(),
-            "label": y.tolist(),
+            "label": examples.labels.tolist(),
             "prediction": certificate.prediction.tolist(),
         }
         write_json(self.output, content)  # type: ignore[arg-type]

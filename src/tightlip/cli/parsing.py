@@ -21,6 +21,8 @@ Command = Callable[[], str]
 
 _POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
 
+_HINT = tyro.conf.arg(help_behavior_hint="")
+
 KINDS = {int: "a whole number", float: "a number", tuple[int, ...]: "whole numbers", tuple[float, ...]: "numbers"}
 """What a value of an option is called."""
 
@@ -106,10 +108,24 @@ def _is_flag(word: str) -> bool:
 
 def _union(commands: Commands, asked: str) -> Any:
     parts = [
-        Annotated[commands[name] if name == asked else _Unasked, tyro.conf.subcommand(name, description=words)]
+        Annotated[_hinted(commands[name]) if name == asked else _Unasked, tyro.conf.subcommand(name, description=words)]
         for name, words in ((name, commands.summary(name)) for name in commands)
     ]
     return typing.Union[tuple(parts)]  # noqa: UP007  of a list that is known only now
+
+
+def _hinted(command: type) -> type:
+    """A command whose help shows no default that is None: what it stands for is in the option's own words."""
+    for place in filter(dataclasses.is_dataclass, command.__mro__):
+        kinds = place.__annotations__
+        for field in dataclasses.fields(place):
+            kind = kinds.get(field.name)
+            if kind is not None and field.default is None and _HINT not in typing.get_args(kind):
+                kinds[field.name] = Annotated[kind, _HINT]
+            for part in (kind, *typing.get_args(kind)):
+                if isinstance(part, type) and dataclasses.is_dataclass(part):
+                    _hinted(part)
+    return command
 
 
 def _said(framed: str) -> str:

@@ -30,9 +30,20 @@ def model_meant(path: Path) -> Path:
         return path
     if not (folder / MODEL).is_file():
         began = (folder / "config.json").is_file()
-        advice = f"its run is not finished: tightlip train --resume --name {folder.name}" if began else runs_in(folder)
+        advice = f"its run is not finished: {go_on(folder)}" if began else runs_in(folder)
         raise TightlipError(f"{folder} holds no {MODEL}: {advice or 'give a model, or the folder of a run'}")
     return folder / MODEL
+
+
+def is_stopped(folder: Path) -> bool:
+    """Whether a run began there and has not come to its numbers."""
+    began = any((folder / name).is_file() for name in ("config.json", "checkpoint.pt"))
+    return began and not any((folder / name).exists() for name in ABOUT)
+
+
+def go_on(folder: Path) -> str:
+    """The command that continues the run of a folder."""
+    return f"tightlip train --resume --name {folder.name}"
 
 
 def runs_in(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -9,14 +10,14 @@ from ..errors import TightlipError
 from ..linkage import ABOUT, MODEL, written_about
 from ..report import write, write_experiments
 from ..report.rows import is_experiment
-from .places import absent, folder_meant, runs_in
+from .places import absent, folder_meant, go_on, is_stopped, runs_in
 
 
 @dataclass(frozen=True)
 class Report:
     """Make one self-contained page from the JSON of one or more run folders, or of experiments' folders."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(help_behavior_hint="")]
     """Run folders, e.g. runs/first runs/second, or folders of experiments; a file in one stands for it."""
     output: Path | None = None
     """The page to write (default: report.html in the only folder, else ./report.html)."""
@@ -25,8 +26,12 @@ class Report:
         """Run; where the page is."""
         if not self.runs:
             raise TightlipError("'tightlip report' needs a folder: name what 'tightlip train' or 'tightlip run' wrote")
-        folders = [folder_meant(path) for path in self.runs]
-        page = self.output or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
+        named = [folder_meant(path) for path in self.runs]
+        page = self.output or (named[0] / "report.html" if len(named) == 1 else Path("report.html"))
+        stopped = [folder for folder in named if is_stopped(folder)]
+        folders = [folder for folder in named if folder not in stopped]
+        if not folders:
+            raise TightlipError(f"{_unfinished(stopped[0])}, and there is no other")
         runs = [folder for folder in folders if not is_experiment(folder)]
         for folder in runs:
             _check(folder)
@@ -34,7 +39,15 @@ class Report:
             raise TightlipError("runs and experiments have pages of their own: name folders of one kind")
         make = write if runs else write_experiments
         make(folders, page)
-        return "\n".join([f"page  {page}", *filter(None, map(_unseen, runs))])
+        return "\n".join([f"page  {page}", *map(_left_out, stopped), *filter(None, map(_unseen, runs))])
+
+
+def _left_out(folder: Path) -> str:
+    return f"note  {_unfinished(folder)}: it is left out"
+
+
+def _unfinished(folder: Path) -> str:
+    return f"{folder} holds a run that is not finished ({go_on(folder)})"
 
 
 def _unseen(folder: Path) -> str | None:

@@ -37,11 +37,12 @@ with suppress(ImportError):  # some Pythons are built without it, and zipfile th
     _UNREADABLE = (*_UNREADABLE, lzma.LZMAError)
 
 
-def load_arrays(path: str | Path) -> Dataset:
+def load_arrays(path: str | Path, whole: bool = False) -> Dataset:
     """A user's data set: an ``.npz`` file, a folder of ``.npy`` files, or that folder by the path of its ``x.npy``.
 
     Its name is the file's stem or the folder's name, its classes are the distinct labels. The arrays are ``x`` and
     ``y``, or ``x_train`` and ``y_train``; ``x_test`` and ``y_test`` may join either pair. Other arrays are left alone.
+    A data set that is to stay ``whole`` has the classes 0 to its largest label, whether or not each has examples.
     ``x`` is (n, *shape): uint8 in 0..255, or floats, which become float32, unscaled. ``y`` is (n,): integers 0 to
     classes − 1.
 
@@ -53,7 +54,7 @@ def load_arrays(path: str | Path) -> Dataset:
     with _opened(path) as file:
         arrays = _read(path, file, _choose_names(path, list(file)))
     x, y, *test = arrays.values()
-    labels = _to_labels(path, y)
+    labels, test_labels = _to_labels(path, y), _to_labels(path, test[1]) if test else None
     return Dataset(
         name=path.name if path.is_dir() else path.stem,
         source=path.name,
@@ -61,9 +62,10 @@ def load_arrays(path: str | Path) -> Dataset:
         images=_to_images(path, x),
         labels=labels,
         test_images=_to_images(path, test[0]) if test else None,
-        test_labels=_to_labels(path, test[1]) if test else None,
-        classes=len(labels.unique()),
+        test_labels=test_labels,
+        classes=_largest(labels, test_labels) + 1 if whole else len(labels.unique()),
         licence="the user's own",
+        whole=whole,
     )
 
 
@@ -170,6 +172,10 @@ def _choose_names(path: Path, present: Collection[str]) -> list[str]:
     if whole in asked and train in asked:
         raise TightlipError(f"{path} holds both x, y and x_train, y_train: keep the pair that is meant.")
     return [*(train if train in asked else whole), *(test if test in asked else ())]
+
+
+def _largest(*labels: Tensor | None) -> int:
+    return max((int(some.max()) for some in labels if some is not None and len(some)), default=0)
 
 
 def _to_images(path: Path, array: Array) -> UInt8[Tensor, "..."] | Float32[Tensor, "..."]:

@@ -48,10 +48,11 @@ class Dataset:
         classes: number of classes.
         licence: the terms under which the data may be used.
         class_names: what the classes are called, in their order; empty where they have numbers only.
+        whole: looked at whole, and never split: then one example is enough, and classes may have none.
 
     Raises:
         TightlipError: a wrong dtype or shape, lengths that differ, NaN or infinite pixels, labels outside [0, classes),
-            no examples, or fewer than three of some class.
+            no examples, or fewer than three of some class that is to be split.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dataset:
     classes: int
     licence: str
     class_names: tuple[str, ...] = ()
+    whole: bool = False
 
     def __repr__(self) -> str:
         test = "no test part" if self.test_images is None else f"{len(self.test_images)} test"
@@ -76,7 +78,8 @@ class Dataset:
             raise TightlipError(
                 f"{self.name} has {self.classes} classes but {len(self.class_names)} names for them: name all or none."
             )
-        _check_three_of_each(self.name, self.labels, self.classes)
+        if not self.whole:
+            _check_three_of_each(self.name, self.labels, self.classes)
         if self.test_images is None and self.test_labels is None:
             return
         if self.test_images is None or self.test_labels is None:
@@ -118,11 +121,13 @@ def split(dataset: Dataset, seed: int) -> Splits:
     """
     if not isinstance(dataset, Dataset):
         raise TightlipError(f"split takes a Dataset, as load gives, got a value of type {type(dataset).__name__}.")
+    if dataset.whole:
+        _check_three_of_each(dataset.name, dataset.labels, dataset.classes)
     seed = integer("seed", seed, least=0)
     rest = torch.randperm(len(dataset.labels), generator=torch.Generator().manual_seed(seed))
     if dataset.test_images is not None and dataset.test_labels is not None:
         validation, train = _draw(dataset, rest, _VALIDATION_SHARE_OF_TRAINING)
-        test = Part(_to_unit_floats(dataset.test_images), dataset.test_labels)
+        test = Part(to_unit_floats(dataset.test_images), dataset.test_labels)
     else:
         chosen, rest = _draw(dataset, rest, _TEST_SHARE)
         validation, train = _draw(dataset, rest, _VALIDATION_SHARE)
@@ -155,10 +160,11 @@ def _quotas(counts: Int64[Tensor, " classes"], total: int) -> Int64[Tensor, " cl
 
 
 def _part(dataset: Dataset, index: Int64[Tensor, " n"]) -> Part:
-    return Part(_to_unit_floats(dataset.images[index]), dataset.labels[index])
+    return Part(to_unit_floats(dataset.images[index]), dataset.labels[index])
 
 
-def _to_unit_floats(images: UInt8[Tensor, "*s"] | Float32[Tensor, "*s"]) -> Float32[Tensor, "*s"]:
+def to_unit_floats(images: UInt8[Tensor, "*s"] | Float32[Tensor, "*s"]) -> Float32[Tensor, "*s"]:
+    """Pixels as networks see them: uint8 divided by 255, floats as they are."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 

@@ -30,13 +30,13 @@ _GRAY = ("1", "L", "LA", "La")  # Pillow's modes without color
 _UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, TypeError, IndexError, KeyError, MemoryError)
 
 
-def load_folder(path: str | Path) -> Dataset:
+def load_folder(path: str | Path, whole: bool = False) -> Dataset:
     """A user's images; the classes are the subfolders, numbered in the order of their names.
 
     Grayscale images become (n, 1, h, w) uint8; if only one has color, all become (n, 3, h, w). Pixels are as stored:
     transparency is dropped, and a camera's note on how to turn the picture is not followed. Hidden files, and files
     that are no images, are left alone. A test part may lack classes, but not add any. The hash is taken over the names
-    of the files and their decoded pixels.
+    of the files and their decoded pixels. A data set that is to stay ``whole`` may have one image of a class.
 
     Raises:
         TightlipError: no class folders, one without images or with folders inside, images that cannot be read, differ
@@ -61,6 +61,7 @@ def load_folder(path: str | Path) -> Dataset:
         classes=len(class_names),
         licence="the user's own",
         class_names=tuple(class_names),
+        whole=whole,
     )
 
 

@@ -40,15 +40,32 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
     if not isinstance(name, str | Path):
         raise TightlipError(f"name must be that of a data set, or a path, got a value of type {type(name).__name__}.")
     spec = SPECS.get(str(name))
+    _refuse_root(name, root)
+    return _read_own(name, whole=False) if spec is None else spec.load(root, download)
+
+
+def load_whole(path: str, root: str | None = None) -> Dataset:
+    """A user's own data, to be looked at whole and never split: one example is enough.
+
+    Raises:
+        TightlipError: as `load`.
+    """
+    _refuse_root(path, root)
+    return _read_own(path, whole=True)
+
+
+def _refuse_root(name: str | Path, root: str | Path | None) -> None:
+    spec = SPECS.get(str(name))
     if root is not None and (spec is None or isinstance(spec, PackagedSpec)):
         why = "comes with the package" if spec else "is read where it is"
         raise TightlipError(f"root={root} (--data-root) is where published files are, and {name} {why}: leave it out.")
-    if spec is not None:
-        return spec.load(root, download)
+
+
+def _read_own(name: str | Path, whole: bool) -> Dataset:
     if str(name).endswith((".npz", ".npy")):
-        return load_arrays(name)
+        return load_arrays(name, whole)
     if os.path.isdir(name):
-        return load_arrays(name) if any(Path(name).glob("*.npy")) else load_folder(name)
+        return load_arrays(name, whole) if any(Path(name).glob("*.npy")) else load_folder(name, whole)
     raise _unknown(str(name))
 
 

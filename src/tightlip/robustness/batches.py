@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data import Dataset, Part, Splits
 from ..errors import TightlipError
 from ..tensors import as_tensor
 
@@ -26,7 +27,7 @@ def batches(x: Any, y: Any, batch_size: int) -> Iterable[Any]:
     """
     if type(batch_size) is not int or batch_size < 1:
         raise TightlipError(f"batch_size={batch_size!r} evaluates nothing: give an integer ≥ 1")
-    x, y = _table(x), _table(y)
+    x, y = _whole(x, y)
     if isinstance(x, Tensor | np.ndarray):
         _refuse_misfit(x, y)
         slices = [slice(first, first + batch_size) for first in range(0, max(len(x), 1), batch_size)]
@@ -39,6 +40,18 @@ def batches(x: Any, y: Any, batch_size: int) -> Iterable[Any]:
     if y is not None:
         raise TightlipError("labels of batches come with the batches: give pairs (x, y), and no y beside them")
     return x
+
+
+def _whole(x: Any, y: Any) -> tuple[Any, Any]:
+    """Inputs and labels, which a `Part` brings both; what offers an array as one."""
+    if isinstance(x, Dataset | Splits):
+        part = "tightlip.data.split(dataset, seed).test" if isinstance(x, Dataset) else "its test"
+        raise TightlipError(f"a whole {type(x).__name__} cannot be certified: give one Part, {part}")
+    if isinstance(x, Part):
+        if y is not None:
+            raise TightlipError("a Part brings its labels: give no y beside it, or its images and the labels")
+        x, y = x.images, x.labels
+    return _table(x), _table(y)
 
 
 def labeled(batch: Any) -> Labeled:

@@ -110,8 +110,8 @@ def certify(
         network: A frozen network (see `tightlip.freeze`) with logits of shape (batch, classes), or (batch, 1): one
             logit z answers class 1 where z > 0 and class 0 where z < 0, with margin ±z and radius |z| / K.
         x: Inputs (batch, …), a tensor or an array of float16 to float64; converted to float64 exactly, and moved to the
-            network's device. Or an iterable of batches, such as a ``DataLoader``: inputs of that kind, or pairs of
-            inputs and true classes.
+            network's device. Or a `Part` of a split, with its labels. Or an iterable of batches, such as a
+            ``DataLoader``: inputs of that kind, or pairs of inputs and true classes.
         y: True classes (batch,), integers from 0 (for one logit also −1 and 1); None certifies the predicted class
             instead. Batches bring their own.
         p: The norm of the perturbations: 1, 2 or ``math.inf``.

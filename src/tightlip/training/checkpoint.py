@@ -14,10 +14,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..atomic import replacing
 from ..errors import TightlipError
+from ..torch_files import written_by_torch
 from .identity import identity
 
 FORMAT = 3
 """Of the file."""
+
+_OURS = {"format", "key", "best"}
+"""What checkpoints of every format hold, and at least two of them where one was damaged."""
 
 
 def writable(checkpoint: Any) -> Path | None:
@@ -36,6 +40,14 @@ def writable(checkpoint: Any) -> Path | None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise TightlipError(f"{path} cannot be written to: its folder is absent or closed; make it or choose another")
     return path
+
+
+class _ForeignError(TightlipError):
+    """A file of torch.save that is somebody else's."""
+
+
+def _foreign(path: Path) -> _ForeignError:
+    return _ForeignError(f"{path} is a torch file (torch.save) that fit did not write: name another path")
 
 
 class State:
@@ -84,7 +96,7 @@ class State:
         if not self.path.exists():
             return
         if not resume:
-            raise TightlipError(f"{self.path} exists and would be overwritten: {self._instead()}, or delete it")
+            raise TightlipError(f"{self.path} exists and would be overwritten: {self._instead()}")
         self._restore(self._read(device))
 
     def _state(self) -> dict[str, Any]:
@@ -115,12 +127,17 @@ class State:
             content = io.BytesIO(self.path.read_bytes())
         except OSError as error:
             raise TightlipError(f"{self.path} cannot be read ({error.strerror}): check its permissions") from error
+        state: Any = None
         try:
             state = torch.load(content, map_location=device, weights_only=True)
+            if not isinstance(state, dict) or len(_OURS & state.keys()) < 2:
+                raise _foreign(self.path)
             version, key = state["format"], dict(state["key"])
-        except (MemoryError, torch.OutOfMemoryError):
+        except (MemoryError, torch.OutOfMemoryError, TightlipError):
             raise
         except Exception as error:
+            if state is None and written_by_torch(self.path):
+                raise _foreign(self.path) from error
             raise TightlipError(f"{self.path} cannot be read as a checkpoint: delete it to start afresh") from error
         if version != FORMAT:
             raise TightlipError(f"{self.path} belongs to another run, of another version of tightlip: delete it")
@@ -148,6 +165,9 @@ class State:
         """What a caller may want who names a file that exists."""
         try:
             done = len(self._read(torch.device("cpu"))["history"])
+        except _ForeignError:
+            return "it is a torch file that fit did not write, so name another path"
         except TightlipError:
-            return "it is not of this very training, so name another file (resume=True continues the same one)"
-        return f"add resume=True to go on from epoch {done} of this very training"
+            advice = "it is not of this very training, so name another file (resume=True continues the same one)"
+            return f"{advice}, or delete it"
+        return f"add resume=True to go on from epoch {done} of this very training, or delete it"
