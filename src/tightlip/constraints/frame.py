@@ -51,8 +51,8 @@ def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:
     """By how many blocks `Frame` turns weights (out, in) of this shape; None where the optimizer moves them itself.
 
     n × n weights by 16 from n = 256 on, others (n × m, n > m) by 6·(n/m)^1.5, from n = 1024 on by twice as many, but by
-    32 at most, or by the next even number below that divides n. Two blocks always meet, so they are the whole. Smaller weights, and those
-    with n > 4m, are not turned: it saves little there.
+    32 at most, or by the next even number below that divides n. Two blocks always meet, so they are the whole. Smaller
+    weights, and those with n > 4m, are not turned: it saves little there.
     """
     large, small = max(shape), min(shape)
     if not isinstance(constraint, Orthonormal) or constraint.schedule is not None or constraint.blocks == 0:
