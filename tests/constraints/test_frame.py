@@ -373,7 +373,7 @@ def test_steps_of_any_size_stay_on_the_set_or_raise():
         ((264, 264), None, 12),
         ((255, 255), None, None),
         ((255, 255), 4, 1),
-        ((1024, 784), None, 8),
+        ((1024, 784), None, 16),
         ((512, 784), None, 8),
         ((256, 784), None, 28),
         ((256, 128), None, 16),

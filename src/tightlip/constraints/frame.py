@@ -50,16 +50,16 @@ KEPT = 0.75
 def block_count(constraint: Constraint, shape: tuple[int, int]) -> int | None:
     """By how many blocks `Frame` turns weights (out, in) of this shape; None where the optimizer moves them itself.
 
-    n × n weights by 32 from n = 1024 on and by 16 from 256 on, others (n × m, n > m) by 6·(n/m)^1.5, or by the next
-    even number below that divides n. Two blocks always meet, so they are the whole. Smaller weights, and those with
-    n > 4m, are not turned: it saves little there.
+    n × n weights by 16 from n = 256 on, others (n × m, n > m) by 6·(n/m)^1.5, from n = 1024 on by twice as many, but by
+    32 at most, or by the next even number below that divides n. Two blocks always meet, so they are the whole. Smaller
+    weights, and those with n > 4m, are not turned: it saves little there.
     """
     large, small = max(shape), min(shape)
     if not isinstance(constraint, Orthonormal) or constraint.schedule is not None or constraint.blocks == 0:
         return None
     if small == 0 or large > 4 * small or (constraint.blocks is None and large < 256):
         return None
-    usual = (16 if large < 1024 else 32) if large == small else int(6 * (large / small) ** 1.5)
+    usual = min(32, int((16 if large == small else 6 * (large / small) ** 1.5) * (1 if large < 1024 else 2)))
     most = (constraint.blocks or usual) // 2 * 2
     return next((blocks for blocks in range(most, 2, -2) if large % blocks == 0), 1)
 
