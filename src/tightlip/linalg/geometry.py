@@ -164,3 +164,9 @@ def row_multiplicity(geometry: Geometry, taps: Sequence[int]) -> int:
         further = before + after - d * (k - 1)
         product *= 1 + max(-(-further // max(before, after, 1)), 0)
     return product
+
+
+def repeats_pixels(geometry: Geometry, taps: Sequence[int]) -> bool:
+    """Whether padding may read a pixel so often that a p→p bound of ℤ, with p < ∞, does not hold on some image."""
+    around = geometry.wraps and all(d % s == 0 for s, d in zip(geometry.stride, geometry.dilation, strict=True))
+    return pixel_multiplicity(geometry, taps) > 1 and not (around and row_multiplicity(geometry, taps) == 1)

@@ -67,18 +67,33 @@ def _padding(module: Convolution, axes: int) -> Sequence[tuple[int, int]]:
     return [(side, side) for side in _entries(module, "padding", axes)]
 
 
-def _proven(module: Convolution | Transposed, padding: Sequence[tuple[int, int]], transposed: bool) -> Gains:
+def geometry_of(module: Convolution) -> Geometry:
+    """How a convolution walks over an image, as its forward really does.
+
+    Raises:
+        TightlipError: where an option was replaced by something that no convolution has.
+    """
+    _axes(module, axes := len(module.kernel_size))
+    return _geometry(module, _padding(module, axes), False)
+
+
+def _geometry(module: Convolution | Transposed, padding: Sequence[tuple[int, int]], transposed: bool) -> Geometry:
     weight, axes = module.weight, len(padding)
-    refuse_inexact(weight, f"weight of {type(module).__name__}")
     if type(module.groups) is not int or module.groups < 1 or weight.shape[0] % module.groups:
         raise TightlipError(
             f"{type(module).__name__} has groups = {module.groups!r:.60}: restore a divisor of its channels"
         )
+    stride, dilation = _entries(module, "stride", axes), _entries(module, "dilation", axes)
+    return Geometry(stride, dilation, padding, module.groups, module.padding_mode, transposed)
+
+
+def _proven(module: Convolution | Transposed, padding: Sequence[tuple[int, int]], transposed: bool) -> Gains:
+    weight = module.weight
+    refuse_inexact(weight, f"weight of {type(module).__name__}")
+    geometry = _geometry(module, padding, transposed)
     outputs = weight.shape[1] * module.groups if transposed else weight.shape[0]
     if module.bias is not None:
         stored_numbers(module, "bias", (outputs,))
-    stride, dilation = _entries(module, "stride", axes), _entries(module, "dilation", axes)
-    geometry = Geometry(stride, dilation, padding, module.groups, module.padding_mode, transposed)
     table = {pair: representable(c) for pair, c in convolution_norm_bounds(weight, geometry).items()}
     sizes = convolution_norm_bounds(weight.detach().abs(), geometry, [(1.0, 1.0), (float("inf"), float("inf"))])
     products = weight[0].numel() if not transposed else weight.shape[0] // module.groups * weight[0, 0].numel()
