@@ -236,7 +236,7 @@ DESCRIPTIONS = {
     "NaN": lambda d: json.dumps(d).replace('"p": 0.5', '"p": NaN'),
     "Infinity": lambda d: json.dumps(d).replace('"p": 0.5', '"p": Infinity'),
     "key twice": lambda d: json.dumps(d).replace('"p": 0.5', '"p": 0.5, "p": 0.5'),
-    "format twice": lambda d: json.dumps(d).replace('{"format": 1', '{"format": 1, "format": 1'),
+    "format twice": lambda d: json.dumps(d).replace('{"format": 2', '{"format": 2, "format": 2'),
     "option twice, first wins": lambda d: json.dumps(d).replace(
         '"in_features": 6', '"in_features": 6, "in_features": 6'
     ),

@@ -8,8 +8,9 @@ from torch import nn
 
 import tightlip as tl
 from tightlip import TightlipError, lipschitz, load, save
-from tightlip.audit import Gains, registered, rule
+from tightlip.audit import Concat, Gains, Sum, registered, rule
 from tightlip.constructions import LatticeInterpolant
+from tightlip.graphs import Graph, Slice
 from tightlip.options import NUMBER
 
 
@@ -91,6 +92,16 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (tl.Scale(0.1), (6,)),
     (tl.Normalize([0.1, 0.2, 0.3], [0.5, 0.25, 2.0]), (3, 4)),
     (tl.Residual(nn.Linear(6, 6), tl.MaxMin()), (6,)),
+    (nn.Sequential(nn.Linear(6, 6), nn.ReLU()), (6,)),
+    (nn.Conv1d(2, 4, 3, 2, "valid", 2, 2, False), (2, 9)),
+    (nn.Conv2d(2, 4, (3, 2), padding=(1, 2), padding_mode="circular"), (2, 5, 5)),
+    (nn.Conv2d(2, 4, 3, padding="same"), (2, 5, 5)),
+    (nn.Conv3d(1, 2, 2), (1, 3, 3, 3)),
+    (nn.ConvTranspose1d(2, 4, 3, 2, 1, 1, 2, False), (2, 5)),
+    (nn.ConvTranspose2d(2, 2, (3, 2), (2, 1)), (2, 3, 3)),
+    (nn.ConvTranspose3d(1, 2, 2, 2), (1, 2, 2, 2)),
+    (Slice(1, 2, 5), (6,)),
+    (Graph({"a": nn.Linear(6, 6)}, [("a", (0,)), (Sum(0.5, -2.0), (0, 1)), (Concat(1), (2, 0))]), (6,)),
     (LatticeInterpolant(torch.rand(5, 3, dtype=torch.float64), 0.1 * torch.rand(5, 2).double(), math.inf), (3,)),
 ]
 
@@ -146,9 +157,9 @@ class Halve(nn.Module):
 
 @pytest.fixture
 def halve(monkeypatch):
-    from tightlip import audit
+    from tightlip.audit import registry
 
-    monkeypatch.setattr(audit, "_RULES", dict(audit._RULES))
+    monkeypatch.setattr(registry, "_KNOWN", dict(registry._KNOWN))
     rule(Halve, options={"by": NUMBER})(lambda module: Gains.constant(1 / module.by))
     return learned(Halve(4.0))
 
@@ -161,10 +172,10 @@ def test_a_type_of_ones_own_is_saved_where_its_rule_names_its_options(halve, tmp
 
 
 def test_without_its_rule_the_file_is_refused_and_the_advice_is_to_import_it(halve, tmp_path, monkeypatch):
-    from tightlip import audit
+    from tightlip.audit import registry
 
     save(nn.Sequential(halve), tmp_path / "m")
-    del audit._RULES[Halve]
+    del registry._KNOWN[Halve]
     with pytest.raises(TightlipError, match="Halve.*import what registers it"):
         load(tmp_path / "m")
 

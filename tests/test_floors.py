@@ -25,7 +25,7 @@ ROOMS = [
         "interruption",
     ],
     ["audit", "stored"],
-    ["constraints", "activations", "layers", "pooling", "rules"],
+    ["constraints", "activations", "layers", "pooling", "rules", "graphs"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "linkage", "timing"],

@@ -241,21 +241,18 @@ def test_an_altered_layer_inside_a_residual_is_refused_with_its_place(make):
 
 
 def test_an_altered_residual_is_refused():
-    class Louder(Residual):
-        pass
-
     replaced, watched = Residual(nn.ReLU()), Residual(nn.ReLU())
     replaced.forward = lambda x: 10 * x
     watched.f.register_forward_hook(lambda module, inputs, output: 10 * output)
-    for block in (Louder(nn.ReLU()), replaced, watched):
-        with pytest.raises(TightlipError, match="no Lipschitz rule is known for Louder|has been replaced|forward hook"):
+    for block in (replaced, watched):
+        with pytest.raises(TightlipError, match="has been replaced|forward hook"):
             lipschitz(nn.Sequential(block), 2)
 
 
-def test_a_residual_is_one_row_of_the_audit_and_travels(seed):
+def test_the_audit_lists_what_is_in_a_residual_and_it_travels(seed):
     block = Residual(nn.Linear(4, 4), nn.ReLU())
     rows = lipschitz(nn.Sequential(nn.Flatten(), block), 2, 2).layers
-    assert [(name, text) for name, text, _ in rows][1] == ("1", "Residual")
+    assert [(name, text) for name, text, _ in rows][2:] == [("1.f.1", "ReLU()"), ("1", "Sum(0.5, 0.5)")]
     assert list(block.state_dict()) == ["f.0.weight", "f.0.bias"]
     x = torch.randn(3, 4)
     for other in (copy.deepcopy(block), pickle.loads(pickle.dumps(block)), torch.export.export(block, (x,)).module()):

@@ -339,7 +339,8 @@ def test_what_has_no_norm_is_refused(layer, complaint):
 
 
 def test_a_layer_whose_norm_depends_on_its_parameters_in_another_way_is_refused(monkeypatch):
-    from tightlip import Gains, audit, rule
+    from tightlip import Gains, rule
+    from tightlip.audit import registry
 
     class Learned(nn.Module):
         def __init__(self):
@@ -349,7 +350,7 @@ def test_a_layer_whose_norm_depends_on_its_parameters_in_another_way_is_refused(
         def forward(self, x):
             return self.factor * x
 
-    monkeypatch.setattr(audit, "_RULES", dict(audit._RULES))
+    monkeypatch.setattr(registry, "_KNOWN", dict(registry._KNOWN))
     rule(Learned)(lambda module: Gains.constant(abs(float(module.factor.detach()))))
     with pytest.raises(TightlipError, match="Learned at '0' has no gradient here"):
         norm_product(nn.Sequential(Learned()))

@@ -197,10 +197,22 @@ def test_foreign_safetensors_are_one_sentence(metadata, tmp_path):
         load(tmp_path / "m")
 
 
+def test_files_of_format_1_are_read(tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Sequential(Residual(nn.Linear(3, 3), nn.ReLU())), Residual(nn.ReLU()))
+    save(network, tmp_path / "m")
+    relu, flat = ["ReLU", {}], ["Flatten", {"start_dim": 1, "end_dim": -1}]
+    linear = ["Linear", {"in_features": 3, "out_features": 3, "bias": True}]
+    block = ["Residual", ["Sequential", [["0", linear], ["1", relu]]]]
+    outline = ["Sequential", [["0", flat], ["1", ["Sequential", [["0", block]]]], ["2", ["Residual", relu]]]]
+    rewritten(tmp_path / "m", lambda description: {"format": 1, "network": outline})
+    loaded = load(tmp_path / "m")
+    assert str(loaded) == str(network) and torch.equal(loaded(torch.ones(2, 3)), network(torch.ones(2, 3)))
+
+
 def test_a_newer_format_asks_for_an_update(tmp_path):
     save(a_network(), tmp_path / "m")
-    rewritten(tmp_path / "m", lambda description: description | {"format": 2})
-    with pytest.raises(TightlipError, match="format 2.*reads 1.*update"):
+    rewritten(tmp_path / "m", lambda description: description | {"format": 3})
+    with pytest.raises(TightlipError, match="format 3.*reads 1 to 2.*update"):
         load(tmp_path / "m")
 
 
@@ -246,23 +258,33 @@ def test_weights_that_do_not_fit_the_description_are_one_sentence(alter, tmp_pat
         ["Linear", {"in_features": 10**30, "out_features": 4, "bias": True}],
         ["Sequential", [["0", ["ReLU", 5]]]],
         ["Sequential", 5],
+        ["Sequential", {}],
+        ["Sequential", {}, 5],
+        ["Sequential", {}, [["0", ["ReLU", {}]], ["0", ["ReLU", {}]]]],
+        ["ReLU", {}, []],
+        ["Residual", {}, [["f", ["ReLU", {}]], ["g", ["ReLU", {}]]]],
+        ["Residual", {}, [["g", ["ReLU", {}]]]],
     ],
     ids=repr,
 )
-def test_swapped_or_impossible_descriptions_are_one_sentence(network, tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_swapped_or_impossible_descriptions_are_one_sentence(network, version, tmp_path):
     save(a_network(), tmp_path / "m")
-    rewritten(tmp_path / "m", lambda description: description | {"network": network})
+    rewritten(tmp_path / "m", lambda description: description | {"network": network, "format": version})
     with pytest.raises(TightlipError, match="do not fit its description"):
         load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("depth", [50, 300, 600, 100_000])
 @pytest.mark.parametrize(
-    "opening", ["[", '["Residual",', '["Sequential",[["0",'], ids=["list", "residual", "sequential"]
+    "opening",
+    ["[", '["Residual",', '["Sequential",[["0",', '["Sequential",{},[["0",'],
+    ids=["list", "residual", "sequential", "sequential in format 2"],
 )
 def test_descriptions_nested_too_deeply_are_one_sentence(opening, depth, tmp_path):
     outline = opening * depth + "[]" + "".join("]" for c in opening if c == "[") * depth
-    description = '{"format": 1, "network": ' + outline + "}"
+    version = 2 if "{}" in opening else 1
+    description = f'{{"format": {version}, "network": ' + outline + "}"
     save_file({"0.weight": torch.ones(2, 2)}, tmp_path / "m", metadata={"tightlip": description})
     with pytest.raises(TightlipError, match="no tightlip network|do not fit its description"):
         load(tmp_path / "m")

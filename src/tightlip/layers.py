@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .audit import Gains, Roundoff, gains, rule, within
+from .audit import Gains, Part, Roundoff, Sum, container, rule
 from .errors import TightlipError
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
 from .options import LARGEST, NUMBER, several
@@ -125,15 +125,11 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape that f keeps → the same."""
         half = x / 2  # before f, which may work in place
-        return halfway(half, self.f(x))
-
-
-def halfway(half: Tensor, y: Tensor) -> Tensor:
-    """x/2 + y/2, from x/2 and y; raises unless they have one shape."""
-    if half.shape != y.shape:  # broadcasting would repeat x, and the bound would be wrong
-        shapes = f"{list(half.shape)} to {list(y.shape)}"
-        raise TightlipError(f"the layers in a Residual turn shape {shapes}: give it layers that keep the shape")
-    return half + y / 2
+        y = self.f(x)
+        if half.shape != y.shape:  # broadcasting would repeat x, and the bound would be wrong
+            shapes = f"{list(half.shape)} to {list(y.shape)}"
+            raise TightlipError(f"the layers in a Residual turn shape {shapes}: give it layers that keep the shape")
+        return half + y / 2
 
 
 def _scale_of(scale: float) -> Scale:
@@ -164,9 +160,6 @@ def _normalize(module: Normalize) -> Gains:
     return Gains.constant(round_up(1 / smallest), Roundoff(output=4.0 * UNIT_ROUNDOFF))
 
 
-@rule(Residual, options={})
-def _residual(module: Residual, name: str = "") -> Gains:
-    # ‖Δx + Δf‖_q ≤ ‖Δx‖_q + c‖Δx‖_p ≤ (1 + c)‖Δx‖_p for p ≤ q. How far evaluation strays depends on all that is inside:
-    # `certify` follows it through, so no Roundoff is stated here.
-    inner = gains(module.f, within(name, "f"))
-    return Gains({pair: (1 + Fraction(constant)) / 2 for pair, constant in inner.table.items()})
+@container(Residual, build=lambda modules: Residual(*modules.values()))
+def _residual(module: Residual) -> list[Part]:
+    return [Part("f", module.f, (0,)), Part("", Sum(0.5, 0.5), (0, 1))]

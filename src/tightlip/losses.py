@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .activations import Householder
-from .audit import Bound, chain, gains
+from .audit import Bound, Node, Sum, expand, fold, gains
 from .errors import TightlipError
 from .norms import as_norm, norm_name, operator_norm
 
@@ -116,7 +116,8 @@ def norm_product(network: nn.Module, p: float = 2) -> Float[Tensor, ""]:
     one by rounding. Layers without parameters count with their audited constant. Source: Tsuzuku et al. 2018.
 
     Args:
-        network: A Sequential of ``nn.Linear``, `Scale` and layers without parameters, constrained or not.
+        network: ``nn.Linear``, `Scale` and layers without parameters, constrained or not, in containers that the audit
+            opens.
         p: The norm of inputs and outputs: 1, 2 or ``math.inf``.
 
     Raises:
@@ -128,14 +129,20 @@ def norm_product(network: nn.Module, p: float = 2) -> Float[Tensor, ""]:
     tensor(6., grad_fn=<MulBackward0>)
     """
     p = as_norm(p)
-    product = torch.ones(())
-    for name, layer in chain(network):
-        product = product * _norm_of(layer, name, p)
-    return product
+
+    def layer(node: Node, product: Tensor) -> Tensor:
+        return product * _norm_of(node.operation, node.name, p)  # type: ignore[arg-type]
+
+    def join(node: Node, products: list[Tensor]) -> Tensor:
+        if isinstance(node.operation, Sum):
+            return torch.stack([abs(w) * c for w, c in zip(node.operation.weights, products, strict=True)]).sum()
+        return torch.linalg.vector_norm(torch.stack(products), p)
+
+    return fold(expand(network), torch.ones(()), layer, join)
 
 
 def _norm_of(layer: nn.Module, name: str, p: float) -> float | Tensor:
-    """The p→p norm of one layer that `chain` has found unaltered."""
+    """The p→p norm of one layer that is unaltered."""
     if type(layer).forward is nn.Linear.forward:
         return operator_norm(layer.weight, p)  # type: ignore[arg-type]
     kind = type(layer).__name__

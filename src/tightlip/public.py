@@ -28,6 +28,7 @@ from .diagnostics import (
     summary,
 )
 from .errors import TightlipError
+from .graphs import Graph, trace
 from .layers import Normalize, Residual, Scale
 from .losses import (
     hinge_kantorovich,
@@ -54,6 +55,7 @@ __all__ = [
     "Constraint",
     "FullSort",
     "Gains",
+    "Graph",
     "GroupSort",
     "Householder",
     "MatrixExponential",
@@ -96,5 +98,6 @@ __all__ = [
     "rule",
     "save",
     "summary",
+    "trace",
     "transport",
 ]

@@ -1,6 +1,7 @@
 """One file per network: safetensors weights plus a versioned description of the architecture. No pickle, no code.
 
-The description is a nested list of [type, options]; the options of a type are registered with its rule. What is read
+The description is a nested list of [type, options], or [type, options, modules inside]; the options of a type are
+registered with its rule. What is read
 is checked before it is believed, and before anything of its size is made:
 
     JSON without repeated names and without numbers that are not finite
@@ -28,11 +29,12 @@ from .atomic import replacing
 from .audit import Registration, refuse_altered, registered
 from .constraints import constraint_of
 from .errors import TightlipError
-from .layers import Residual
+from .graphs.tracing import as_graph
 from .options import plain
 from .torch_files import written_by_torch
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had two containers, without options: ["Sequential", modules] and ["Residual", module]."""
 
 DEEPEST = 64
 """Modules within modules: no network needs more, and Python's stack holds no thousand."""
@@ -73,6 +75,7 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
         raise TightlipError(f"save takes the network first and the path second, got a {type(network).__name__} first")
     if any(constraint_of(layer) is not None for layer in _parts(network)):
         raise TightlipError("this network is still held by constraints: save(freeze(network), path)")
+    network = as_graph(network)
     outline = _outline(network)
     for module in _parts(network):
         refuse_altered(module)
@@ -148,17 +151,16 @@ def _outline(module: nn.Module, depth: int = 0) -> list[Any]:
     """The description of a network as JSON has it."""
     if depth > DEEPEST:
         raise TightlipError(f"modules are nested more than {DEEPEST} deep: open some of the nn.Sequentials")
-    if type(module) is nn.Sequential:
-        return ["Sequential", [[key, _outline(child, depth + 1)] for key, child in module._modules.items()]]  # type: ignore[arg-type]
-    if type(module) is Residual:
-        return ["Residual", _outline(module.f, depth + 1)]
     kind, known = type(module), registered().get(type(module))
     if known is None or known.options is None:
         advice = "its state_dict" if known is None else "its state_dict, or give options= to its rule"
         raise TightlipError(f"a {kind.__name__} cannot be written to a file: save {advice}")
     options = {name: _read(module, name) for name in known.options}
     _check_options(_name(kind), known, options)
-    return [_name(kind), options]
+    if known.expand is None:
+        return [_name(kind), options]
+    modules = [[key, _outline(child, depth + 1)] for key, child in module._modules.items()]  # type: ignore[arg-type]
+    return [_name(kind), options, modules]
 
 
 def _read(module: nn.Module, name: str) -> Any:
@@ -191,13 +193,26 @@ def _described(path: Path) -> tuple[Any, dict[str, _Stored]]:
         version = description["format"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise TightlipError(f"{path} holds weights but no tightlip network: write it with tightlip.save") from error
-    if type(version) is not int or version != FORMAT:
-        raise TightlipError(f"{path} has format {version!r:.20}, this version reads {FORMAT}: update tightlip")
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise TightlipError(f"{path} has format {version!r:.20}, this version reads 1 to {FORMAT}: update tightlip")
     if metadata.keys() != {"tightlip"} or description.keys() != {"format", "network"}:
         foreign = ", ".join(sorted({*metadata, *description} - {"tightlip", "format", "network"}))
         raise TightlipError(f"{path} holds more or less than a network ({foreign:.60}): write it with tightlip.save")
     stored = {name: _Stored(tuple(t["shape"]), _DTYPES.get(t["dtype"], t["dtype"])) for name, t in tensors.items()}
-    return description["network"], stored
+    network = description["network"]
+    return _from_format_1(network) if version == 1 else network, stored
+
+
+def _from_format_1(outline: Any, depth: int = 0) -> Any:
+    """The same description as format 2 has it; what is damaged stays as it is."""
+    if not isinstance(outline, list) or len(outline) != 2 or depth > DEEPEST:
+        return outline
+    kind, inside = outline
+    if kind == "Residual":
+        return [kind, {}, [["f", _from_format_1(inside, depth + 1)]]]
+    if kind == "Sequential" and isinstance(inside, list) and all(isinstance(i, list) and len(i) == 2 for i in inside):
+        return [kind, {}, [[key, _from_format_1(child, depth + 1)] for key, child in inside]]
+    return outline
 
 
 def _parse(text: str | bytes) -> Any:
@@ -226,28 +241,28 @@ def _checked(outline: Any) -> nn.Module:
     for module in network.modules():
         if module._non_persistent_buffers_set:
             raise TightlipError(f"{type(module).__name__} has buffers that are not in its state_dict, nor in any file")
-        if not module._parameters and not module._buffers and not module._modules and type(module) in registered():
-            registered()[type(module)].rule(module)
+        known = registered().get(type(module))
+        if known and known.rule and not module._parameters and not module._buffers and not module._modules:
+            known.rule(module)
     return network
 
 
 def _build(outline: Any, types: Mapping[str, Registration], depth: int = 0) -> nn.Module:
     if depth > DEEPEST:
         raise TightlipError(f"modules are nested more than {DEEPEST} deep")
-    if not isinstance(outline, list) or len(outline) != 2 or not isinstance(outline[0], str):
+    if not isinstance(outline, list) or len(outline) not in (2, 3) or not isinstance(outline[0], str):
         raise TightlipError(f"{outline!r:.60} is not a type and its options")
-    name, options = outline
-    if name == "Sequential":
-        return nn.Sequential(OrderedDict(_children(options, types, depth)))
-    if name == "Residual":
-        return Residual(_build(options, types, depth + 1))
+    name, options = outline[:2]
     if name not in types:
         raise TightlipError(f"no module called {name!r:.60} has a rule and options: import what registers it")
     known = types[name]
     if not isinstance(options, dict) or options.keys() != known.options.keys():  # type: ignore[union-attr]
         raise TightlipError(f"{name} has the options {', '.join(known.options or ()) or 'none'}, not {options!r:.60}")
     _check_options(name, known, options)
-    return _made(name, known.build, options)
+    if (known.expand is None) != (len(outline) == 2):
+        raise TightlipError(f"{name} has modules inside if it is a container, and only then")
+    inside = {"modules": OrderedDict(_children(outline[2], types, depth))} if known.expand else {}
+    return _made(name, known.build, options, inside)
 
 
 def _children(options: Any, types: Mapping[str, Registration], depth: int) -> Iterable[tuple[str, nn.Module]]:
@@ -256,16 +271,18 @@ def _children(options: Any, types: Mapping[str, Registration], depth: int) -> It
     keys = [key for key, _ in options]
     empty = nn.Sequential()
     if not all(isinstance(key, str) and key and "." not in key and not hasattr(empty, key) for key in keys):
-        raise TightlipError("a Sequential has a module whose name cannot be one")
+        raise TightlipError("a container has a module whose name cannot be one")
     if len(set(keys)) < len(keys):
-        raise TightlipError("a Sequential has two modules of one name")
+        raise TightlipError("a container has two modules of one name")
     return [(key, _build(child, types, depth + 1)) for key, child in options]
 
 
-def _made(name: str, build: Callable[..., nn.Module], options: Mapping[str, Any]) -> nn.Module:
+def _made(
+    name: str, build: Callable[..., nn.Module], options: Mapping[str, Any], inside: Mapping[str, Any]
+) -> nn.Module:
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
-        return build(**arguments)
+        return build(**inside, **arguments)
     except _FAULTS as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise TightlipError(f"{name} cannot be made from {options!r:.60}: {reason:.120}") from problem

@@ -251,7 +251,7 @@ class _Bench:
 
         def make(scheme: Scheme) -> nn.Module:
             linear = _unconstrained([shape[1], shape[0]])[0]
-            return constrain(linear, scheme.constraints[0]) if scheme.constraints else linear  # type: ignore[arg-type]
+            return constrain(linear, scheme.constraints[0]) if scheme.constraints else linear  # type: ignore[type-var]
 
         return self._compare(found, make, shape, inner)
 

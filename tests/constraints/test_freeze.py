@@ -137,8 +137,8 @@ def test_constraining_asks_for_a_free_plain_linear_layer_in_full_precision():
     layer = constrain(nn.Linear(2, 2), Orthonormal())
     with pytest.raises(TightlipError, match="freeze the network to release it"):
         constrain(layer, RowL1Ball())
-    with pytest.raises(TightlipError, match="for nn.Linear, not Conv2d"):
-        unchecked(nn.Conv2d(1, 1, 3), Orthonormal())
+    with pytest.raises(TightlipError, match="for nn.Linear, nn.Conv1d and nn.Conv2d, not ConvTranspose2d: constrain"):
+        unchecked(nn.ConvTranspose2d(1, 1, 3), Orthonormal())
     with pytest.raises(TightlipError, match="not ParametrizedLinear"):
         constrain(nn.utils.parametrizations.orthogonal(nn.Linear(2, 2)), Orthonormal())
     with pytest.raises(TightlipError, match="give an instance"):

@@ -174,16 +174,17 @@ def test_weights_that_are_not_finite_are_unproven():
 
 
 def test_a_layer_that_no_norm_in_question_knows_is_unproven(monkeypatch):
-    from tightlip import Gains, audit, rule
+    from tightlip import Gains, rule
+    from tightlip.audit import registry
 
     class OnlyMax(nn.Module):
         def forward(self, x):
             return x
 
-    monkeypatch.setattr(audit, "_RULES", dict(audit._RULES))
+    monkeypatch.setattr(registry, "_KNOWN", dict(registry._KNOWN))
     rule(OnlyMax)(lambda module: Gains({(math.inf, math.inf): 1.0}))
     assert summary(OnlyMax(), 1).rows[0].bound.constant == 1.0  # 1→∞, which ∞→∞ implies
-    monkeypatch.setattr(audit, "_RULES", dict(audit._RULES))
+    monkeypatch.setattr(registry, "_KNOWN", dict(registry._KNOWN))
     rule(OnlyMax)(lambda module: Gains({(1.0, math.inf): 1.0}))
     assert summary(OnlyMax(), 2).rows[0].bound is None
 

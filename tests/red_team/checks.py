@@ -20,7 +20,7 @@ from red_team.tally import Tally
 from torch import Tensor, nn
 
 from tightlip import Certificate, certify, lipschitz
-from tightlip.audit import audit_layers, bound_of
+from tightlip.audit import audit, bound_of
 from tightlip.constructions import lattice_interpolant
 from tightlip.constructions.interpolant import LatticeInterpolant
 from tightlip.linalg.spectral import operator_norm_bounds
@@ -77,7 +77,7 @@ def affine(seed: int, tally: Tally) -> None:
             square = _operator_norm_squared(rows, p, q)
             tally.expect("bound", Fraction(bound.constant) ** 2 >= square, bound, "is at least √", square)
     p = draw.choice(NORMS)
-    audited = audit_layers(network)
+    audited = audit(network)
     bound = tally.asked(lambda: bound_of(audited, p))
     if bound is None:
         return

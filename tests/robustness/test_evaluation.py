@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from tightlip import Gains, MaxMin, Normalize, Residual, Roundoff, Scale, TightlipError, certify, rule
-from tightlip.audit import audit_layers
-from tightlip.robustness.evaluation import evaluate, steps
+from tightlip.audit import audit
+from tightlip.robustness.evaluation import evaluate, wide
 from tightlip.training import predict
 
 
 def audited(network):
-    return steps(network, audit_layers(network))
+    return wide(network, audit(network))
 
 
 def shift(by, width=3):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tightlip import MaxMin, RowL1Ball, Scale, TightlipError, certify, freeze, lipschitz, mlp, pgd
-from tightlip.audit import audit_layers, bound_of
+from tightlip.audit import audit, bound_of
 from tightlip.robustness.pairs import pair_sensitivity
 
 INF = math.inf
@@ -119,7 +119,7 @@ def test_no_pair_is_less_steep_than_its_rows_at_any_scale(p, seed):
         last[3] *= scales[4]
         network = affine(first.tolist(), last.tolist())
         try:
-            audited = audit_layers(network)
+            audited = audit(network)
             overall = bound_of(audited, p).sensitivity
         except TightlipError as refused:
             assert "exceeds the largest float64" in str(refused)
@@ -142,7 +142,7 @@ def test_no_sensitivity_is_so_small_that_a_thread_could_take_it_for_zero(outputs
     layer = nn.Linear(2, outputs, bias=False, dtype=torch.float64)
     layer.weight.data = torch.full((outputs, 2), 1e-310, dtype=torch.float64)
     for network in (nn.Sequential(layer), nn.Sequential(layer, nn.Identity())):
-        audited = audit_layers(network)
+        audited = audit(network)
         for p in NORMS:
             table = pair_sensitivity(audited, p, bound_of(audited, p).sensitivity, outputs)
             assert (table >= 2.0**-1000).all()

@@ -6,6 +6,7 @@ flags tell the rarer kinds apart: those whose map moves members too, that promis
 """
 
 import abc
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import TightlipError
+from ..linalg.geometry import Geometry
 from ..linalg.rounding import all_finite
 
 Hold = Literal["step", "forward"]
@@ -41,10 +43,10 @@ class Constraint(abc.ABC):
     """How far members may be off: so many units of rounding, times √(rows or columns)."""
 
     @abc.abstractmethod
-    def map(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+    def map(self, weight: Float[Tensor, "out in *taps"]) -> Float[Tensor, "out in *taps"]:
         """A member near ``weight``, differentiably; members map to themselves up to rounding."""
 
-    def map_(self, weight: Float[Tensor, "out in"], last: Tensor | None = None) -> Tensor | None:
+    def map_(self, weight: Float[Tensor, "out in *taps"], last: Tensor | None = None) -> Tensor | None:
         """The map in place, without a derivative; a weight that has no member near it is left as it is.
 
         Args:
@@ -63,22 +65,36 @@ class Constraint(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def distance(self, weight: Float[Tensor, "out in"]) -> float:
+    def distance(self, weight: Float[Tensor, "out in *taps"]) -> float:
         """How far from the set a matrix is: 0 for members, up to rounding."""
 
-    def tangent(self, weight: Float[Tensor, "out in"], gradient: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+    def tangent(
+        self, weight: Float[Tensor, "out in *taps"], gradient: Float[Tensor, "out in *taps"]
+    ) -> Float[Tensor, "out in *taps"]:
         """The part of ``gradient`` that moves a member ``weight`` along the set; all of it where the set is solid."""
         return gradient
 
-    def finish(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+    def finish(self, weight: Float[Tensor, "out in *taps"]) -> Float[Tensor, "out in *taps"]:
         """What `freeze` stores of a trained weight, before its audit."""
         return self.map(weight) if self.projects else weight
 
-    def chart(self, weight: Float[Tensor, "out in"]) -> nn.Module | None:
+    def chart(self, weight: Float[Tensor, "out in *taps"]) -> nn.Module | None:
         """For ``hold="forward"``: a module V ↦ W with a ``right_inverse``, starting at ``weight``; None means `map`."""
         return None
 
-    def contains(self, weight: Float[Tensor, "out in"]) -> bool:
+    def on_kernels(self, shape: Sequence[int], geometry: Geometry) -> "Constraint | None":
+        """For 2→2 sets: the set of convolution weights (out, in, *taps) that takes this one's place.
+
+        Asked for where the operator of a convolution is more than its weight as a matrix. None: there is none.
+        """
+        return None
+
+    @property
+    def asked(self) -> "Constraint":
+        """The set that `constrain` was given, if this is what has become of it for a layer's weight."""
+        return self
+
+    def contains(self, weight: Float[Tensor, "out in *taps"]) -> bool:
         """Whether a matrix is a member, up to the rounding of its dtype (of float32 where it was cast to float64)."""
         eps = max(torch.finfo(weight.dtype).eps, torch.finfo(torch.float32).eps)
         tolerance = self.rounding * eps * max(weight.shape) ** 0.5

@@ -27,8 +27,8 @@ class Mark(NamedTuple):
 
 
 def fingerprint(weight: Tensor) -> int:
-    """A checksum over all bytes of a float32 or float64 matrix (rows, columns), below 2⁶³."""
-    matrix = weight.detach().contiguous()
+    """A checksum over all bytes of a float32 or float64 matrix (rows, columns) or kernel (rows, …), below 2⁶³."""
+    matrix = weight.detach().contiguous().flatten(1)
     bits, odd = matrix.view(torch.int32), _odd_numbers(len(matrix), matrix.device)
     columns = odd @ bits if matrix.is_cpu else (odd[:, None] * bits).sum(0, dtype=torch.int32)  # GPUs lack the first
     return _checksum(columns) << 31 ^ _checksum(matrix.sum(1))

@@ -131,7 +131,7 @@ class Frame(Coordinate):
         with full_precision(weight):
             turns = torch.cat([move.kept.pop("turns").unflatten(0, (pairs, -1)) for move in moves])
             angles = (turns - turns.mT).mul_(0.5 * math.sqrt(self.rounds))  # any optimizer's A, made exactly skew
-            change, error = rotation(angles, longest(max(weight.shape)))
+            change, error = rotation(angles, longest(max(_matrix(weight).shape)))
             if not error < math.inf:
                 for move in moves:
                     self._forget(move)
@@ -154,7 +154,7 @@ class Frame(Coordinate):
         memory["steps"] += 1
         memory["drift"] += error
         if not memory["drift"] <= DRIFT:
-            move.weight.copy_(polar(move.weight))
+            move.weight.copy_(polar(_matrix(move.weight)).view(move.weight.shape))
             memory["drift"] = 0.0
         memory["fingerprint"] = fingerprint(move.weight)
 
@@ -175,7 +175,7 @@ class Frame(Coordinate):
 
     def _forget(self, move: Move) -> None:
         """Give up the gradients that wait, and have the polar factor taken after the next turn."""
-        memory, weight, q = move.memory, move.weight, self.blocks
+        memory, weight, q = move.memory, _matrix(move.weight), self.blocks
         memory["drift"] = math.inf
         if q > 1:
             size = max(weight.shape) // q
@@ -185,7 +185,7 @@ class Frame(Coordinate):
 
     def _shape(self, weight: Tensor) -> tuple[int, int]:
         """What the optimizer is handed: the pairs of a round, one above the other."""
-        size = max(weight.shape)
+        size = max(_matrix(weight).shape)
         return size, 2 * size // max(2, self.blocks)
 
     def _round(self, move: Move) -> int:
@@ -193,7 +193,7 @@ class Frame(Coordinate):
 
     def _read(self, move: Move) -> Tensor:
         """The gradient of this round's turns, one pair above the other."""
-        weight, gradient = move.weight.detach(), move.gradient
+        weight, gradient = _matrix(move.weight), move.gradient.flatten(1)
         if move.scale != 1.0:
             gradient = gradient / move.scale
         if self.blocks == 1:
@@ -217,7 +217,12 @@ class Frame(Coordinate):
 
     def _turn_(self, move: Move, change: Tensor) -> None:
         """F ← F + (R − I)·F on the pairs of this round, and S likewise."""
-        weight = move.weight
+        weight = _matrix(move.weight)
+        self._turn_matrix_(move, weight, change)
+        if weight.data_ptr() != move.weight.data_ptr():  # a kernel that does not lie in one piece
+            move.weight.copy_(weight.view(move.weight.shape))
+
+    def _turn_matrix_(self, move: Move, weight: Tensor, change: Tensor) -> None:
         if self.blocks == 1:
             _tall(weight).add_(change[0] @ _tall(weight))
             return
@@ -232,6 +237,11 @@ class Frame(Coordinate):
             else:  # the transposed product, which lies in memory as the weight does
                 torch.bmm(pairs.mT, change.mT, out=_two_by_two(turned, dim).mT)
             blocks.index_add_(dim, order, turned)
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """(out, in · taps): the weight itself, or that of a convolution whose taps are as many as its stride."""
+    return weight.detach().flatten(1)
 
 
 def _tall(weight: Tensor) -> Tensor:

@@ -8,8 +8,13 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from ..audit import lipschitz, refuse_altered
+from ..audit.registry import registered
+from ..audit.trust import original_type
 from ..errors import TightlipError
-from .constraining import constraint_of
+from ..graphs.tracing import as_graph
+from ..rules.convolution import geometry_of
+from .carrier import Layer
+from .constraining import weight_constraint
 from .constraint import Constraint
 
 logger = logging.getLogger(__name__)
@@ -17,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 def freeze(network: nn.Module) -> nn.Module:
     """An independent copy made of ordinary torch modules, each constrained weight exactly on its set.
+
+    A network with a forward of its own becomes a `Graph`: what `trace` has found is what is audited and served.
 
     Every weight is mapped in float64, stored in its own dtype and then shrunk by its own audited excess until
     `lipschitz` proves ≤ 1 in the constraint's norms. The original is left as it was. The copy is in eval mode and
@@ -37,23 +44,20 @@ def freeze(network: nn.Module) -> nn.Module:
         raise TightlipError(f"{type(network).__name__} is a wrapper of another module: freeze its {inner} instead")
     plain = {}
     for name, layer in network.named_modules():
-        constraint = constraint_of(layer)
+        constraint = weight_constraint(layer)
         if constraint is not None:
             refuse_altered(layer, name)
             plain[id(layer)] = _plain(layer, constraint, name)  # type: ignore[arg-type]
     frozen = copy.deepcopy(network, dict(plain))
-    return frozen.eval().requires_grad_(False)
+    return as_graph(frozen.eval().requires_grad_(False))
 
 
 @torch.no_grad()
-def _plain(layer: nn.Linear, constraint: Constraint, name: str) -> nn.Linear:
+def _plain(layer: Layer, constraint: Constraint, name: str) -> nn.Module:
     live = layer.weight.detach()
-    bias = layer.bias
-    plain = skip_init(  # draws no random numbers
-        nn.Linear, layer.in_features, layer.out_features, bias is not None, device=live.device, dtype=live.dtype
-    )
-    if bias is not None:
-        plain.bias.copy_(bias)
+    plain = _unfilled(layer)
+    if plain.bias is not None and layer.bias is not None:
+        plain.bias.copy_(layer.bias)
     member = constraint.finish(live.double())
     moved = float((member - live).abs().max())
     if moved > 1e-3:
@@ -69,3 +73,17 @@ def _plain(layer: nn.Linear, constraint: Constraint, name: str) -> nn.Linear:
         if bound <= 1.0:
             return plain
         shrink *= (1.0 - step / 4) / bound
+
+
+def _unfilled(layer: Layer) -> Layer:
+    """A plain layer with the same options; draws no random numbers."""
+    kind = original_type(layer)
+    options = {name: getattr(layer, name) for name in registered()[kind].options or ()}
+    options["bias"] = layer.bias is not None
+    plain = skip_init(kind, **options, device=layer.weight.device, dtype=layer.weight.dtype)
+    if not isinstance(plain, nn.Linear) and geometry_of(plain) != geometry_of(layer):  # type: ignore[arg-type]
+        raise TightlipError(
+            f"the padding of {kind.__name__} was changed after it was made, and its forward does not read that: make "
+            "the layer anew"
+        )
+    return plain  # type: ignore[return-value]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..audit import TRUSTED_HOOKS
 from ..errors import TightlipError
+from .carrier import Layer
 from .constraint import Constraint
 from .coordinate import Coordinate, refuse_half
 from .fingerprint import Mark, mark
@@ -53,14 +54,14 @@ def held(layer: nn.Module) -> Held | None:
     return vars(layer).get("_held")
 
 
-def attach(layer: nn.Linear, constraint: Constraint, coordinate: Coordinate) -> None:
+def attach(layer: Layer, constraint: Constraint, coordinate: Coordinate) -> None:
     """Make the layer remember its set, whose member its weight is, and watch for steps that nobody folded."""
     layer.register_forward_pre_hook(refuse_unfolded)
     layer._held = record = Held(constraint, coordinate, mark(layer.weight))  # type: ignore[assignment]
     _watch(record, layer.weight)
 
 
-def refuse_unfolded(layer: nn.Linear, args: Any) -> None:
+def refuse_unfolded(layer: Layer, args: Any) -> None:
     """The forward pre-hook of step-held layers: raises if the weight was moved off its set."""
     record = held(layer)
     if record is None or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:

@@ -5,14 +5,20 @@ factor, the nearest member; the tangent space at W is {Z : WᵀZ + ZᵀW = 0}. W
 for training, members are only known to have ‖W‖₂ ≤ 1.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import TightlipError
+from ..linalg.geometry import Geometry
+from ..linalg.kernel_shape import KernelShape
 from ..linalg.polar import orthonormalize, residual, tangent
 from ..linalg.schedules import Schedule
+from .carrier import refuse_repeated_pixels
 from .constraint import Constraint
+from .orthonormal_kernels import OrthonormalKernels
 from .spectral import spectral_excess
 
 
@@ -76,6 +82,18 @@ class Orthonormal(Constraint):
     def tangent(self, weight: Float[Tensor, "out in"], gradient: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
         """G − W sym(WᵀG) at an orthonormal W; with a schedule, all of G."""
         return tangent(weight, gradient) if self.schedule is None else gradient
+
+    def on_kernels(self, shape: Sequence[int], geometry: Geometry) -> Constraint | None:
+        """Kernels that are products of orthonormal factors."""
+        refuse_repeated_pixels(self, shape, geometry)
+        if self.schedule is not None or self.blocks not in (None, 1):
+            raise TightlipError(
+                f"{self} is for matrices, and kernels with more taps than their stride are moved by turning all their "
+                "factors in each step: use Orthonormal()"
+            )
+        return OrthonormalKernels(
+            self, KernelShape.of(shape, geometry.stride, geometry.dilation, geometry.groups), geometry.groups
+        )
 
     def __repr__(self) -> str:
         options = {"schedule": self.schedule, "finish": self.finish_schedule, "blocks": self.blocks}

@@ -1,13 +1,16 @@
 """The spectral ball {‖W‖₂ ≤ 1}: spectral normalization, the baseline that caps the largest singular value only."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import TightlipError
+from ..linalg.geometry import Geometry
 from .constraint import Constraint
+from .spectral_kernels import SpectralKernels
 
 
 class SpectralBall(Constraint):
@@ -33,6 +36,10 @@ class SpectralBall(Constraint):
     def distance(self, weight: Float[Tensor, "out in"]) -> float:
         """How much the largest singular value exceeds 1."""
         return spectral_excess(weight)
+
+    def on_kernels(self, shape: Sequence[int], geometry: Geometry) -> Constraint:
+        """Kernels whose convolution, with its padding, is proven to have norm ≤ 1."""
+        return SpectralKernels(self, geometry)
 
 
 def spectral_excess(weight: Float[Tensor, "out in"]) -> float:

@@ -6,6 +6,7 @@ square matrix of the larger size in each forward pass. Sources: Lezcano-Casado &
 Kolter 2021 (Cayley).
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from ..linalg.geometry import Geometry
 from .constraint import Hold
 from .orthonormal import Orthonormal
 
@@ -34,6 +36,9 @@ class _Trivialized(Orthonormal):
             carrier.weight.copy_(weight)
         parametrizations.orthogonal(carrier, orthogonal_map=self._map)
         return carrier.parametrizations.weight[0]  # type: ignore[union-attr, index, return-value]
+
+    def on_kernels(self, shape: Sequence[int], geometry: Geometry) -> None:
+        """None: torch's charts are those of matrices."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..audit import Bound, gains, lipschitz, refuse_altered
+from ..audit import Bound, Join, gains, lipschitz, refuse_altered, registered
 from ..constraints import Constraint, constraint_of
 from ..errors import TightlipError
-from ..layers import Residual
+from ..graphs.tracing import as_graph
 from ..linalg.polar import residual
 from ..linalg.rounding import round_up
 from ..norms import as_norm, norm_name
@@ -82,7 +82,8 @@ def summary(network: nn.Module, p: float = 2, q: float | None = None) -> Summary
     network  Sequential                                         0  2→2             1
     """
     p, q = as_norm(p), None if q is None else as_norm(q)
-    network = copied(network)  # reading the weight of some foreign parametrizations changes them
+    original = network = copied(network)  # reading the weight of some foreign parametrizations changes them
+    network = _unless_refused(lambda: as_graph(original)) or original
     bound = _unless_refused(lambda: lipschitz(network, p, q))
     end = bound.output_norm if bound is not None else q or p
     rows = tuple(_row(*listed, ((p, p), (p, end), (end, end))) for listed in _listed(network))
@@ -96,13 +97,19 @@ def _listed(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module,
     So are the layers of a `Residual`. The third entry says whether the layers inside have rows of their own.
     """
     trusted = _is_trusted(module)
-    opened = not trusted or type(module) in (nn.Sequential, Residual)
+    container = trusted and type(module) in registered() and registered()[type(module)].expand is not None
+    opened = not trusted or container
     children = module._modules.items() if opened else ()  # named_children would skip a layer that is used twice
     inner = [(key, child) for key, child in children if child is not None and key != "parametrizations"]
-    if not inner or (name and not (trusted and type(module) is nn.Sequential)):
+    if not inner or (name and not (container and _is_a_chain(module))):
         yield name, module, bool(inner)
     for key, child in inner:
         yield from _listed(child, f"{name}.{key}" if name else key)
+
+
+def _is_a_chain(module: nn.Module) -> bool:
+    parts = registered()[type(module)].expand(module)  # type: ignore[misc]
+    return not any(isinstance(part.operation, Join) for part in parts)
 
 
 def _is_trusted(module: nn.Module) -> bool:

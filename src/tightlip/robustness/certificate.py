@@ -25,12 +25,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..arguments import FLATTEN
-from ..audit import Bound, audit_layers, bound_of
+from ..audit import Bound, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
+from ..graphs.graph import Graph
+from ..graphs.tracing import as_graph
 from ..linalg.rounding import widened
 from .batches import Labeled, batches, labeled
-from .evaluation import Step, evaluate, steps
+from .evaluation import Wide, evaluate, wide
 from .pairs import pair_sensitivity
 
 Columns = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -98,6 +100,7 @@ def certify(
     p: float = 2,
     batch_size: int = 1024,
     progress: bool = True,
+    output: int | str | None = None,
 ) -> Certificate:
     """Certified radii of a frozen classifier, from its audited constant alone.
 
@@ -113,6 +116,7 @@ def certify(
             instead. Batches bring their own.
         p: The norm of the perturbations: 1, 2 or ``math.inf``.
         batch_size: Inputs evaluated at once; larger batches are divided.
+        output: Of a network with several outputs the one that answers, by its number or its name.
         progress: Show a progress bar on a terminal, if it takes longer than a second.
 
     Raises:
@@ -129,10 +133,15 @@ def certify(
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
     parts = batches(x, y, batch_size)
-    audited = audit_layers(network)
+    network = as_graph(network)
+    if isinstance(network, Graph) and (output is not None or network.outputs):
+        network = network.only(output)
+    elif output is not None:
+        raise TightlipError("this network has one output: leave out output=")
+    audited = audit(network)
     bound = bound_of(audited, p)
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
-    judge = functools.partial(_judge, steps(network, audited), pairs, _device(network))
+    judge = functools.partial(_judge, wide(network, audited), pairs, _device(network))
     found: list[Columns] = []
     have_labels = None
     for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
@@ -162,7 +171,7 @@ def _device(network: nn.Module) -> torch.device | None:
 
 
 def _judge(
-    network: list[Step], pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
+    network: Wide, pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
 ) -> Columns:
     inputs = widened(x).to(device or x.device)
     finite = torch.isfinite(inputs.flatten(1)).all(1)

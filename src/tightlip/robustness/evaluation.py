@@ -4,7 +4,7 @@ Through a layer with audited 2→2 constant c, a distance between the computed a
 
     error ← c·error + (share of ‖input‖₂) + (share of ‖output‖₂) + (share of each entry)·√(their number),
 
-the shares stated by the layer's rule (`Roundoff`). A `Residual` is followed into its branch.
+the shares stated by the layer's rule (`Roundoff`). Joins add up what their values bring (`Join.error`).
 
 Parameters and inputs are widened in the calling thread, exactly. A layer may be computed by threads that flush
 denormal numbers to zero (`rounding`). That is as if its input were off by less than F = `FLUSHED` in the 2-norm, each
@@ -15,6 +15,7 @@ number that it stores by less than 2⁻¹⁰²², and each of its operations by 
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -22,29 +23,33 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from ..arguments import unflattened
-from ..audit import UNKNOWN, Audited, Gains, audit_layers, chain, within
+from ..audit import UNKNOWN, Audit, Gains, Join, Node, Nodes, expand, fold
 from ..errors import TightlipError
-from ..layers import Normalize, Residual, Scale, halfway
+from ..layers import Normalize, Scale
 from ..linalg.rounding import FLUSHED, UNDERFLOW, UNIT_ROUNDOFF, norm_above, round_up, widened
 
 
-class Step(NamedTuple):
-    """A layer and what is known of it: its `Gains`, or, for a `Residual`, the steps of its branch."""
+class Wide(NamedTuple):
+    """A float64 copy of a network, and what its rules say of the original's nodes."""
 
-    layer: nn.Module
-    known: "Gains | list[Step]"
+    network: Nodes
+    known: tuple[Gains, ...]
 
 
-def steps(network: nn.Module, audited: Sequence[Audited]) -> list[Step]:
-    """A float64 copy of ``network`` in eval mode, layer by layer, with what `audit_layers` has found of the original.
+def wide(network: nn.Module, audited: Audit) -> Wide:
+    """A float64 copy of ``network`` in eval mode, node by node, with what `audit` has found of the original.
 
     Raises:
         TightlipError: if a rule states no roundoff.
     """
-    layers = chain(_widened(network))  # widening changes no weight, and so no gain
-    return [_step(layer, name, known) for (name, layer), (_, _, known) in zip(layers, audited, strict=True)]
+    for node, known in zip(audited.network.nodes, audited.known, strict=True):
+        if known.roundoff == UNKNOWN and not isinstance(node.operation, Join):
+            kind = type(node.operation).__name__
+            raise TightlipError(f"the rule of {kind} states no roundoff: return Gains(…, Roundoff(…)) to certify")
+    return Wide(expand(_widened(network)), audited.known)  # widening changes no weight, and so no gain
 
 
 def _widened(network: nn.Module) -> nn.Module:
@@ -56,18 +61,11 @@ def _widened(network: nn.Module) -> nn.Module:
     return wide
 
 
-def _step(layer: nn.Module, name: str, known: Gains) -> Step:
-    if type(layer) is Residual:  # its gains say nothing of the layers inside
-        return Step(
-            layer, [_step(inner, place, found) for place, inner, found in audit_layers(layer.f, within(name, "f"))]
-        )
-    if known.roundoff == UNKNOWN:
-        kind = type(layer).__name__
-        raise TightlipError(f"the rule of {kind} states no roundoff: return Gains(…, Roundoff(…)) to certify")
-    return Step(layer, known)
+Strayed = tuple[Tensor, Tensor]
+"""Values (batch, …), and how far each input's may be from the exact ones in the 2-norm, (batch,)."""
 
 
-def evaluate(network: list[Step], x: Float64[Tensor, "batch *shape"]) -> tuple[Tensor, Float64[Tensor, " batch"]]:
+def evaluate(network: Wide, x: Float64[Tensor, "batch *shape"]) -> tuple[Tensor, Float64[Tensor, " batch"]]:
     """The outputs and, per input, a bound on their distance in the 2-norm from the exact ones; may write into ``x``.
 
     Raises:
@@ -75,11 +73,11 @@ def evaluate(network: list[Step], x: Float64[Tensor, "batch *shape"]) -> tuple[T
     """
     shape = tuple(x.shape)
     try:
-        return _through(network, x, torch.full((len(x),), UNDERFLOW, dtype=torch.float64, device=x.device))
+        return _through(network, x)
     except TightlipError:
         raise
     except (RuntimeError, TypeError, IndexError, ValueError) as problem:
-        reason = wrong_size((step.layer for step in network), shape) or problem
+        reason = wrong_size((layer for _, layer in network.network.layers()), shape) or problem
         raise TightlipError(f"inputs of shape {shape} do not fit the network: {reason}") from problem
 
 
@@ -100,14 +98,30 @@ def wrong_size(layers: Iterable[nn.Module], shape: Sequence[int]) -> str | None:
     return None
 
 
-def _through(network: list[Step], x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    for layer, known in network:
-        x, error = _layer(layer, known, x, error) if isinstance(known, Gains) else _residual(known, x, error)
-    return x, error
+def _through(network: Wide, x: Tensor) -> Strayed:
+    nodes = network.network.nodes
+    known = dict(zip(nodes, network.known, strict=True))
+    uses = Counter(i for node in nodes for i in node.inputs)
+
+    def layer(node: Node, value: Strayed) -> Strayed:
+        inputs = value[0].clone() if uses[node.inputs[0]] > 1 else value[0]  # it may work in place
+        return _layer(node.operation, known[node], inputs, value[1])  # type: ignore[arg-type]
+
+    def join(node: Node, values: list[Strayed]) -> Strayed:
+        result = node.operation(*(value for value, _ in values))
+        sizes = [_size(value) for value, _ in values]
+        error = node.operation.error([error for _, error in values], sizes, _size(result))  # type: ignore[union-attr, operator]
+        return result, _safely(error + (UNDERFLOW + FLUSHED) * len(values))
+
+    start = torch.full((len(x),), UNDERFLOW, dtype=torch.float64, device=x.device)
+    return fold(network.network, (x, start), layer, join)
 
 
 def _layer(layer: nn.Module, known: Gains, x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     size, width = _size(x), math.prod(x.shape[1:])
+    if isinstance(layer, _ConvNd) and x.dim() != layer.weight.dim():  # torch would take the examples for channels
+        axes = "(batch, channels, " + ", ".join(("depth", "height", "width")[5 - layer.weight.dim() :]) + ")"
+        raise TightlipError(f"a {type(layer).__name__} takes {axes}, not values of shape {tuple(x.shape)}")
     y = layer(x)
     kind = type(layer).__name__
     if not isinstance(y, Tensor) or y.dtype != torch.float64:
@@ -128,19 +142,6 @@ def _spread(known: Gains, inputs: int, outputs: int) -> float:
     before, after = {1.0: math.isqrt(inputs) + 1}, {math.inf: math.isqrt(outputs) + 1}
     around = [Fraction(c) * before.get(p, 1) * after.get(q, 1) for (p, q), c in known.table.items()]
     return round_up(min(around))
-
-
-def _residual(branch: list[Step], x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """(x + f(x)) / 2, and how far it strays.
-
-    Let x be within e of the exact input a, and the computed y within e_f of f(a), as the branch itself reports when it
-    starts from e. Then (x + y)/2 is within (e + e_f)/2 of (a + f(a))/2. Halving is exact but for underflow, and an
-    addition errs by at most u·|its result| in each entry, so by u·‖result‖₂ in all; 2u covers the rounding of the size.
-    """
-    half = x / 2  # before f, which may work in place
-    y, inner = _through(branch, x, error)
-    result = halfway(half, y)
-    return result, _safely((error + inner) / 2 + 2.0 * UNIT_ROUNDOFF * _size(result) + UNDERFLOW)
 
 
 def _safely(error: Tensor) -> Tensor:

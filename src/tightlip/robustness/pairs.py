@@ -10,43 +10,41 @@ Source: Tsuzuku et al. 2018, §4 (the 2-norm); the other norms by the same argum
 """
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ..audit import Audited, Gains, composed
+from ..audit import Audit, Gains
 from ..layers import Scale
 from ..linalg.rounding import FLUSHED, UNDERFLOW, UNIT_ROUNDOFF, norm_above, normalize_exactly, round_up
 from ..norms import NORMS, as_norm, dual
 
 
-def pair_sensitivity(
-    audited: Sequence[Audited], p: float, overall: float, classes: int
-) -> Float64[Tensor, "size size"]:
+def pair_sensitivity(audited: Audit, p: float, overall: float, classes: int) -> Float64[Tensor, "size size"]:
     """S with |Δ(y_t − y_i)| ≤ S[t, i]·‖δ‖_p, rounded up; ``overall`` everywhere unless the network ends in a Linear.
 
     Zero if nothing can change; else no entry is so small that a thread could take it for zero.
 
     Args:
-        audited: The layers of a network, as `audit_layers` has them; `Scale`s may follow its last linear layer.
+        audited: A network, as `audit` has it; `Scale`s may follow its last linear layer.
         p: The norm of the perturbation.
         overall: The bound that holds for every pair, `Bound.sensitivity`.
         classes: How many logits there are; of one, z, the pair is (−z/2, z/2), and the table has two rows.
     """
-    layers, size = list(audited), max(classes, 2)
+    size = max(classes, 2)
     if overall == 0:
         return torch.zeros(size, size, dtype=torch.float64, device="cpu")
     if classes == 1:
-        return _one_logit(composed(layers), as_norm(p))
+        return _one_logit(audited.total, as_norm(p))
     table = torch.full((classes, classes), overall, dtype=torch.float64, device="cpu")
-    factor = Fraction(1)
-    while layers and type(layers[-1][1]) is Scale:
-        factor *= abs(Fraction(float(layers.pop()[1].scale)))  # type: ignore[arg-type]
-    if layers and isinstance(last := layers.pop()[1], nn.Linear):  # the audit has refused its subclasses
-        before = composed(layers).table
+    factor, value, nodes = Fraction(1), audited.network.output, audited.network.nodes
+    while value and type(nodes[value - 1].operation) is Scale:
+        factor *= abs(Fraction(float(nodes[value - 1].operation.scale)))  # type: ignore[union-attr, arg-type]
+        (value,) = nodes[value - 1].inputs
+    if value and isinstance(last := nodes[value - 1].operation, nn.Linear):  # the audit has refused its subclasses
+        before = audited.reached[nodes[value - 1].inputs[0]].table
         for q in NORMS:
             if (as_norm(p), q) in before:
                 steepness = factor * Fraction(before[as_norm(p), q])

@@ -1,0 +1,41 @@
+"""The audit: what is known of module types, what is proven of modules, and of networks made of them."""
+
+from .gains import EXACT, FEW_ULPS, UNKNOWN, Gains, Roundoff
+from .graph import Concat, Join, Node, Nodes, Sum, chain, expand, fold, is_traced, trace_with, within
+from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschitz
+from .registry import Part, Registration, container, registered, rule
+from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
+
+__all__ = [
+    "ARITHMETIC",
+    "EXACT",
+    "FEW_ULPS",
+    "TRUSTED_HOOKS",
+    "TRUSTED_PARAMETRIZATIONS",
+    "UNKNOWN",
+    "Audit",
+    "Bound",
+    "Concat",
+    "Gains",
+    "Join",
+    "Node",
+    "Nodes",
+    "Part",
+    "Registration",
+    "Roundoff",
+    "Sum",
+    "audit",
+    "bound_of",
+    "chain",
+    "container",
+    "expand",
+    "fold",
+    "gains",
+    "is_traced",
+    "lipschitz",
+    "refuse_altered",
+    "registered",
+    "rule",
+    "trace_with",
+    "within",
+]

@@ -1,0 +1,181 @@
+"""`Graph`: layers, and a table of which takes what. The table is audited, certified, frozen, saved and served."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..audit import EXACT, Concat, Gains, Join, Part, Sum, container, rule
+from ..errors import TightlipError
+from ..options import INTEGER, Kind, optional
+from ..stored import stored_integer
+
+Row = tuple[str | Join, tuple[int, ...]]
+"""The key of a layer, or a join, and the values that it takes: 0 is the input, i + 1 what row i makes."""
+
+
+class Outputs(Join):
+    """Several outputs: a tuple, or a dictionary where they have names. To the audit they are one long vector."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __call__(self, *values: Tensor) -> Any:
+        """The values, as a tuple or a dictionary."""
+        return dict(zip(self.names, values, strict=True)) if all(self.names) else values
+
+    def gains(self, terms: Sequence[Gains]) -> Gains:
+        """Those of one long vector."""
+        return Gains.beside(terms)
+
+    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], size: Tensor) -> Tensor:
+        """Several outputs have several errors: one of them is certified, and its error is its own."""
+        raise TightlipError("this network has several outputs: say which one, as in certify(…, output=0)")
+
+    def __repr__(self) -> str:
+        return f"Outputs({', '.join(map(repr, filter(None, self.names)))})"
+
+
+class Slice(nn.Module):
+    """Entries ``start`` to ``stop`` of an axis other than that of the batch, as x[:, start:stop] has them.
+
+    >>> import torch
+    >>> Slice(1, 0, 2)(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[1., 2.]])
+    """
+
+    def __init__(self, dim: int, start: int = 0, stop: int | None = None) -> None:
+        super().__init__()
+        self.dim, self.start, self.stop = dim, start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, …) → the same with fewer entries along the axis."""
+        if not self.dim % x.dim() >= 1:
+            raise TightlipError(f"axis {self.dim} of values of shape {list(x.shape)} is that of the batch")
+        return x[(slice(None),) * (self.dim % x.dim()) + (slice(self.start, self.stop),)]
+
+    def extra_repr(self) -> str:
+        """The axis and its ends."""
+        return f"dim={self.dim}, start={self.start}, stop={self.stop}"
+
+
+@rule(Slice, options={"dim": INTEGER, "start": INTEGER, "stop": optional(INTEGER)})
+def _slice(module: Slice) -> Gains:
+    for name in ("dim", "start"):
+        stored_integer(module, name)
+    if module.stop is not None:
+        stored_integer(module, "stop")
+    if module.dim == 0:
+        raise TightlipError("a Slice along the axis of the batch mixes examples: give another dim")
+    return Gains.constant(1.0, EXACT)
+
+
+class Graph(nn.Module):
+    """Layers and a table of which takes what: made by `trace`, trained, exported and saved as any module is.
+
+    Args:
+        layers: The modules, by their keys.
+        table: Rows of an operation (a key of ``layers``, or a join) and the values that it takes. The last row makes
+            the output; without rows it is the input.
+
+    Raises:
+        TightlipError: for a row that calls what is not there, or takes what is not made by then.
+
+    >>> import torch
+    >>> Graph({"relu": nn.ReLU()}, [("relu", (0,)), (Sum(1.0, 1.0), (0, 1))])(torch.tensor([[-1.0, 2.0]]))
+    tensor([[-1.,  4.]])
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module], table: Sequence[Row]) -> None:
+        super().__init__()
+        for key, layer in layers.items():
+            if hasattr(self, key):
+                raise TightlipError(f"a layer of a graph cannot be called {key!r:.60}: choose another key")
+            self.add_module(key, layer)
+        self.table = tuple((operation, tuple(inputs)) for operation, inputs in table)
+        for number, (operation, inputs) in enumerate(self.table):
+            if not isinstance(operation, Join) and operation not in self._modules:
+                raise TightlipError(f"row {number} of a graph calls {operation!r:.60}, which is none of its layers")
+            if isinstance(operation, Outputs) and number + 1 < len(self.table):
+                raise TightlipError(f"row {number} of a graph makes several outputs: only the last one can")
+            wanted = 1 if isinstance(operation, str) else len(operation.weights) if isinstance(operation, Sum) else None
+            fits = bool(inputs) and wanted in (None, len(inputs))
+            if not fits or not all(type(i) is int and 0 <= i <= number for i in inputs):
+                raise TightlipError(f"row {number} of a graph, {operation}, cannot take the values {inputs!r:.60}")
+
+    def forward(self, x: Tensor) -> Any:
+        """What the last row makes of the input (batch, …)."""
+        values: list[Any] = [x]
+        for operation, inputs in self.table:
+            taken = [values[i] for i in inputs]
+            values.append(operation(*taken) if isinstance(operation, Join) else self._modules[operation](*taken))  # type: ignore[misc]
+        return values[-1]
+
+    @property
+    def outputs(self) -> tuple[int | str, ...]:
+        """The names of several outputs, or their numbers; nothing if there is one."""
+        last = self.table[-1][0] if self.table else None
+        if not isinstance(last, Outputs):
+            return ()
+        return last.names if all(last.names) else tuple(range(len(last.names)))
+
+    def only(self, output: int | str | None) -> "Graph":
+        """The same graph with one of its several outputs: by its number, or by its name.
+
+        Raises:
+            TightlipError: if there is none of that number or name.
+        """
+        if not self.outputs:
+            raise TightlipError("this network has one output: leave out output=")
+        named = dict(zip(self.outputs, self.table[-1][1], strict=True))
+        if output not in named:
+            choices = ", ".join(map(repr, named))
+            raise TightlipError(
+                f"this network has several outputs, none of them {output!r}: give output= one of {choices}"
+            )
+        return Graph(dict(self.named_children()), [*self.table[:-1], (Sum(1.0), (named[output],))])
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """The table as files have it: lists of an operation, its options, and numbers of values."""
+        return [[*_as_row(operation), list(inputs)] for operation, inputs in self.table]
+
+
+_JOINS: dict[str, type[Join]] = {"Sum": Sum, "Concat": Concat, "Outputs": Outputs}
+
+
+def _as_row(operation: str | Join) -> tuple[str, list[Any]]:
+    if isinstance(operation, Sum):
+        return "Sum", list(operation.weights)
+    if isinstance(operation, Concat):
+        return "Concat", [operation.dim]
+    if isinstance(operation, Outputs):
+        return "Outputs", list(operation.names)
+    return f"layer {operation}", []
+
+
+def _is_table(rows: Any) -> bool:
+    def is_row(row: Any) -> bool:
+        return isinstance(row, list) and [type(part) for part in row] == [str, list, list]
+
+    return isinstance(rows, list) and all(map(is_row, rows))
+
+
+def _from_rows(modules: Mapping[str, nn.Module], rows: Sequence[Any]) -> Graph:
+    table: list[Row] = []
+    for name, options, inputs in rows:
+        operation = name.removeprefix("layer ") if name.startswith("layer ") else _JOINS[name](*options)
+        table.append((operation, tuple(inputs)))
+    return Graph(modules, table)
+
+
+@container(
+    Graph, build=_from_rows, options={"rows": Kind("a list of operations, their options and their values", _is_table)}
+)
+def _graph(module: Graph) -> list[Part]:
+    return [
+        Part(f"row{number}", operation, inputs)
+        if isinstance(operation, Join)
+        else Part(operation, module._modules[operation], inputs)
+        for number, (operation, inputs) in enumerate(module.table)
+    ]

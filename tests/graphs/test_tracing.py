@@ -1,0 +1,265 @@
+"""Forwards of the user's own: what is traced does what they do, and what would lie is refused."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tightlip import Graph, MaxMin, TightlipError, certify, freeze, hold, lipschitz, load, mlp, save, summary, trace
+from tightlip.graphs import Outputs, Slice
+
+
+class Module(nn.Module):
+    """A layer and a forward, which is given as a function of the module and its input."""
+
+    def __init__(self, forward, layer=None):
+        super().__init__()
+        self.layer = layer if layer is not None else nn.Linear(4, 4)
+        self.function = forward
+        self.count = 0
+        self.register_buffer("wide", torch.ones(3, 5, 4))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def halves(x):
+    a, b = torch.split(x, 2, dim=1)
+    return a - b
+
+
+HONEST = {
+    "a residual": lambda m, x: x + m.layer(x),
+    "a difference": lambda m, x: m.layer(x) - 0.5 * x,
+    "a number on either side": lambda m, x: (2 * x) / 4 + (-x),
+    "functions": lambda m, x: F.leaky_relu(torch.tanh(m.layer(x)), 0.2),
+    "methods": lambda m, x: m.layer(x).relu().flatten(1),
+    "concatenated": lambda m, x: torch.cat([x, m.layer(x)], dim=1),
+    "from the end": lambda m, x: torch.cat([x, m.layer(x)], dim=-1),
+    "sliced": lambda m, x: m.layer(x)[:, 1:3] + x[:, :2],
+    "split": lambda m, x: halves(m.layer(x)),
+    "split unevenly": lambda m, x: m.layer(x).split([1, 3], 1)[1],
+    "a view": lambda m, x: m.layer(x.view(x.size(0), -1)),
+    "a view by its shape": lambda m, x: m.layer(x.reshape(x.shape[0], -1)),
+    "a view of known size": lambda m, x: m.layer(x.view(-1, 4)),
+    "used twice": lambda m, x: m.layer(F.relu(m.layer(x))),
+    "in place on what is not used again": lambda m, x: F.relu(m.layer(x), inplace=True),
+    "added in place": lambda m, x: m.layer(x).add_(x),
+    "nothing": lambda m, x: x,
+    "an unused branch": lambda m, x: (m.layer(x), x.relu())[1],
+    "a tuple": lambda m, x: (m.layer(x), x),
+    "names": lambda m, x: {"class": m.layer(x), "raw": x},
+}
+
+
+def jacobian_norm(network, x):
+    flat = lambda y: torch.cat([v.flatten(1) for v in (y.values() if isinstance(y, dict) else y)], 1)  # noqa: E731
+
+    def function(x):
+        y = network(x[None])
+        return (flat(y) if isinstance(y, tuple | dict) else y.flatten(1))[0]
+
+    return float(torch.linalg.matrix_norm(torch.func.jacrev(function)(x).flatten(1), 2).detach())
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_a_graph_does_what_the_forward_does_and_its_bound_holds(name, tmp_path, seed):
+    network, x = Module(HONEST[name]).eval(), torch.randn(6, 4)
+    graph = trace(network)
+    torch.testing.assert_close(graph(x.clone()), network(x.clone()), rtol=0, atol=1e-6)
+    bound = lipschitz(network, 2, 2)
+    assert bound == lipschitz(graph, 2, 2)
+    assert max(jacobian_norm(graph, each) for each in x) <= bound.constant * (1 + 1e-6)
+    save(freeze(network), tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    torch.testing.assert_close(loaded(x.clone()), graph(x.clone()), rtol=0, atol=0)
+    assert lipschitz(loaded, 2, 2) == bound and str(summary(network)) == str(summary(loaded))
+
+
+class Called(nn.Linear):
+    def __call__(self, x):
+        return 10 * super().__call__(x)
+
+
+def counted(m, x):
+    m.count += 1
+    return m.layer(x) * m.count
+
+
+def listed(m, x):
+    m.seen = [*getattr(m, "seen", []), 1]
+    return m.layer(x)
+
+
+def written(m, x):
+    with torch.no_grad():
+        m.wide.add_(1.0)
+    return m.layer(x)
+
+
+LIES = {
+    "a leaf in place, its input used again": (
+        lambda m, x: (lambda h: nn.ELU(5.0, inplace=True)(h) + h)(m.layer(x)),
+        "tr",
+    ),
+    "a layer in place, its input used again": (lambda m, x: m.layer(x) + x, "in place"),
+    "relu in place on a view": (lambda m, x: F.relu(x.flatten(1), inplace=True) + x, "in place"),
+    "added in place, used again": (lambda m, x: (lambda h: h.add_(x) + h)(m.layer(x)), "in place"),
+    "a buffer of a larger shape": (lambda m, x: x + m.wide, "outside of a layer"),
+    "a parameter": (lambda m, x: x * m.layer.weight, "outside of a layer"),
+    "general indexing": (lambda m, x: x[[0, 0, 0, 0]], "index"),
+    "rows repeated": (lambda m, x: x[:, [0, 0, 0]], "index"),
+    "one row": (lambda m, x: x[0], "index"),
+    "a step": (lambda m, x: x[:, ::2], "index"),
+    "a mask": (lambda m, x: x[x > 0], "no rule|index"),
+    "a counter": (counted, "changes the module"),
+    "a list that grows": (listed, "changes the module"),
+    "a buffer written to": (written, "changes the module|outside of a layer|trace"),
+    "a random number": (lambda m, x: x * random.random(), "random"),
+    "a random tensor": (lambda m, x: x + torch.randn(4), "random|outside of a layer"),
+    "a coin": (lambda m, x: x if random.random() < 0.5 else -x, "random"),
+    "dropout": (lambda m, x: F.dropout(x), "no rule"),
+    "a branch on data": (lambda m, x: x if x.sum() > 0 else -x, "cannot be traced"),
+    "a product of two": (lambda m, x: x * m.layer(x), "no rule"),
+    "a quotient": (lambda m, x: 1 / x, "no rule"),
+    "division by zero": (lambda m, x: x / 0, "no rule"),
+    "a power": (lambda m, x: x**2, "no rule"),
+    "a constant added": (lambda m, x: x + torch.ones(7, 4), "outside of a layer|no rule"),
+    "the batch concatenated": (lambda m, x: torch.cat([x, x]), "axis of the batch"),
+    "the batch flattened": (lambda m, x: x.flatten(), "no Lipschitz rule|batch|start_dim"),
+    "the batch reshaped": (lambda m, x: x.view(2, -1), "mix examples"),
+    "the batch averaged": (lambda m, x: x - x.mean(0), "no rule"),
+    "transposed": (lambda m, x: x.t(), "no rule"),
+    "matrix product with the input": (lambda m, x: x @ x.t(), "no rule"),
+    "a scaled sum": (lambda m, x: torch.add(x, x, alpha=10), "no rule"),
+    "an item assigned": (lambda m, x: x.__setitem__(0, 1.0) or x, "cannot be traced|no rule"),
+    "a number returned": (lambda m, x: 3.0, "returns what"),
+    "a size returned": (lambda m, x: x.size(0), "returns what"),
+    "layer norm": (lambda m, x: F.layer_norm(x, (4,)), "no rule"),
+    "a functional linear map": (lambda m, x: F.linear(x, m.layer.weight), "outside of a layer"),
+    "stacked": (lambda m, x: torch.stack([x, x]), "no rule"),
+    "expanded": (lambda m, x: x.expand(3, 4), "no rule"),
+    "repeated": (lambda m, x: x.repeat(1, 5), "no rule"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_what_would_lie_is_refused(name):
+    forward, reason = LIES[name]
+    network = Module(forward, nn.ELU(5.0, inplace=True) if "its input used again" in name else None)
+    before = set(vars(network))
+    with pytest.raises(TightlipError, match=reason):
+        lipschitz(network, 2)
+    assert set(vars(network)) <= before | {"seen"} and network.training
+
+
+def test_code_around_a_forward_is_refused():
+    with pytest.raises(TightlipError, match="__call__|no Lipschitz rule"):
+        lipschitz(Module(lambda m, x: m.layer(x), Called(4, 4)), 2)
+    hooked = Module(lambda m, x: m.layer(x))
+    hooked.register_forward_hook(lambda module, args, output: 10 * output)
+    replaced = Module(lambda m, x: m.layer(x))
+    replaced.forward = lambda x: 10 * x
+    inner = Module(lambda m, x: m.layer(x))
+    inner.layer.register_forward_pre_hook(lambda module, args: (10 * args[0],))
+    for network in (hooked, replaced, inner):
+        with pytest.raises(TightlipError, match="hook|replaced"):
+            lipschitz(network, 2)
+
+
+def test_two_inputs_and_options_are_refused():
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x + y
+
+    class Optional(nn.Module):
+        def forward(self, x, scale=2.0):
+            return x * scale
+
+    for network in (Two(), Optional()):
+        with pytest.raises(TightlipError, match="more than one tensor|no rule"):
+            lipschitz(network, 2)
+
+
+def test_shapes_that_would_be_broadcast_are_refused_when_the_graph_runs():
+    network = trace(Module(lambda m, x: m.layer(x) + x, nn.Linear(1, 4)))
+    with pytest.raises(TightlipError, match="cannot be added"):
+        network(torch.ones(2, 1))
+
+
+def test_layers_without_a_rule_are_named():
+    with pytest.raises(TightlipError, match="LayerNorm"):
+        lipschitz(Module(lambda m, x: m.layer(x), nn.LayerNorm(4)), 2)
+
+
+def test_a_module_inside_a_sequential_is_opened_too():
+    block = Module(lambda m, x: x + m.layer(x), nn.ReLU())
+    assert lipschitz(nn.Sequential(nn.Flatten(), block), 2).constant == 2.0
+    assert [name for name, *_ in lipschitz(nn.Sequential(block, block), 2).layers][:2] == ["0.layer", "0.row1"]
+
+
+def test_training_goes_on_in_the_original_and_outputs_are_chosen_by_name(seed):
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.label, self.box = mlp([8, 8]), nn.Linear(8, 3), nn.Linear(8, 4)
+
+        def forward(self, x):
+            h = self.trunk(x)
+            return {"label": self.label(h), "box": self.box(h)}
+
+    network, x = Heads(), torch.randn(5, 8)
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), 1e-2))
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum(value.square().sum() for value in network(x).values()).backward()
+        optimizer.step()
+    frozen = freeze(network)
+    assert isinstance(frozen, Graph) and frozen.outputs == ("label", "box")
+    certificate = certify(frozen, x, output="label")
+    assert certificate.bound == lipschitz(frozen.only("label"), 2)
+    assert certificate.bound.constant < lipschitz(frozen, 2, 2).constant
+    for output in (None, "x", 0):
+        with pytest.raises(TightlipError, match="several outputs.*'label', 'box'"):
+            certify(frozen, x, output=output)
+    with pytest.raises(TightlipError, match="one output"):
+        certify(frozen.only("label"), x, output="label")
+
+
+def test_a_graph_refuses_tables_that_make_no_sense():
+    relu = {"relu": nn.ReLU()}
+    for table in (
+        [("tanh", (0,))],
+        [("relu", (1,))],
+        [("relu", ())],
+        [("relu", (0, 0))],
+        [(Outputs(""), (0,)), ("relu", (0,))],
+    ):
+        with pytest.raises(TightlipError, match="of a graph"):
+            Graph(relu, table)
+    with pytest.raises(TightlipError, match="cannot be called"):
+        Graph({"forward": nn.ReLU()}, [])
+    with pytest.raises(TightlipError, match="axis of the batch"):
+        lipschitz(Slice(0, 0, 1), 2)
+    with pytest.raises(TightlipError, match="that of the batch"):
+        Slice(-2, 0, 1)(torch.ones(2, 3))
+
+
+def test_a_lenet_like_forward_with_pooling_is_audited(seed):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.sort = nn.Linear(16, 8), nn.Linear(8, 2), MaxMin()
+
+        def forward(self, x):
+            x = F.max_pool2d(F.relu(x), 2)
+            x = F.avg_pool2d(x, kernel_size=2, stride=2)
+            x = torch.flatten(x, 1)
+            return self.second(self.sort(F.relu(self.first(x))))
+
+    network, x = Net(), torch.randn(3, 1, 16, 16)
+    frozen = freeze(network)
+    torch.testing.assert_close(frozen(x), network(x), rtol=0, atol=1e-6)
+    assert max(jacobian_norm(frozen, each) for each in x) <= lipschitz(network, 2, 2).constant
