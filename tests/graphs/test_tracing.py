@@ -7,7 +7,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tightlip import Graph, MaxMin, TightlipError, certify, freeze, hold, lipschitz, load, mlp, save, summary, trace
+from tightlip import (
+    Graph,
+    MaxMin,
+    Residual,
+    TightlipError,
+    certify,
+    freeze,
+    hold,
+    lipschitz,
+    load,
+    mlp,
+    save,
+    summary,
+    trace,
+)
+from tightlip.audit import Sum
 from tightlip.graphs import Outputs, Slice
 
 
@@ -153,6 +168,33 @@ def test_what_would_lie_is_refused(name):
     with pytest.raises(TightlipError, match=reason):
         lipschitz(network, 2)
     assert set(vars(network)) <= before | {"seen"} and network.training
+
+
+@pytest.mark.parametrize(
+    ("layer", "refused"),
+    [
+        (nn.Sequential(nn.ELU(5.0, inplace=True)), True),
+        (nn.Sequential(nn.Flatten(), nn.Sequential(nn.ELU(5.0, inplace=True))), True),
+        (Residual(nn.ELU(5.0, inplace=True)), True),
+        (nn.Sequential(nn.Linear(4, 4), nn.ELU(5.0, inplace=True)), False),
+    ],
+    ids=["inside", "on a view, two deep", "in a block", "on what is new"],
+)
+def test_layers_in_place_inside_of_others_are_seen(layer, refused):
+    network = Module(lambda m, x: m.layer(x) + x, layer)
+    if refused:
+        with pytest.raises(TightlipError, match="in place"):
+            trace(network)
+    else:
+        x = torch.randn(3, 4)
+        assert torch.equal(trace(network)(x.clone()), network(x.clone()))
+
+
+def test_a_graph_of_ones_own_copies_what_a_layer_in_place_would_spoil():
+    rows = [("flat", (0,)), ("elu", (1,)), (Sum(1.0, 1.0), (0, 2))]
+    x = torch.tensor([[-9.0, 1.0]])
+    made = [Graph({"flat": nn.Flatten(), "elu": nn.ELU(5.0, inplace=way)}, rows)(x.clone()) for way in (False, True)]
+    assert torch.equal(*made)
 
 
 def test_code_around_a_forward_is_refused():

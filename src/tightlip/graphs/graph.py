@@ -1,5 +1,6 @@
 """`Graph`: layers, and a table of which takes what. The table is audited, certified, frozen, saved and served."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,10 +105,12 @@ class Graph(nn.Module):
                 raise TightlipError(f"row {number} of a graph, {operation}, cannot take the values {inputs!r:.60}")
 
     def forward(self, x: Tensor) -> Any:
-        """What the last row makes of the input (batch, …)."""
+        """What the last row makes of the input (batch, …); what a layer in place could spoil for others is copied."""
         values: list[Any] = [x]
+        in_place = any(getattr(module, "inplace", False) for module in self.modules())
+        uses = Counter(i for _, inputs in self.table for i in inputs) if in_place else Counter()
         for operation, inputs in self.table:
-            taken = [values[i] for i in inputs]
+            taken = [values[i].clone() if uses[i] > 1 else values[i] for i in inputs]
             values.append(operation(*taken) if isinstance(operation, Join) else self._modules[operation](*taken))  # type: ignore[misc]
         return values[-1]
 

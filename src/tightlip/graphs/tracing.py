@@ -16,7 +16,7 @@ import numpy
 import torch
 from torch import fx, nn
 
-from ..audit import Concat, Join, Sum, is_traced, refuse_altered, registered, trace_with
+from ..audit import Concat, Join, Sum, expand, is_traced, refuse_altered, registered, trace_with
 from ..audit.trust import original_type, refuse_hooks
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
@@ -88,7 +88,7 @@ def as_graph(network: nn.Module) -> nn.Module:
 def _state(network: nn.Module) -> list[Any]:
     """Every attribute of every module as text, tensors by how often they were written to."""
     return [
-        (name, key, (id(value), value._version) if isinstance(value, torch.Tensor) else repr(value)[:10_000])
+        (name, key, (id(value), value._version) if isinstance(value, torch.Tensor) else repr(value))
         for name, module in network.named_modules()
         for key, value in [*vars(module).items(), *module._buffers.items(), *module._parameters.items()]
         if not key.startswith("_tensor_constant") and key not in ("training", "_modules", "_parameters", "_buffers")
@@ -186,7 +186,7 @@ class _Table:
         layer = self.modules[node.target]
         if node.kwargs or len(node.args) != 1:
             raise _refused(node, "calls a layer with more than one tensor")
-        if getattr(layer, "inplace", False):
+        if _overwrites(layer):
             _refuse_shared(node, node.args[0], self.modules)
         self._layer(node, layer, node.target, node.args[0])
 
@@ -298,6 +298,21 @@ def _reciprocal(number: float) -> float:
 def _refused(node: FxNode, reason: str) -> TightlipError:
     line = " ".join(str(node.format_node()).split())
     return TightlipError(f"it {reason} ({line:.120})")
+
+
+def _overwrites(layer: nn.Module) -> bool:
+    """Whether a known layer, or one inside of it, may work in place on the input, or on what shares memory with it."""
+    if not any(getattr(module, "inplace", False) for module in layer.modules()):
+        return False
+    shared = {0}
+    for number, (_, operation, inputs) in enumerate(expand(layer).nodes, 1):
+        if shared.isdisjoint(inputs):
+            continue
+        if getattr(operation, "inplace", False):
+            return True
+        if not any(type(operation) is kind for kind in ops.FRESH):
+            shared.add(number)
+    return False
 
 
 def _refuse_shared(node: FxNode, source: Any, modules: dict[str, nn.Module]) -> None:
