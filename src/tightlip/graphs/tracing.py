@@ -16,15 +16,13 @@ import numpy
 import torch
 from torch import fx, nn
 
-from ..audit import Concat, Join, Sum, expand, is_traced, refuse_altered, registered, trace_with
+from ..audit import Concat, Join, Sum, is_traced, refuse_altered, registered, trace_with
 from ..audit.trust import original_type, refuse_hooks
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
 from . import operations as ops
 from .graph import Graph, Outputs, Row, Slice
-
-FxNode = Any
-"""An ``fx.Node``, whose arguments torch declares to be of twenty types."""
+from .overwriting import FxNode, overwrites, refuse_shared, refused
 
 _FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, NameError, NotImplementedError)
 """What forwards raise when they are run on a placeholder, torch.fx.proxy.TraceError among them."""
@@ -163,13 +161,13 @@ class _Table:
         elif node.op == "output":
             self._finish(node.args[0])
         elif node.op == "get_attr":
-            raise _refused(node, "uses a tensor outside of a layer")
+            raise refused(node, "uses a tensor outside of a layer")
         elif _sized(node) is None and not _is_shape(node):  # those are used in reshaping, or refused there
             self._computed(node)
 
     def _put(self, node: FxNode, operation: str | Join, *inputs: FxNode) -> None:
         if not all(isinstance(i, fx.Node) and i in self.values for i in inputs):
-            raise _refused(node, "takes what is not one tensor made before")
+            raise refused(node, "takes what is not one tensor made before")
         self.rows.append((operation, tuple(self.values[i] for i in inputs)))
         self.values[node] = len(self.rows)
 
@@ -185,9 +183,9 @@ class _Table:
     def _called(self, node: FxNode) -> None:
         layer = self.modules[node.target]
         if node.kwargs or len(node.args) != 1:
-            raise _refused(node, "calls a layer with more than one tensor")
-        if _overwrites(layer):
-            _refuse_shared(node, node.args[0], self.modules)
+            raise refused(node, "calls a layer with more than one tensor")
+        if overwrites(layer):
+            refuse_shared(node, node.args[0], self.modules)
         self._layer(node, layer, node.target, node.args[0])
 
     def _computed(self, node: FxNode) -> None:
@@ -196,7 +194,7 @@ class _Table:
         numbers = [a for a in args if type(a) in (int, float)]
         pair = len(args) == 2 and not kwargs
         if target in ops.ADD_IN_PLACE and pair and len(tensors) == 2:
-            _refuse_shared(node, args[0], self.modules)
+            refuse_shared(node, args[0], self.modules)
             self._put(node, Sum(1.0, 1.0), *tensors)
         elif target in ops.ADD and pair and len(tensors) == 2:
             self._put(node, Sum(1.0, 1.0), *tensors)
@@ -219,20 +217,20 @@ class _Table:
         elif target in ops.FUNCTIONS and tensors == args[:1]:
             self._function(node, args[0], args[1:], kwargs)
         else:
-            raise _refused(node, "does what no rule speaks of")
+            raise refused(node, "does what no rule speaks of")
 
     def _function(self, node: FxNode, source: FxNode, args: list[Any], kwargs: dict[str, Any]) -> None:
         if kwargs.get("inplace"):
-            _refuse_shared(node, source, self.modules)
+            refuse_shared(node, source, self.modules)
         try:
             layer = ops.FUNCTIONS[node.target](*args, **kwargs)
         except (TypeError, ValueError, TightlipError) as problem:
-            raise _refused(node, "has arguments that no rule speaks of") from problem
+            raise refused(node, "has arguments that no rule speaks of") from problem
         self._layer(node, layer, node.name, source)
 
     def _concatenated(self, node: FxNode, tensors: Any, dim: Any = 0) -> None:
         if not isinstance(tensors, list | tuple) or type(dim) is not int or dim == 0:
-            raise _refused(node, "puts values together along the axis of the batch")
+            raise refused(node, "puts values together along the axis of the batch")
         self._put(node, Concat(dim), *tensors)
 
     def _reshaped(self, node: FxNode) -> None:
@@ -240,7 +238,7 @@ class _Table:
         first, rest = (sizes[0] if sizes else None), sizes[1:]
         own = isinstance(first, fx.Node) and _sized(first) is source
         if not (own and rest == [-1]) and not (first == -1 and len(rest) == 1 and type(rest[0]) is int and rest[0] > 0):
-            raise _refused(node, "reshapes what may mix examples: use torch.flatten(x, 1) or nn.Unflatten")
+            raise refused(node, "reshapes what may mix examples: use torch.flatten(x, 1) or nn.Unflatten")
         flat = nn.Flatten() if own else nn.Sequential(nn.Flatten(), nn.Unflatten(1, (rest[0],)))  # refuses other sizes
         self._layer(node, flat, node.name, source)
 
@@ -252,20 +250,20 @@ class _Table:
         plain = isinstance(index, tuple) and len(index) > 1 and index[0] == slice(None)
         chosen = [(dim, i) for dim, i in enumerate(index) if i != slice(None)] if plain else []
         if len(chosen) != 1 or not isinstance(chosen[0][1], slice) or chosen[0][1].step not in (None, 1):
-            raise _refused(node, "indexes in a way that may repeat entries: use slices such as x[:, 2:5]")
+            raise refused(node, "indexes in a way that may repeat entries: use slices such as x[:, 2:5]")
         dim, part = chosen[0]
         ends = (part.start or 0, part.stop)
         if not all(end is None or type(end) is int for end in ends):
-            raise _refused(node, "slices at an end that is not a number")
+            raise refused(node, "slices at an end that is not a number")
         self._layer(node, Slice(dim, *ends), node.name, source)
 
     def _piece(self, node: FxNode, source: FxNode, index: Any) -> None:
         tensor, size, dim = _check_pieces(node.args[0])
         if source.target in (torch.chunk, "chunk"):
-            raise _refused(node, "takes a chunk, whose size depends on the input: use split, or slices")
+            raise refused(node, "takes a chunk, whose size depends on the input: use split, or slices")
         sizes = size if isinstance(size, list | tuple) else None
         if type(index) is not int or index < 0:
-            raise _refused(node, "takes a piece that is not a number from 0")
+            raise refused(node, "takes a piece that is not a number from 0")
         start = sum(sizes[:index]) if sizes else index * size
         stop = start + (sizes[index] if sizes else size)
         self._layer(node, Slice(dim, start, stop), node.name, tensor)
@@ -286,45 +284,13 @@ class _Table:
 
 def _weight(node: FxNode, number: float) -> float:
     if float(number) != number:
-        raise _refused(node, "has a number that a float64 cannot hold")
+        raise refused(node, "has a number that a float64 cannot hold")
     return float(number)
 
 
 def _reciprocal(number: float) -> float:
     """1/c, rounded away from zero where it has to be: the graph divides by as much, and its bound is not below."""
     return math.copysign(round_up(1 / abs(Fraction(number))), number)
-
-
-def _refused(node: FxNode, reason: str) -> TightlipError:
-    line = " ".join(str(node.format_node()).split())
-    return TightlipError(f"it {reason} ({line:.120})")
-
-
-def _overwrites(layer: nn.Module) -> bool:
-    """Whether a known layer, or one inside of it, may work in place on the input, or on what shares memory with it."""
-    if not any(getattr(module, "inplace", False) for module in layer.modules()):
-        return False
-    shared = {0}
-    for number, (_, operation, inputs) in enumerate(expand(layer).nodes, 1):
-        if shared.isdisjoint(inputs):
-            continue
-        if getattr(operation, "inplace", False):
-            return True
-        if not any(type(operation) is kind for kind in ops.FRESH):
-            shared.add(number)
-    return False
-
-
-def _refuse_shared(node: FxNode, source: Any, modules: dict[str, nn.Module]) -> None:
-    """Raise if what a node overwrites, or what shares memory with it, is used by another node as well."""
-    while isinstance(source, fx.Node):
-        if len(source.users) > 1:
-            raise _refused(node, "works in place on a tensor that is used again: give it inplace=False")
-        if source.op == "call_module" and any(original_type(modules[source.target]) is kind for kind in ops.FRESH):  # type: ignore[index]
-            return
-        if source.op == "call_function" and source.target in (*ops.ADD, *ops.SUBTRACT, *ops.MULTIPLY, *ops.CONCATENATE):
-            return
-        source = source.args[0] if source.args else None
 
 
 def _check_pieces(node: Any) -> tuple[FxNode, Any, int]:
@@ -336,7 +302,7 @@ def _check_pieces(node: Any) -> tuple[FxNode, Any, int]:
     dim, sizes = names.get("dim", 0), names.get("sizes")
     whole = sizes if isinstance(sizes, list | tuple) else [sizes]
     if type(dim) is not int or dim == 0 or not all(type(size) is int and size > 0 for size in whole):
-        raise _refused(node, "splits along the axis of the batch, or into sizes that are not numbers")
+        raise refused(node, "splits along the axis of the batch, or into sizes that are not numbers")
     return names["tensor"], sizes, dim
 
 
