@@ -27,7 +27,8 @@ else:
         from . import public
 
         here = globals()
-        here.update({known: getattr(public, known) for known in (*public.__all__, "__all__")})
+        missing = [known for known in (*public.__all__, "__all__") if known not in here]
+        here.update({known: getattr(public, known) for known in missing})
         if name not in here:
             raise AttributeError(f"module 'tightlip' has no attribute {name!r}{hint(name, public.__all__)}")
         return here[name]

@@ -58,6 +58,7 @@ def rule(
         build: Makes the module again from these arguments, on torch's meta device: parameters and buffers have shapes
             only, and get their values from the file. Default: the type itself.
 
+    >>> from tightlip import Gains, lipschitz
     >>> class Halve(nn.Module):
     ...     def forward(self, x): return x / 2
     >>> @rule(Halve)
