@@ -21,24 +21,26 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
     where = f"{cls.__name__} at {name!r}" if name else cls.__name__
     if cls not in registered():
         raise TightlipError(f"no Lipschitz rule is known for {_unknown(module, cls, name)}")
-    if module._compiled_call_impl is not None:
-        raise TightlipError(
-            f"{where} was compiled in place, so other code than its own runs: restore a copy from before .compile()"
-        )
     known = registered()[cls].forward
-    if {"forward", "_call_impl"} & vars(module).keys() or type(module).forward is not known:
+    refuse_hidden_code(module, where)
+    if type(module).forward is not known:
         raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None and type(tensor) not in (torch.Tensor, nn.Parameter):
             kind = type(tensor).__name__
             raise TightlipError(f"{where} holds a {kind}, which can compute anything: convert it to a plain tensor")
+
+
+def refuse_hidden_code(module: nn.Module, where: str) -> None:
+    """Raise where other code than the forward of a module's class runs when it is called."""
+    if module._compiled_call_impl is not None:
+        raise TightlipError(
+            f"{where} was compiled in place, so other code than its own runs: restore a copy from before .compile()"
+        )
+    if {"forward", "_call_impl"} & vars(module).keys():
+        raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
     if type(module).__call__ is not nn.Module.__call__:
         raise TightlipError(f"{where} has a __call__ of its own, which may do more than its forward: remove it")
-    refuse_hooks(module, where)
-
-
-def refuse_hooks(module: nn.Module, where: str) -> None:
-    """Raise where a hook that is not ours runs before or after a module's forward."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     hooks += [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
     if any(hook not in TRUSTED_HOOKS for hook in hooks):

@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 
 from ..audit import Concat, Join, Sum, is_traced, refuse_altered, registered, trace_with
-from ..audit.trust import original_type, refuse_hooks
+from ..audit.trust import original_type, refuse_hidden_code
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
 from . import operations as ops
@@ -116,18 +116,8 @@ class _Tracer(fx.Tracer):
         if _is_leaf(module):
             refuse_altered(module, self.path_of_module(module))
         else:
-            _refuse_hidden_code(module, self.path_of_module(module))
+            refuse_hidden_code(module, f"{type(module).__name__} at {self.path_of_module(module)!r}")
         return super().call_module(module, forward, args, kwargs)
-
-
-def _refuse_hidden_code(module: nn.Module, name: str) -> None:
-    """Raise for code around a forward that a trace would not show."""
-    where = f"{type(module).__name__} at {name!r}" if name else type(module).__name__
-    if type(module).__call__ is not nn.Module.__call__ or {"forward", "_call_impl"} & vars(module).keys():
-        raise TightlipError(f"{where} has a __call__ of its own, or its forward was replaced: write a plain forward")
-    if module._compiled_call_impl is not None:
-        raise TightlipError(f"{where} was compiled in place: restore a copy from before .compile()")
-    refuse_hooks(module, where)
 
 
 class _Table:
@@ -139,7 +129,7 @@ class _Table:
         self.values: dict[FxNode, int] = {}
         self.keys: dict[str, str] = {}
         self.modules = dict(network.named_modules())
-        _refuse_hidden_code(network, "")
+        refuse_hidden_code(network, type(network).__name__)
         try:
             graph = _Tracer().trace(network)
         except TightlipError:
