@@ -1,5 +1,6 @@
 """Networks with a proven constant, as plain ``nn.Sequential``s: z_l = W_l h_{l-1} + b_l, h_l = φ(z_l), y = K z_L."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from numbers import Integral
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from .activations import MaxMin
-from .constraints import Constraint, Hold, Orthonormal, constrain
+from .constraints import Constraint, Hold, Orthonormal, start
 from .errors import TightlipError
 from .layers import Scale
 
@@ -54,12 +55,10 @@ def mlp(
     layers: list[nn.Module] = []
     features = widths[0]
     for index, (width, member_of) in enumerate(zip(widths[1:], constraint, strict=True)):
-        linear = nn.Linear(features, width, bias)
-        nn.init.orthogonal_(linear.weight)
-        layers.append(constrain(linear, member_of, hold))
+        layers.append(start(nn.Linear(features, width, bias), member_of, hold))
         features = width
         if index < count - 1:
-            layers.append(_made(activation))
+            layers.append(made(activation))
             features = layers[-1](torch.zeros(1, width)).shape[-1]
     return nn.Sequential(*layers, constant)
 
@@ -70,14 +69,25 @@ def checked_widths(widths: Any) -> list[int]:
     Raises:
         TightlipError: unless there are at least two, each an integer ≥ 1.
     """
-    given = list(widths) if isinstance(widths, Iterable) and not isinstance(widths, str) else [widths]
-    whole = all(isinstance(width, Integral) and int(width) >= 1 for width in given)
-    if len(given) < 2 or not whole:
-        raise TightlipError(f"widths must be at least two integers ≥ 1, the input's size first, got {widths!r}")
-    return [int(width) for width in given]
+    return checked_sizes("widths", widths, "at least two integers ≥ 1, the input's size first", fewest=2)
 
 
-def _made(activation: Any) -> nn.Module:
+def checked_sizes(
+    name: str, sizes: Any, wanted: str = "integers ≥ 1", fewest: int = 0, most: float = math.inf
+) -> list[int]:
+    """Sizes of layers or of an image.
+
+    Raises:
+        TightlipError: unless there are as many as they may be, each an integer ≥ 1.
+    """
+    given = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else [sizes]
+    whole = all(isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1 for size in given)
+    if not fewest <= len(given) <= most or not whole:
+        raise TightlipError(f"{name} must be {wanted}, got {sizes!r}")
+    return [int(size) for size in given]
+
+
+def made(activation: Any) -> nn.Module:
     """One more activation layer, of its own."""
     advice = "give a class such as MaxMin, or partial(GroupSort, 4)"
     if isinstance(activation, str):

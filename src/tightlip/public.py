@@ -18,6 +18,7 @@ from .constraints import (
     constrain,
     freeze,
     hold,
+    lifted,
 )
 from .diagnostics import (
     ActivationStatistics,
@@ -29,6 +30,7 @@ from .diagnostics import (
 )
 from .errors import TightlipError
 from .graphs import Graph, trace
+from .image_networks import convnet, mixer
 from .layers import Normalize, Residual, Scale
 from .losses import (
     hinge_kantorovich,
@@ -43,6 +45,7 @@ from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty
 from .robustness import Certificate, certify, pgd
 from .serialization import load, save
+from .shift import Shift
 from .training import fit
 
 __all__ = [
@@ -69,6 +72,7 @@ __all__ = [
     "RowDualBall",
     "RowL1Ball",
     "Scale",
+    "Shift",
     "SpectralBall",
     "Summary",
     "TightlipError",
@@ -76,6 +80,7 @@ __all__ = [
     "certify",
     "constrain",
     "constructions",
+    "convnet",
     "data",
     "fit",
     "freeze",
@@ -86,10 +91,12 @@ __all__ = [
     "jacobian_singular_values",
     "jacobian_spectral_penalty",
     "kantorovich",
+    "lifted",
     "lipschitz",
     "lipschitz_margin_cross_entropy",
     "load",
     "margin_cross_entropy",
+    "mixer",
     "mlp",
     "multiclass_hinge",
     "multiclass_hinge_kantorovich",

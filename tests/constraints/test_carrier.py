@@ -367,7 +367,7 @@ REFUSED = [
     (Orthonormal(), lambda: nn.Conv2d(4, 4, 4, 2, 1, padding_mode="circular"), "circular padding 1×1 reads pixels"),
     (ColumnL1Ball(), lambda: nn.Conv1d(4, 4, 3, padding=1, padding_mode="reflect"), "reflect padding 1 reads pixels"),
     (RowDualBall(2), lambda: nn.Conv1d(4, 4, 3, padding=1, padding_mode="circular"), "from the 2-norm to the inf-norm"),
-    (Orthonormal(), lambda: nn.Conv2d(1, 6, 5), "put a 1×1 convolution into 2 or more channels before it"),
+    (Orthonormal(), lambda: nn.Conv2d(1, 6, 5), r"use tightlip\.lifted\(layer\)"),
     (Orthonormal(bjorck(3)), lambda: nn.Conv2d(4, 4, 3), r"use Orthonormal\(\)"),
     (Orthonormal(blocks=8), lambda: nn.Conv2d(4, 4, 3), r"use Orthonormal\(\)"),
     (Parseval(), lambda: nn.Conv2d(4, 4, 3), "speaks of matrices, and 3×3 taps at stride 1×1 read pixels more than"),

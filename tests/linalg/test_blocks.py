@@ -281,23 +281,44 @@ def test_factors_are_as_exact_as_a_polar_factor():
 
 @pytest.mark.parametrize("shape", LIFTED, ids=str)
 def test_lifted_kernels_are_not_found_again(shape):
-    with pytest.raises(TightlipError, match="before it, or keep its factors"):
+    with pytest.raises(TightlipError, match="a square kernel and a 1×1 convolution in its place"):
         factor(compose(drawn(shape)), shape)
 
 
 @pytest.mark.parametrize(
-    ("shape", "sentence"),
+    ("shape", "square"),
     [
-        (KernelShape(17, 4, (3, 3), (1, 1)), "from 4 to 17 channels .*: put a 1×1 convolution into 5 or more channels"),
-        (KernelShape(4, 17, (3, 2), (1, 1)), "from 17 to 4 channels .*: let it have 5 or more outputs"),
-        (KernelShape(2, 13, (3, 3), (2, 2)), "let it have 3 or more outputs, and put a 1×1 convolution after it"),
-        (KernelShape(17, 1, (3, 3), (2, 2)), "put a 1×1 convolution into 2 or more channels before it"),
+        (KernelShape(17, 4, (3, 3), (1, 1)), KernelShape(17, 17, (3, 3), (1, 1))),
+        (KernelShape(4, 17, (3, 2), (1, 1)), KernelShape(17, 17, (3, 2), (1, 1))),
+        (KernelShape(2, 13, (3, 3), (2, 2)), KernelShape(13, 13, (3, 3), (2, 2))),
+        (KernelShape(17, 1, (3, 3), (2, 2)), KernelShape(17, 5, (3, 3), (2, 2))),
     ],
 )
-def test_what_cannot_be_found_again_is_refused(shape, sentence):
+def test_what_cannot_be_found_again_is_refused_and_has_a_square_kernel_that_can(shape, square):
     assert deviation(compose(drawn(shape)), shape) < 1e-13
-    with pytest.raises(TightlipError, match=sentence):
+    with pytest.raises(TightlipError, match=f"from {shape.inputs} to {shape.outputs} channels cannot be found again"):
         factor(compose(drawn(shape)), shape)
+    assert shape.square == square and square.factorable
+    kernel = compose(drawn(square))
+    assert off(compose(factor(kernel, square)), kernel) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("shape", "places"),
+    [
+        (KernelShape(27, 3, (3, 3), (1, 1)), 9),
+        (KernelShape(26, 3, (3, 3), (1, 1)), None),
+        (KernelShape(16, 1, (4, 4), (2, 2)), 4),
+        (KernelShape(64, 1, (3, 3), (2, 2)), None),
+        (KernelShape(64, 1, (4, 3), (2, 1)), 6),
+    ],
+)
+def test_orthonormal_columns_over_the_root_of_the_places_are_isometries_where_there_are_enough(shape, places):
+    assert shape.places == places
+    if places is not None:
+        columns = shape.inputs * shape.kernel[0] * shape.kernel[1]
+        kernel = torch.linalg.qr(torch.randn(shape.outputs, columns, dtype=torch.float64))[0] / places**0.5
+        assert deviation(kernel.view(shape.outputs, shape.inputs, *shape.kernel), shape) < 1e-13
 
 
 @pytest.mark.parametrize("outputs", [16, 18, 24])

@@ -1,10 +1,11 @@
 """Sets of matrices with a proven operator norm, and the two ways to hold a layer on them."""
 
 from .column_l1 import ColumnL1Ball
-from .constraining import constrain, constraint_of, is_constrained
+from .constraining import constrain, constraint_of, is_constrained, start
 from .constraint import Constraint, Hold
 from .freezing import freeze
 from .holding import hold
+from .lifting import lifted
 from .orthonormal import Orthonormal
 from .parseval import Parseval
 from .row_dual import RowDualBall
@@ -28,4 +29,6 @@ __all__ = [
     "freeze",
     "hold",
     "is_constrained",
+    "lifted",
+    "start",
 ]

@@ -49,20 +49,27 @@ class Carrier(abc.ABC):
 
 @dataclass(frozen=True)
 class Rows(Carrier):
-    """One matrix for each group: a row for each output channel, a column for each input channel and tap."""
+    """One matrix for each group: a row for each output channel, a column for each input channel and tap.
+
+    Where a pixel is read in several places, as one tap or another, the matrix is √places times the weight: the squares
+    of all patches add up to places times that of the image.
+    """
 
     groups: int = 1
+    places: int = 1
 
     def matrices(self, weight: Tensor) -> Tensor:
         """(groups, out / groups, in · taps)."""
-        return weight.flatten(1).unflatten(0, (self.groups, -1))
+        rows = weight.flatten(1).unflatten(0, (self.groups, -1))
+        return rows if self.places == 1 else rows * self.places**0.5
 
     def weight(self, matrices: Tensor, shape: Sequence[int]) -> Tensor:
         """(out, in, *taps)."""
-        return matrices.reshape(*shape)
+        return (matrices if self.places == 1 else matrices / self.places**0.5).reshape(*shape)
 
     def __str__(self) -> str:
-        return "" if self.groups == 1 else f", groups {self.groups}"
+        groups = "" if self.groups == 1 else f", groups {self.groups}"
+        return groups if self.places == 1 else f"{groups}, divided by √{self.places}"
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,12 @@ class Carried(Constraint):
         charts = [self._asked.chart(matrix) for matrix in self.carrier.matrices(weight)]
         made = [chart for chart in charts if chart is not None]
         return _Charts(self.carrier, made) if made else None
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """Every matrix drawn by the set."""
+        matrices = self.carrier.matrices(torch.empty(*shape, device="cpu"))
+        drawn = [self._asked.sample(matrix.shape, generator) for matrix in matrices]
+        return self.carrier.weight(torch.stack(drawn), shape)
 
     def contains(self, weight: Tensor) -> bool:
         """Whether every matrix is a member."""

@@ -69,15 +69,7 @@ def constrain(layer: AnyLayer, constraint: Constraint, hold: Hold = "step") -> A
     >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(2), atol=1e-6)
     True
     """
-    if constraint_of(layer) is not None:
-        raise TightlipError(f"this layer is held on {constraint_of(layer)} already: freeze the network to release it")
-    if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
-        raise TightlipError(
-            f"constraints are for nn.Linear, nn.Conv1d and nn.Conv2d, not {type(layer).__name__}: constrain "
-            "those inside it, or use one of them in its place"
-        )
-    if not isinstance(constraint, Constraint):
-        raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
+    _refuse_layer(layer, constraint)
     refuse_half(layer.weight)
     if hold not in ("step", "forward"):
         raise TightlipError(f'a constraint is held by "step" or "forward", not {hold!r}')
@@ -95,6 +87,27 @@ def constrain(layer: AnyLayer, constraint: Constraint, hold: Hold = "step") -> A
             layer.weight = nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad)
         parametrize.register_parametrization(layer, "weight", chart)
     return layer
+
+
+def start(layer: AnyLayer, constraint: Constraint, hold: Hold = "step") -> AnyLayer:
+    """`constrain`, after the layer's weight has been drawn at random by the set (`Constraint.sample`)."""
+    _refuse_layer(layer, constraint)
+    with torch.no_grad():
+        layer.weight.copy_(carried(layer, constraint).sample(layer.weight.shape))
+    return constrain(layer, constraint, hold)
+
+
+def _refuse_layer(layer: nn.Module, constraint: Constraint) -> None:
+    """Raise unless there is a weight that can be put on this set."""
+    if constraint_of(layer) is not None:
+        raise TightlipError(f"this layer is held on {constraint_of(layer)} already: freeze the network to release it")
+    if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
+        raise TightlipError(
+            f"constraints are for nn.Linear, nn.Conv1d and nn.Conv2d, not {type(layer).__name__}: constrain "
+            "those inside it, or use one of them in its place"
+        )
+    if not isinstance(constraint, Constraint):
+        raise TightlipError(f"{constraint!r} is not a constraint: give an instance such as Orthonormal()")
 
 
 def _coordinate(constraint: Constraint, weight: Tensor) -> Coordinate:

@@ -74,6 +74,10 @@ class Constraint(abc.ABC):
         """The part of ``gradient`` that moves a member ``weight`` along the set; all of it where the set is solid."""
         return gradient
 
+    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, "out in *taps"]:
+        """A random weight to begin a training with, which `constrain` maps into the set: orthonormal as a matrix."""
+        return nn.init.orthogonal_(torch.empty(*shape), generator=generator)
+
     def finish(self, weight: Float[Tensor, "out in *taps"]) -> Float[Tensor, "out in *taps"]:
         """What `freeze` stores of a trained weight, before its audit."""
         return self.map(weight) if self.projects else weight

@@ -16,7 +16,7 @@ from ..linalg.geometry import Geometry
 from ..linalg.kernel_shape import KernelShape
 from ..linalg.polar import orthonormalize, residual, tangent
 from ..linalg.schedules import Schedule
-from .carrier import refuse_repeated_pixels
+from .carrier import Carried, Rows, refuse_repeated_pixels
 from .constraint import Constraint
 from .orthonormal_kernels import OrthonormalKernels
 from .spectral import spectral_excess
@@ -84,16 +84,17 @@ class Orthonormal(Constraint):
         return tangent(weight, gradient) if self.schedule is None else gradient
 
     def on_kernels(self, shape: Sequence[int], geometry: Geometry) -> Constraint | None:
-        """Kernels that are products of orthonormal factors."""
+        """Kernels that are products of orthonormal factors; where there are channels for all taps, orthonormal rows."""
         refuse_repeated_pixels(self, shape, geometry)
         if self.schedule is not None or self.blocks not in (None, 1):
             raise TightlipError(
                 f"{self} is for matrices, and kernels with more taps than their stride are moved by turning all their "
                 "factors in each step: use Orthonormal()"
             )
-        return OrthonormalKernels(
-            self, KernelShape.of(shape, geometry.stride, geometry.dilation, geometry.groups), geometry.groups
-        )
+        kernels = KernelShape.of(shape, geometry.stride, geometry.dilation, geometry.groups)
+        if not kernels.factorable and kernels.places is not None:
+            return Carried(self, Rows(geometry.groups, kernels.places))
+        return OrthonormalKernels(self, kernels, geometry.groups)
 
     def __repr__(self) -> str:
         options = {"schedule": self.schedule, "finish": self.finish_schedule, "blocks": self.blocks}

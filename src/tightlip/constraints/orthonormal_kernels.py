@@ -4,12 +4,14 @@ The map finds the factors of a kernel and composes them (`linalg.peeling`, `lina
 are, and takes any other kernel to a product near it. Not every orthonormal kernel in two dimensions is a product.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..linalg.blocks import compose
+from ..linalg.blocks import compose, sample
 from ..linalg.kernel_shape import KernelShape
 from ..linalg.paraunitary import deviation
 from ..linalg.peeling import factor
@@ -54,6 +56,10 @@ class OrthonormalKernels(Constraint):
     def map_(self, weight: Float[Tensor, "out in *taps"], last: Tensor | None = None) -> None:
         """The same in place."""
         weight.copy_(self.map(weight))
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, "out in *taps"]:
+        """The product of factors drawn uniformly."""
+        return compose(sample(self.shape, (self.groups,), generator=generator)).reshape(*shape)
 
     def _kernels(self, weight: Tensor) -> Tensor:
         return weight.detach().unflatten(0, (self.groups, -1))

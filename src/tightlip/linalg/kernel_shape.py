@@ -6,7 +6,7 @@ the larger side, so that a product with one of them is one matrix product.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -108,24 +108,49 @@ class KernelShape:
         kernel = rows.movedim(-1, 1 if self.tall else 2)
         return kernel.contiguous().view(*batch, self.outputs, self.inputs, *self.kernel)
 
-    def refuse_unfactorable(self) -> None:
-        """Raise where products cannot be found again from their kernels.
+    @property
+    def factorable(self) -> bool:
+        """Whether products can be found again from their kernels.
 
         Where both axes have moves left, a slab has rows·(p + 1) rows at least, p the patch along the other axis. If
         that is less than n/2, vectors without an entry in the slabs of one axis are left to choice, and most choices
         leave no product. Along one axis every choice does, and so it does for 2×2 kernels. A lift is not found at all.
         """
-        least = 2 * (1 + min(self.patch))
         alone = len(set(self.axes)) < 2 or (math.prod(self.patch) == 1 and len(self.axes) == 2)
-        lifted = not self.tall and self.columns > self.inputs
-        if lifted or not (alone or self.columns <= least * self.rows):
+        return not self._lifted and (alone or self.columns <= 2 * (1 + min(self.patch)) * self.rows)
+
+    @property
+    def places(self) -> int | None:
+        """In how many places each pixel is read, if a channel for each input and tap makes the kernel an isometry.
+
+        It does where the stride divides the kernel: the weight is then orthonormal columns (out, in · taps) over
+        √places, since the squares of all patches add up to places times that of the image. None: there are too few
+        channels, or pixels are read in different numbers of places.
+        """
+        enough = self.outputs >= self.inputs * math.prod(self.kernel)
+        even = all(k % s == 0 for k, s in zip(self.kernel, self.stride, strict=True))
+        return math.prod(self.kernel) // math.prod(self.stride) if enough and even else None
+
+    @property
+    def square(self) -> "KernelShape":
+        """The kernel that, with a 1×1 convolution before it or after it, stands in for one that is not factorable."""
+        if self._lifted or self.tall:
+            return replace(self, inputs=max(self.inputs, -(-self.outputs // math.prod(self.patch))))
+        return replace(self, outputs=max(self.outputs, self.inputs))
+
+    @property
+    def _lifted(self) -> bool:
+        return not self.tall and self.columns > self.inputs
+
+    def refuse_unfactorable(self) -> None:
+        """Raise where products cannot be found again from their kernels.
+
+        Raises:
+            TightlipError: which names what can.
+        """
+        if not self.factorable:
             kernel = "×".join(map(str, self.kernel))
-            if lifted or self.tall:
-                wanted = -(-self.outputs // (4 * math.prod(self.patch)))
-                advice = f"put a 1×1 convolution into {wanted} or more channels before it"
-            else:
-                advice = f"let it have {-(-self.inputs // least)} or more outputs, and put a 1×1 convolution after it"
             raise TightlipError(
                 f"an orthonormal {kernel} kernel from {self.inputs} to {self.outputs} channels cannot be found again "
-                f"from its entries: {advice}, or keep its factors"
+                "from its entries: use tightlip.lifted(layer), a square kernel and a 1×1 convolution in its place"
             )
