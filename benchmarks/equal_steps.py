@@ -1,16 +1,18 @@
 """What the speed of turned weights costs in quality: nothing, if this table holds. Every scheme at the same steps.
 
     python benchmarks/equal_steps.py cone256 cone1024 mnist
+    python benchmarks/equal_steps.py cone256 --optimizer sgd --only "turned in blocks" "weight trained"
 
-Each scheme sees the same batches in the same order. Its learning rate is found on the grid 3e-3·2^k with seed 0, by
-going up or down as long as the quality rises; then seeds 1 and 2 run at that rate. Quality is that of the *exactly*
-projected network: every weight replaced by its polar factor in float64.
+Each scheme sees the same batches in the same order. Its learning rate is found on the grid r·2^k with seed 0, r being
+3e-3 (0.1 for SGD), by going up or down as long as the quality rises; then seeds 1 and 2 run at that rate. Quality is
+that of the *exactly* projected network: every weight replaced by its polar factor in float64.
 
     cone256, cone1024    a critic between the center of the unit sphere in R^128 and the sphere; W1 = 1 (paper, Table 1)
     mnist                certified accuracy at 0.3 on the 10,000 test images, 784-512-512-512-10
 
-Writes results/equal-steps-TASK.json after every run; started again on the same commit, it goes on where it stopped.
-With --only, the other schemes' runs are kept, whatever commit they are of; every run names its own.
+Writes results/equal-steps-TASK.json after every run, or equal-steps-TASK-OPTIMIZER.json for others than Adam; started
+again on the same commit, it goes on where it stopped. With --only, the other schemes' runs are kept, whatever commit
+they are of; every run names its own.
 """
 
 import argparse
@@ -41,6 +43,29 @@ SCHEMES: dict[str, tuple[Callable[[], tightlip.Constraint], str]] = {
     "Cayley": (tightlip.constraints.Cayley, "forward"),
 }
 SEEDS = 3
+
+
+def _adam(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    return [torch.optim.Adam(network.parameters(), rate, fused=True)]
+
+
+def _sgd(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    return [torch.optim.SGD(network.parameters(), rate, momentum=0.9)]
+
+
+def _muon(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Matrices by Muon, biases by Adam."""
+    matrices = [p for p in network.parameters() if p.dim() == 2]
+    rest = [p for p in network.parameters() if p.dim() != 2]
+    return [torch.optim.Muon(matrices, rate, weight_decay=0.0), torch.optim.Adam(rest, 3e-3, fused=True)]
+
+
+OPTIMIZERS: dict[str, tuple[float, Callable[[nn.Module, float], list[torch.optim.Optimizer]]]] = {
+    "adam": (3e-3, _adam),
+    "sgd": (0.1, _sgd),
+    "muon": (3e-3, _muon),
+}
+"""The rate in the middle of the grid, and what makes them."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +135,21 @@ def projected(network: nn.Module) -> nn.Module:
     return result
 
 
-def train(task: Any, scheme: str, rate: float, seed: int) -> dict[str, Any]:
+def train(task: Any, scheme: str, optimizer: str, rate: float, seed: int) -> dict[str, Any]:
     """One run; a step that cannot be taken ends it with quality −1."""
     began = time.perf_counter()
     torch.manual_seed(seed)
     make, way = SCHEMES[scheme]
     network = tightlip.mlp(task.widths, make(), hold=way)  # type: ignore[arg-type]
-    optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters(), rate, fused=True))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, task.steps)
+    optimizers = [tightlip.hold(network, made) for made in OPTIMIZERS[optimizer][1](network, rate)]
+    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(made, task.steps) for made in optimizers]
     stream = torch.Generator().manual_seed(1000 + seed)
     try:
         for _ in range(task.steps):
-            optimizer.zero_grad()
+            network.zero_grad()
             task.loss(network, stream).backward()
-            optimizer.step()
-            schedule.step()
+            for each in (*optimizers, *schedules):
+                each.step()
         with torch.no_grad():
             measured = task.quality(projected(network))
     except tightlip.TightlipError as error:
@@ -132,11 +157,14 @@ def train(task: Any, scheme: str, rate: float, seed: int) -> dict[str, Any]:
     return {"learning_rate": rate, "seed": seed, **measured, "seconds": time.perf_counter() - began}
 
 
-def study(name: str, only: list[str]) -> None:
+def study(name: str, optimizer: str, only: list[str]) -> None:
     """The schemes of one task, ``only`` these anew; every finished run is kept."""
-    task, path = TASKS[name](), Path(f"results/equal-steps-{name}.json")
+    adam = optimizer == "adam"
+    task, path = TASKS[name](), Path(f"results/equal-steps-{name}{'' if adam else '-' + optimizer}.json")
     config = {"task": name, "widths": task.widths, "steps": task.steps, "batch_size": 256, "data": task.data}
-    row = {"config": config, "seeds": SEEDS, **provenance("cpu"), "runs": {scheme: [] for scheme in SCHEMES}}
+    config |= {} if adam else {"optimizer": optimizer}
+    schemes = list(SCHEMES) if adam else only
+    row = {"config": config, "seeds": SEEDS, **provenance("cpu"), "runs": {scheme: [] for scheme in schemes}}
     if path.exists():
         known = json.loads(path.read_text())
         if known["config"] == config and not known["dirty"]:
@@ -145,21 +173,21 @@ def study(name: str, only: list[str]) -> None:
                 row["runs"][scheme] = [r for r in dated if scheme not in only or r["commit"] == row["commit"]]
 
     def run(scheme: str, k: int, seed: int) -> float:
-        rate, runs = 3e-3 * 2.0**k, row["runs"][scheme]
+        rate, runs = OPTIMIZERS[optimizer][0] * 2.0**k, row["runs"][scheme]
         found = next((r for r in runs if (r["learning_rate"], r["seed"]) == (rate, seed)), None)
         if found is None:
-            found = {"commit": row["commit"], **train(task, scheme, rate, seed)}
+            found = {"commit": row["commit"], **train(task, scheme, optimizer, rate, seed)}
             runs.append(found)
             write_json(path, row)
             print(f"{name} {scheme:18} rate {rate:.2g} seed {seed}: {found['quality']:.4f}  {found['seconds']:.0f} s")
         return float(found["quality"])
 
     row["table"] = {}
-    for scheme in SCHEMES:
+    for scheme in schemes:
         best = tuned(lambda k, scheme=scheme: run(scheme, k, 0))
         values = [run(scheme, best, seed) for seed in range(SEEDS)]
         row["table"][scheme] = {
-            "rate": 3e-3 * 2.0**best,
+            "rate": OPTIMIZERS[optimizer][0] * 2.0**best,
             "mean": statistics.mean(values),
             "spread": max(values) - min(values),
         }
@@ -183,10 +211,11 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+", choices=TASKS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=SCHEMES, default=list(SCHEMES), help="run these schemes anew")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adam")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.tasks:
-        study(name, options.only)
+        study(name, options.optimizer, options.only)
 
 
 if __name__ == "__main__":
