@@ -26,7 +26,7 @@ ROOMS = [
     ],
     ["audit", "stored"],
     ["constraints", "activations", "layers", "shift", "pooling", "rules", "graphs"],
-    ["networks", "image_networks", "serialization", "constructions", "losses", "penalties", "descent"],
+    ["networks", "image_networks", "outline", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "linkage", "timing"],
     ["experiments"],

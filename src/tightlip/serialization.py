@@ -1,12 +1,8 @@
 """One file per network: safetensors weights plus a versioned description of the architecture. No pickle, no code.
 
-The description is a nested list of [type, options], or [type, options, modules inside]; the options of a type are
-registered with its rule. What is read
-is checked before it is believed, and before anything of its size is made:
+What is read is checked before it is believed, and before anything of its size is made:
 
-    JSON without repeated names and without numbers that are not finite
-    → each option is of its kind → the network on torch's meta device, which has shapes and no numbers
-    → the rule of each module without weights accepts its options
+    JSON without repeated names and without numbers that are not finite → the network that it describes (`outline`)
     → names, shapes and dtypes of the file's tensors are those of the network → the tensors
     → the network describes itself as the file did.
 
@@ -15,8 +11,7 @@ So a file is either the network that was saved or one sentence.
 
 import json
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,31 +21,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from .atomic import replacing
-from .audit import Registration, refuse_altered, registered
+from .audit import refuse_altered
 from .constraints import constraint_of
 from .errors import TightlipError
 from .graphs.tracing import as_graph
-from .options import plain
+from .outline import from_format_1, network_of, outline_of
 from .torch_files import written_by_torch
 
 FORMAT = 2
 """Format 1 had two containers, without options: ["Sequential", modules] and ["Residual", module]."""
 
-DEEPEST = 64
-"""Modules within modules: no network needs more, and Python's stack holds no thousand."""
-
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
-_FAULTS = (
-    TightlipError,
-    KeyError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-)
-"""What constructors raise for options that they cannot take."""
 
 
 class _MismatchError(Exception):
@@ -76,13 +57,13 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
     if any(constraint_of(layer) is not None for layer in _parts(network)):
         raise TightlipError("this network is still held by constraints: save(freeze(network), path)")
     network = as_graph(network)
-    outline = _outline(network)
+    outline = outline_of(network)
     for module in _parts(network):
         refuse_altered(module)
     state = network.state_dict()
     if any(tensor.is_meta or tensor.layout != torch.strided for tensor in state.values()):
         raise TightlipError("the network holds meta or sparse tensors: fill them, or convert them to dense ones")
-    expected = _shapes(_checked(outline))
+    expected = _shapes(network_of(outline))
     if different := [*(state.keys() ^ expected.keys())]:
         names = ", ".join(sorted(different))
         raise TightlipError(
@@ -128,10 +109,10 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
 def _filled(outline: Any, stored: Mapping[str, _Stored], tensor: Callable[[str], torch.Tensor]) -> nn.Module:
     """The network of an outline with its tensors, none of which is read before all fit."""
     try:
-        network = _checked(outline)
+        network = network_of(outline)
         _compare(_shapes(network), stored)
         network.load_state_dict({name: tensor(name) for name in stored}, strict=True, assign=True)
-        if _outline(network) != outline:
+        if outline_of(network) != outline:
             raise TightlipError("its options and its tensors are different numbers")
     except (TightlipError, RuntimeError) as problem:
         raise _MismatchError(str(problem).splitlines()[0]) from problem
@@ -145,41 +126,6 @@ def _parts(network: nn.Module) -> Iterator[nn.Module]:
         module = found.pop()
         found += [child for child in module._modules.values() if child is not None]
         yield module
-
-
-def _outline(module: nn.Module, depth: int = 0) -> list[Any]:
-    """The description of a network as JSON has it."""
-    if depth > DEEPEST:
-        raise TightlipError(f"modules are nested more than {DEEPEST} deep: open some of the nn.Sequentials")
-    kind, known = type(module), registered().get(type(module))
-    if known is None or known.options is None:
-        advice = "its state_dict" if known is None else "its state_dict, or give options= to its rule"
-        raise TightlipError(f"a {kind.__name__} cannot be written to a file: save {advice}")
-    options = {name: _read(module, name) for name in known.options}
-    _check_options(_name(kind), known, options)
-    if known.expand is None:
-        return [_name(kind), options]
-    modules = [[key, _outline(child, depth + 1)] for key, child in module._modules.items()]  # type: ignore[arg-type]
-    return [_name(kind), options, modules]
-
-
-def _read(module: nn.Module, name: str) -> Any:
-    """An option of a module; a bias becomes whether there is one."""
-    value = getattr(module, name)
-    return value is not None if name == "bias" else plain(value)
-
-
-def _name(kind: type[nn.Module]) -> str:
-    """A type in files: in a word if it is torch's or ours, else in full."""
-    own = kind.__module__.startswith(("torch.nn.", "tightlip."))
-    return kind.__name__ if own else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _check_options(name: str, known: Registration, options: Mapping[str, Any]) -> None:
-    for option, kind in (known.options or {}).items():
-        if not kind.holds(options[option]):
-            value = " ".join(f"{options[option]!r:.60}".split())
-            raise TightlipError(f"{name} has {option}={value}: give {kind.words}")
 
 
 def _described(path: Path) -> tuple[Any, dict[str, _Stored]]:
@@ -200,19 +146,7 @@ def _described(path: Path) -> tuple[Any, dict[str, _Stored]]:
         raise TightlipError(f"{path} holds more or less than a network ({foreign:.60}): write it with tightlip.save")
     stored = {name: _Stored(tuple(t["shape"]), _DTYPES.get(t["dtype"], t["dtype"])) for name, t in tensors.items()}
     network = description["network"]
-    return _from_format_1(network) if version == 1 else network, stored
-
-
-def _from_format_1(outline: Any, depth: int = 0) -> Any:
-    """The same description as format 2 has it; what is damaged stays as it is."""
-    if not isinstance(outline, list) or len(outline) != 2 or depth > DEEPEST:
-        return outline
-    kind, inside = outline
-    if kind == "Residual":
-        return [kind, {}, [["f", _from_format_1(inside, depth + 1)]]]
-    if kind == "Sequential" and isinstance(inside, list) and all(isinstance(i, list) and len(i) == 2 for i in inside):
-        return [kind, {}, [[key, _from_format_1(child, depth + 1)] for key, child in inside]]
-    return outline
+    return from_format_1(network) if version == 1 else network, stored
 
 
 def _parse(text: str | bytes) -> Any:
@@ -227,65 +161,6 @@ def _parse(text: str | bytes) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
-
-
-def _checked(outline: Any) -> nn.Module:
-    """The network of an outline on the meta device, in eval mode, each module without weights accepted by its rule.
-
-    Raises:
-        TightlipError: whatever is wrong with it.
-    """
-    types = {_name(kind): known for kind, known in registered().items() if known.options is not None}
-    with torch.device("meta"):
-        network = _build(outline, types).eval()
-    for module in network.modules():
-        if module._non_persistent_buffers_set:
-            raise TightlipError(f"{type(module).__name__} has buffers that are not in its state_dict, nor in any file")
-        known = registered().get(type(module))
-        if known and known.rule and not module._parameters and not module._buffers and not module._modules:
-            known.rule(module)
-    return network
-
-
-def _build(outline: Any, types: Mapping[str, Registration], depth: int = 0) -> nn.Module:
-    if depth > DEEPEST:
-        raise TightlipError(f"modules are nested more than {DEEPEST} deep")
-    if not isinstance(outline, list) or len(outline) not in (2, 3) or not isinstance(outline[0], str):
-        raise TightlipError(f"{outline!r:.60} is not a type and its options")
-    name, options = outline[:2]
-    if name not in types:
-        raise TightlipError(f"no module called {name!r:.60} has a rule and options: import what registers it")
-    known = types[name]
-    if not isinstance(options, dict) or options.keys() != known.options.keys():  # type: ignore[union-attr]
-        raise TightlipError(f"{name} has the options {', '.join(known.options or ()) or 'none'}, not {options!r:.60}")
-    _check_options(name, known, options)
-    if (known.expand is None) != (len(outline) == 2):
-        raise TightlipError(f"{name} has modules inside if it is a container, and only then")
-    inside = {"modules": OrderedDict(_children(outline[2], types, depth))} if known.expand else {}
-    return _made(name, known.build, options, inside)
-
-
-def _children(options: Any, types: Mapping[str, Registration], depth: int) -> Iterable[tuple[str, nn.Module]]:
-    if not isinstance(options, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in options):
-        raise TightlipError(f"{options!r:.60} is not a list of names and modules")
-    keys = [key for key, _ in options]
-    empty = nn.Sequential()
-    if not all(isinstance(key, str) and key and "." not in key and not hasattr(empty, key) for key in keys):
-        raise TightlipError("a container has a module whose name cannot be one")
-    if len(set(keys)) < len(keys):
-        raise TightlipError("a container has two modules of one name")
-    return [(key, _build(child, types, depth + 1)) for key, child in options]
-
-
-def _made(
-    name: str, build: Callable[..., nn.Module], options: Mapping[str, Any], inside: Mapping[str, Any]
-) -> nn.Module:
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    try:
-        return build(**inside, **arguments)
-    except _FAULTS as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise TightlipError(f"{name} cannot be made from {options!r:.60}: {reason:.120}") from problem
 
 
 def _shapes(network: nn.Module) -> dict[str, _Stored]:
