@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TightlipError
-from .constraining import is_constrained
 from .coordinate import OURS, Coordinate, Move, refuse_half
 from .fingerprint import mark
-from .guard import Held, held
+from .guard import Held
+from .holdable import held_layers, parameters_of, refuse_arguments, whole_weight
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
             train nothing of the network; for sharded weights. Later, at a step that would leave NaN or infinity in a
             weight, and where weights were cast to half precision.
     """
-    inner = _refuse_arguments(network, optimizer)
+    inner = refuse_arguments(network, optimizer)
     holding = vars(inner).setdefault("_tightlip_holding", _Holding())
     if not holding.networks:
         before, after = inner.register_step_pre_hook(_before_step), inner.register_step_post_hook(_after_step)
@@ -70,53 +70,10 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
     return optimizer
 
 
-def _refuse_arguments(network: Any, optimizer: Any) -> Optimizer:
-    """The optimizer whose steps are to be held, if all is as it should be."""
-    if isinstance(network, Optimizer) or isinstance(optimizer, nn.Module):
-        raise TightlipError("hold takes the network first and the optimizer second: hold(network, optimizer)")
-    if not isinstance(network, nn.Module):
-        raise TightlipError(f"hold needs a network (nn.Module), not {type(network).__name__}: hold(network, optimizer)")
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):  # a wrapper
-        optimizer = optimizer.optimizer
-    kind = type(optimizer).__name__
-    if not isinstance(optimizer, Optimizer):
-        raise TightlipError(f"hold needs an optimizer of torch.optim or a subclass, not {kind}")
-    if isinstance(optimizer, torch.optim.LBFGS) or hasattr(optimizer, "first_step"):
-        raise TightlipError(f"{kind} evaluates between its own steps, off the set: use Adam or SGD, or hold='forward'")
-    if callable(getattr(optimizer, "eval", None)):
-        raise TightlipError(f"{kind} moves weights in its eval() and train(), off the set: use Adam or SGD")
-    if hasattr(optimizer, "consolidate_state_dict"):
-        raise TightlipError(f"{kind} steps copies of the weights: use an optimizer of torch.optim on each rank")
-    if not is_constrained(network):
-        raise TightlipError(
-            "nothing in this network is constrained, so there is nothing to hold: build it with tightlip.mlp, or call "
-            "tightlip.constrain(layer, Orthonormal()) on its layers"
-        )
-    _refuse_weights(network, optimizer)
-    return optimizer
-
-
-def _refuse_weights(network: nn.Module, optimizer: Optimizer) -> None:
-    if _listed(optimizer).isdisjoint(map(id, network.parameters())):
-        raise TightlipError(
-            "the optimizer trains no parameter of this network: make it from network.parameters(); a frozen copy has "
-            "other parameters, which are not trained"
-        )
-    sets: dict[int, Held] = {}
-    for name, layer, record in _held_layers(network):
-        weight = _weight(name, layer)
-        first = sets.setdefault(id(weight), record)
-        if repr(first.constraint) != repr(record.constraint):
-            raise TightlipError(
-                f"{name} is one tensor with another layer's weight, which is on another set: {first.constraint} and "
-                f"{record.constraint}; constrain both by the same"
-            )
-
-
 @torch.no_grad()
 def _pull_back(network: nn.Module, *_: Any) -> None:
     """Put every weight that was overwritten back on its set; a warning says how far one was moved by that."""
-    for name, layer, record in _held_layers(network):
+    for name, layer, record in held_layers(network):
         weight: Tensor = layer.weight  # type: ignore[assignment]
         if weight.dtype not in (torch.float32, torch.float64):
             continue  # the next forward pass says what is wrong with it
@@ -127,28 +84,6 @@ def _pull_back(network: nn.Module, *_: Any) -> None:
             if moved > 1e-3:
                 logger.warning("%s was off %r: it was moved by up to %.2g", name, record.constraint, moved)
         record.seen = mark(weight)
-
-
-def _listed(optimizer: Optimizer) -> set[int]:
-    return {id(p) for group in optimizer.param_groups for p in group["params"]}
-
-
-def _held_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module, Held]]:
-    for name, layer in network.named_modules():
-        record = held(layer)
-        if record is not None:
-            yield f"{name}.weight" if name else "the weight", layer, record
-
-
-def _weight(name: str, layer: nn.Module) -> nn.Parameter:
-    weight = layer._parameters.get("weight")
-    if type(weight) is not nn.Parameter or type(weight.data) is not Tensor:
-        kind = "parametrized by something else" if weight is None else f"a {type(weight).__name__}"
-        raise TightlipError(
-            f"{name} is {kind}, and only whole, plain weights are held: constrain the layer with hold='forward', or "
-            "use DistributedDataParallel instead of sharding"
-        )
-    return weight
 
 
 def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -200,7 +135,7 @@ def _prepare(optimizer: Optimizer) -> None:
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
     _undo(holding)  # a step inside that failed and is tried again, a closure that is called twice
     scale, overflowed = _loss_scale(optimizer)
-    for (name, weight), records in _trained(holding.networks, _listed(optimizer)).items():
+    for (name, weight), records in _trained(holding.networks, parameters_of(optimizer)).items():
         refuse_half(weight)
         state = optimizer.state.get(weight, {})
         memory = {key.removeprefix(OURS): value for key, value in state.items() if key.startswith(OURS)}
@@ -228,9 +163,9 @@ def _undo(holding: _Holding) -> None:
 def _return_to_sets(optimizer: Optimizer) -> None:
     """Put weights that a failed step has moved back on their sets; one that is not finite stays as it is."""
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
-    listed = _listed(optimizer)
+    listed = parameters_of(optimizer)
     for network in holding.networks:
-        for _, layer, record in _held_layers(network):
+        for _, layer, record in held_layers(network):
             weight = layer._parameters.get("weight")
             if id(weight) in listed and not record.constraint.contains(weight):  # type: ignore[arg-type]
                 with contextlib.suppress(TightlipError):
@@ -241,8 +176,8 @@ def _trained(networks: list[nn.Module], listed: set[int]) -> dict[tuple[str, nn.
     """The weights that this step moves, each with the records of all layers that share it."""
     found: dict[int, tuple[str, nn.Parameter, list[Held]]] = {}
     for network in networks:
-        for name, layer, record in _held_layers(network):
-            weight = _weight(name, layer)
+        for name, layer, record in held_layers(network):
+            weight = whole_weight(name, layer)
             if id(weight) in listed and weight.grad is not None:
                 found.setdefault(id(weight), (name, weight, []))[2].append(record)
     return {(name, weight): records for name, weight, records in found.values()}
