@@ -228,7 +228,7 @@ def test_any_guess_leads_to_the_nearest_point(stretch, survivors, dtype):
 
 def test_a_guess_of_other_rows_is_not_used():
     weight = gaussian(4, 5) / 2
-    assert 1 < float(weight.abs().sum(-1).max()) < ball.FAR
+    assert 1 < float(weight.abs().sum(-1).max()) < ball.UNSHIFTED
     expected = project_l1_ball(weight)
     for guess in (project_l1_ball_(gaussian(7, 5)), project_l1_ball_(gaussian(4, 5, seed=1).float() / 2)):
         other = weight.clone()
@@ -261,7 +261,7 @@ def test_far_rows_beside_near_ones_and_members():
     expected = [[0.5, -0.5, 0.0], [0.5, -0.25, -0.0], [1.0, 0.0, -0.0], [1 / 3, 1 / 3, 1 / 3]]
     guess = project_l1_ball_(weight)
     torch.testing.assert_close(weight, torch.tensor(expected), atol=2e-7, rtol=0)
-    assert torch.isfinite(guess.stretch).all() and float(guess.survivors.min()) >= 1
+    assert torch.isfinite(guess.relative_threshold).all() and float(guess.survivors.min()) >= 1
 
 
 def test_vmap_and_forward_mode_give_what_loops_and_differences_give():

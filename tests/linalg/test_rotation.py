@@ -7,8 +7,8 @@ from tightlip.linalg.rotation import (
     FURTHEST,
     LONGEST,
     TILE,
+    _clamped_,
     _probe,
-    _saturated_,
     largest_eigenvalue,
     rotation,
     skew_part_,
@@ -79,7 +79,7 @@ def hidden(angles):
 )
 def test_the_cubics_have_known_values(found, angle, expected):
     matrix = planes([0.1 * angle, 0.1 * found])[None]
-    _saturated_(matrix, matrix @ matrix, 0.1 * found, 0.1)
+    _clamped_(matrix, matrix @ matrix, 0.1 * found, 0.1)
     assert float(matrix[0, 1, 0]) == pytest.approx(0.1 * expected, rel=1e-4 if angle == 0.02 else 1e-12)
     assert torch.equal(matrix, -matrix.mT)
 

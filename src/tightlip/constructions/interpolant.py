@@ -34,8 +34,8 @@ from ..stored import stored_numbers
 SLACK = 2.0**-31
 """Values may be steeper than 1 by this share: the rounding of data that was meant to be 1-Lipschitz."""
 
-SMALL, LARGE = (1 << 15) - 1, 1 << 20
-"""Most numbers in an array: SMALL where it is to stay in a core's cache and in one thread, LARGE elsewhere."""
+CACHED, MOST = (1 << 15) - 1, 1 << 20
+"""Most numbers in an array, where it is to stay in the cache of one core, and elsewhere."""
 
 Array = Tensor | np.ndarray
 """What samples are given in."""
@@ -120,7 +120,7 @@ class LatticeInterpolant(nn.Module):
     def _winners(self, queries: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """The samples (i, j) of the piece with f_ij(x) = max_i min_j f_ij(x)."""
         points, columns, queries = self.points.double(), self.values.double().mT.contiguous(), queries.double()
-        many, few = (max(1, numbers // len(points)) for numbers in (LARGE, SMALL))
+        many, few = (max(1, numbers // len(points)) for numbers in (MOST, CACHED))
         nearest = torch.cat([_distances(x, points, self.p).argmin(1) for x in queries.split(many)])
         blocks = zip(queries.split(few), output.split(few), nearest.split(few), strict=True)
         found = torch.cat(
@@ -211,7 +211,7 @@ def samples(points: Array, values: Array) -> tuple[Tensor, Tensor]:
 
 def _pairs(points: Tensor, values: Tensor, p: float) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Block by block: the first sample, how far it and the next are from all others, and how far their values are."""
-    size = max(1, LARGE // (len(points) * values.shape[1]))
+    size = max(1, MOST // (len(points) * values.shape[1]))
     for first in range(0, len(points), size):
         part = slice(first, first + size)
         distance = _distances(points[part], points, p)

@@ -31,7 +31,7 @@ from .rounding import all_finite
 BLOCK = 1 << 19
 """Entries processed at a time, so that they stay in the processor's cache."""
 
-FAR = 4.0
+UNSHIFTED = 4.0
 """Largest norm, in radii, for which thresholds are computed without a shift; beyond it two bits would be lost."""
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -40,7 +40,7 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 class Guess(NamedTuple):
     """The result of the last projection of nearly the same rows, from which the next one starts."""
 
-    stretch: Float[Tensor, "rows 1"]
+    relative_threshold: Float[Tensor, "rows 1"]
     """The threshold, divided by what it would be if every entry were above it."""
 
     survivors: Float[Tensor, "rows 1"]
@@ -48,7 +48,10 @@ class Guess(NamedTuple):
 
     def suits(self, rows: Tensor) -> bool:
         """Whether these are rows of such a matrix."""
-        return self.stretch.shape[0] == len(rows) and (self.stretch.dtype, self.stretch.device) == (
+        return self.relative_threshold.shape[0] == len(rows) and (
+            self.relative_threshold.dtype,
+            self.relative_threshold.device,
+        ) == (
             rows.dtype,
             rows.device,
         )
@@ -138,8 +141,8 @@ def _project_blocks_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess
     if guess is not None and guess.suits(rows):
         guesses = [Guess(*parts) for parts in zip(*(part.split(count) for part in guess), strict=True)]
     ends = [_project_(block, radius, last) for block, last in zip(blocks, guesses, strict=True)]
-    outside, stretch, survivors = (torch.cat(parts) for parts in zip(*ends, strict=True))
-    return outside, Guess(stretch, survivors)
+    outside, relative_threshold, survivors = (torch.cat(parts) for parts in zip(*ends, strict=True))
+    return outside, Guess(relative_threshold, survivors)
 
 
 def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,14 +152,16 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None
     outside, survivors = norm > radius, torch.full_like(norm, n)
     if not outside.any():
         return outside, torch.ones_like(norm), survivors
-    far = bool((norm / FAR > radius).any())
+    far = bool((norm / UNSHIFTED > radius).any())
     start = threshold = ((norm - radius) / n).clamp_(min=0.0)
     above = torch.empty_like(size)
     if far:
         size.sub_(size.amax(-1, keepdim=True).mul_(outside))
         start = threshold = ((size.sum(-1, keepdim=True) - radius) / n).clamp_(min=-radius).mul_(outside)
     elif guess is not None:
-        threshold = _led_on(size, start * guess.stretch, guess.survivors, outside, radius, above).maximum(start)
+        threshold = _newton_from_guess(
+            size, start * guess.relative_threshold, guess.survivors, outside, radius, above
+        ).maximum(start)
     rounding = 4 * torch.finfo(rows.dtype).eps * radius
     risen, stays = threshold.new_full((), -torch.inf), False
     while True:
@@ -178,7 +183,7 @@ def _project_(rows: Float[Tensor, "rows in"], radius: float, guess: Guess | None
     )
 
 
-def _led_on(
+def _newton_from_guess(
     size: Tensor, threshold: Tensor, survivors: Tensor, outside: Tensor, radius: float, buffer: Tensor
 ) -> Tensor:
     """A threshold closer to the solution than ``threshold``, on either side of it."""

@@ -52,7 +52,7 @@ def rotation(
             return angles, math.inf
         far = found > longest
         if far:
-            square, found = _saturated_(angles, square, found, longest), longest
+            square, found = _clamped_(angles, square, found, longest), longest
         change, error = _rotation(angles, square.mul_(0.5), found**2 / 2, small)
         return change, max(error, _missed(change, error)) if far else error
 
@@ -78,7 +78,7 @@ def _rotation(angles: Tensor, square: Tensor, size: float, small: float) -> tupl
     return total.add_(fourth @ rest), 1.8 * size**5
 
 
-def _saturated_(angles: Tensor, square: Tensor, found: float, longest: float) -> Tensor:
+def _clamped_(angles: Tensor, square: Tensor, found: float, longest: float) -> Tensor:
     """Bring angles up to ``found`` down to ``longest``, by odd cubics that leave small ones as they are; their square.
 
     On [0, s] the cubic x − (4g²/27)·x³/s², 3/2 ≤ g ≤ 9/4, is at most s/g, and at its end at least 9/16 of that. For

@@ -29,7 +29,7 @@ from .rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma, norm_above, normalize_exa
 NEARLY = 1e-6
 """How far WᵀW may be from a multiple of I, in parts of it, for its largest eigenvalue to be estimated cheaply."""
 
-LARGE = 512
+ESTIMATED_FROM = 512
 """Fewest columns for which the estimate replaces the eigenvalue solver."""
 
 
@@ -87,7 +87,7 @@ def _spectral_bound(matrix: Float[Tensor, "out in"]) -> float:
     rows, columns = matrix.shape
     gram = _gram(matrix)
     diagonal = gram.diagonal().clone()
-    largest, excess = _likely_largest(gram), 2.0 * float(columns) * UNIT_ROUNDOFF
+    largest, excess = _estimated_largest(gram), 2.0 * float(columns) * UNIT_ROUNDOFF
     shifted = gram.neg_()
     while True:
         shift = max(largest, 0.25) * (1.0 + excess)
@@ -111,11 +111,11 @@ def _gram(matrix: Float[Tensor, "out in"], panels: int = 8) -> Float[Tensor, "in
     return gram
 
 
-def _likely_largest(gram: Float[Tensor, "n n"]) -> float:
+def _estimated_largest(gram: Float[Tensor, "n n"]) -> float:
     """About the largest eigenvalue of a symmetric matrix, from above where it is cheap. Its diagonal is overwritten."""
     middle = float(gram.diagonal().mean())
     gram.diagonal().sub_(middle)
-    if len(gram) >= LARGE:
+    if len(gram) >= ESTIMATED_FROM:
         distance = largest_eigenvalue(gram.float())
         if distance < NEARLY * middle:
             return middle + distance
