@@ -76,6 +76,9 @@ def data(tmp_path_factory):
 
 CHANGED = {
     "norm": "inf",
+    "network": "convnet",
+    "channels": (4,),
+    "depth": 3,
     "hidden": (8, 8),
     "activation": "relu",
     "k": 3.0,
@@ -116,6 +119,8 @@ def test_another_value_is_known_for_every_option_of_a_run():
 @pytest.mark.parametrize("option", ["data", *CHANGED])
 def test_every_option_of_a_run_changes_its_numbers(option, data, tmp_path, monkeypatch):
     small = {"hidden": (8,), "epochs": 1, "batch_size": 32, "attack_images": 4, "attack_steps": 2, "attack_restarts": 1}
+    if option in ("channels", "depth"):
+        small |= {"network": "mixer", "channels": (8,), "depth": 1}
     config = Config(data=data["images"], norm="inf" if option == "a" else "2", **small)
     changed = replace(config, **{option: data["rows"] if option == "data" else CHANGED[option]})
     first, second = (trained(c, tmp_path / n, monkeypatch) for c, n in ((config, "first"), (changed, "second")))

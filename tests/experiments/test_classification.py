@@ -264,11 +264,36 @@ def test_every_activation_runs(activation, tmp_path):
     assert set(os.listdir(tmp_path)) == FILES | {"d.npz"}
 
 
+@pytest.mark.parametrize("network", ["convnet", "mixer"])
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_networks_of_images_run_and_record_their_sizes(network, norm, tmp_path):
+    options = config(images(tmp_path / "d.npz"), network=network, norm=norm, channels=(8,), hidden=(), epochs=1)
+    result = run(options, tmp_path, progress=False)
+    written = strict(tmp_path / "metrics.json")["config"]
+    assert (written["network"], written["channels"], written["hidden"]) == (network, [8], [])
+    assert written["depth"] == {"convnet": 1, "mixer": 2}[network]
+    assert result.certificate.bound.constant <= options.constant
+    assert any(isinstance(layer, torch.nn.Conv2d) for layer in load_network(tmp_path / "model.safetensors"))
+
+
+@pytest.mark.parametrize("network", ["convnet", "mixer"])
+def test_networks_of_images_refuse_rows(network, tmp_path):
+    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(0).random((60, 4)), y=np.arange(60) % 3)
+    with pytest.raises(TightlipError, match=r"takes images .* have shape \(4,\): choose network=mlp"):
+        run(config(str(tmp_path / "rows.npz"), network=network, epochs=1), tmp_path)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"hidden": (15,)},
         {"hidden": (0,)},
+        {"network": "resnet"},
+        {"channels": (8,)},
+        {"depth": 2},
+        {"network": "convnet", "channels": (7,)},
+        {"network": "convnet", "channels": (0, 8)},
+        {"network": "mixer", "depth": -1},
         {"epochs": 0},
         {"batch_size": 0},
         {"learning_rate": -1.0},
@@ -297,7 +322,7 @@ def test_every_activation_runs(activation, tmp_path):
 def test_impossible_options_are_refused_before_anything_is_trained(wrong, tmp_path, monkeypatch):
     data, folder = images(tmp_path / "d.npz"), tmp_path / "run"
     folder.mkdir()
-    with pytest.raises(TightlipError, match="is impossible: |does not suit|belongs to the loss"):
+    with pytest.raises(TightlipError, match="is impossible: |does not suit|belongs? to |no network is called"):
         run(config(data, **wrong), folder, progress=False)
     assert os.listdir(folder) == []
 

@@ -78,7 +78,8 @@ def _began(folder: Path) -> tuple[dict[str, Any], Any] | None:
     try:
         stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         made_with = stored.pop("made_with", None)
-        return Config(**{**stored, "hidden": tuple(stored["hidden"])}).resolved, made_with
+        options: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        return Config(**options).resolved, made_with
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

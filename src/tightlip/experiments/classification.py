@@ -26,13 +26,15 @@ from ..decimals import exact
 from ..errors import TightlipError
 from ..linkage import MODEL, model_sha256
 from ..losses import margin_cross_entropy, multiclass_hinge
-from ..networks import mlp
 from ..norms import as_norm
+from ..options import plain
 from ..provenance import provenance, write_json
 from ..robustness import Certificate, certify
 from ..robustness.attacks import cw_loss
 from ..serialization import save
 from ..training import History, fit, predict
+from . import architectures
+from .architectures import Sizes, sizes_of
 from .evidence import Attack, attack_curve, describe
 
 logger = logging.getLogger(__name__)
@@ -47,8 +49,14 @@ class Config:
     folder of .npy files, or a folder of images."""
     norm: Literal["2", "inf"] = "2"
     """Norm of the perturbations to be certified against."""
-    hidden: tuple[int, ...] = (512, 512, 512)
-    """Widths of the hidden layers."""
+    network: str = "mlp"
+    """Kind of network: mlp, or for images convnet or mixer."""
+    hidden: tuple[int, ...] | None = None
+    """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 256 for the others)."""
+    channels: tuple[int, ...] | None = None
+    """convnet and mixer only: channels of each stage (default: 32 64 for the convnet, 32 128 128 for the mixer)."""
+    depth: int | None = None
+    """convnet and mixer only: convolutions of a stage after its first (default: 1 for the convnet, 2 for the mixer)."""
     activation: str = "maxmin"
     """Activation after each hidden layer: maxmin, groupsort4, fullsort, abs, maxout, relu or tanh."""
     k: float | None = None
@@ -115,12 +123,18 @@ class Config:
         return (0.3 if self.p == 2 else self.margin / 2) if self.eps is None else self.eps
 
     @property
+    def sizes(self) -> Sizes:
+        """Of the network."""
+        return sizes_of(self.network, self.hidden, self.channels, self.depth)
+
+    @property
     def resolved(self) -> dict[str, Any]:
         """The options as JSON has them, with their defaults; None where the norm's loss has no such option."""
         loss = (self.margin, self.softness, None) if self.p == 2 else (None, None, self.margin)
-        values = asdict(self) | {"hidden": list(self.hidden), "k": self.constant, "learning_rate": self.rate}
+        values = asdict(self) | {"k": self.constant, "learning_rate": self.rate}
         return (
             values
+            | plain(asdict(self.sizes))
             | {"eps": self.radius, "shift": self.pixels}
             | dict(zip(("offset", "temperature", "a"), loss, strict=True))
         )
@@ -138,6 +152,7 @@ def _check(config: Config) -> None:
         "attack_restarts": (config.attack_restarts, 1),
         "eps": (config.radius, 0),
         "a" if config.p == math.inf else "offset": (config.margin, 0),
+        "depth": (config.sizes.depth or 0, 0),
         "temperature": (config.softness, 1e-12),
         "learning_rate": (config.rate, 1e-12),
         "k": (config.constant, 1e-30),
@@ -150,16 +165,17 @@ def _check(config: Config) -> None:
             wanted = "positive" if 0 < least < 1 else f"at least {least}"
             flag = name.replace("_", "-")
             raise TightlipError(f"{name}={value} (--{flag}) is impossible: it must be {wanted}, and at most 2³¹")
-    _check_widths(config.hidden, config.activation)
+    for name, widths in (("hidden", config.sizes.hidden), ("channels", config.sizes.channels or ())):
+        _check_widths(name, widths, config.activation)
 
 
-def _check_widths(hidden: tuple[int, ...], activation: str) -> None:
+def _check_widths(name: str, widths: tuple[int, ...], activation: str) -> None:
     """Refuse widths that are no widths, or that the activation cannot group."""
-    given = f"hidden={' '.join(map(str, hidden))} (--hidden)"
+    given = f"{name}={' '.join(map(str, widths))} (--{name})"
     make = chosen("activation", activation, ACTIVATIONS)
-    if any(not 1 <= width <= 100_000 for width in hidden):
+    if any(not 1 <= width <= 100_000 for width in widths):
         raise TightlipError(f"{given} is impossible: widths lie between 1 and 100000")
-    for width in hidden:
+    for width in widths:
         try:
             make()(torch.zeros(1, width))
         except TightlipError as error:
@@ -240,11 +256,11 @@ def run(
 
 
 def build(config: Config, train: Part, classes: int) -> nn.Sequential:
-    """The network of a run: flatten, constrained layers, one Scale(K)."""
+    """The network of a run: constrained layers, one Scale(K)."""
     torch.manual_seed(config.seed)
-    widths = [train.images[0].numel(), *config.hidden, classes]
     constraint = Orthonormal() if config.p == 2 else RowL1Ball()
-    return nn.Sequential(nn.Flatten(), mlp(widths, constraint, ACTIVATIONS[config.activation], config.constant))
+    shape, activation = tuple(train.images.shape[1:]), ACTIVATIONS[config.activation]
+    return architectures.build(config.network, shape, classes, config.sizes, constraint, activation, config.constant)
 
 
 def _train(
