@@ -231,7 +231,9 @@ def run(
     network = build(config, parts.train, dataset.classes)
     checkpoint = folder / "checkpoint.pt"
     logger.info("%s: training on %d %s, %d epochs", folder, len(parts.train), inputs, config.epochs)
+    began = time.process_time()
     history = _train(config, network, parts.train, parts.validation, device, checkpoint, resume, progress)
+    computed = time.process_time() - began  # of all threads
     clock.lap("train", sum(row["seconds"] for row in history))
     logger.info("freezing, auditing, certifying %d test %s", len(parts.test), inputs)
     frozen = freeze(network)
@@ -248,6 +250,7 @@ def run(
     metrics = _metrics(config, dataset, parts, history, certificate, attacked)
     save(frozen, folder / MODEL)
     model = model_sha256(folder)
+    metrics["cpu_seconds"] = None if resume else {"train": round(computed, 3)}
     metrics |= {"name": folder.name, "seconds": clock.seconds(), **model, **origin}
     write_json(folder / "certificate.json", describe(config.p, certificate, images, labels, frozen, attacked) | model)
     write_json(folder / "metrics.json", metrics)
