@@ -7,7 +7,7 @@ import pytest
 import torch
 from slopes import PAIRS, largest_slope
 from torch import nn
-from truths import exact_norm
+from truths import exact_norm, linear
 
 from tightlip import (
     Bound,
@@ -41,10 +41,21 @@ def true_gains(layer):
     return dict.fromkeys(PAIRS, value)
 
 
+def multiplied_out(layers):
+    """The same layers, linear ones with nothing between them as one, and without identities."""
+    found = []
+    for layer in layers:
+        if isinstance(layer, nn.Linear) and found and isinstance(found[-1], nn.Linear):
+            found[-1] = linear((layer.weight @ found[-1].weight).tolist())
+        elif not isinstance(layer, nn.Identity):
+            found.append(layer)
+    return found
+
+
 def best_path(layers, p, q):
     """The least product over every nondecreasing sequence of norms from p to q, by trying them all."""
-    known = [true_gains(layer) for layer in layers]
-    inner = itertools.product([r for r in NORMS if p <= r <= q], repeat=len(layers) - 1)
+    known = [true_gains(layer) for layer in multiplied_out(layers)]
+    inner = itertools.product([r for r in NORMS if p <= r <= q], repeat=len(known) - 1)
     paths = [(p, *middle, q) for middle in inner if list(middle) == sorted(middle)]
     return min(math.prod(k[a, b] for k, a, b in zip(known, path, path[1:], strict=False)) for path in paths)
 

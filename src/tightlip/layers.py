@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .audit import Gains, Part, Roundoff, Sum, container, rule
+from .audit import Channels, Gains, Part, Roundoff, Sum, Uniform, container, rule
 from .errors import TightlipError
+from .linalg.enclosure import Scales
 from .linalg.rounding import UNIT_ROUNDOFF, round_up
 from .options import LARGEST, NUMBER, several
 from .stored import brief, stored_numbers
@@ -53,10 +54,11 @@ class Normalize(nn.Module):
     """x ↦ (x − mean) / std per channel: the input normalization, with its own share in every bound.
 
     Radii are therefore in raw input units. ``mean`` and ``std`` are numbers, or one number per channel for inputs
-    (N, C, …).
+    (N, C, …), or per feature for rows (N, C). With several std that differ, inputs of more axes of which the last has C
+    entries as well are refused: no one could tell channels from features, and the audit must (`audit.joining`).
 
     Raises:
-        TightlipError: unless every std is positive and finite.
+        TightlipError: unless every std is positive and finite; in the forward, where channels do not fit.
 
     >>> Normalize(0.5, 0.25)(torch.tensor([1.0]))
     tensor([2.])
@@ -84,6 +86,11 @@ class Normalize(nn.Module):
         channels = max(self.mean.numel(), self.std.numel())
         if x.dim() < 2 or x.shape[1] != channels:  # broadcasting would repeat the input, and the bound would be wrong
             raise TightlipError(f"Normalize has {channels} channels, which do not fit inputs of shape {list(x.shape)}")
+        if x.dim() > 2 and x.shape[-1] == channels and bool((self.std != self.std.flatten()[0]).any()):
+            raise TightlipError(  # or the audit could not merge it with a Linear, which takes the last axis
+                f"Normalize has {channels} channels, as many as axis 1 and the last axis of inputs of shape "
+                f"{list(x.shape)}: flatten features to rows, or divide channels by a nn.BatchNorm in eval mode"
+            )
         shape = [-1] + [1] * (x.dim() - 2)
         return (x - self.mean.reshape(shape)) / self.std.reshape(shape)
 
@@ -142,12 +149,29 @@ def _normalize_of(mean: float | Sequence[float], std: float | Sequence[float]) -
         return Normalize(mean, std)
 
 
-@rule(Scale, options={"scale": NUMBER}, build=_scale_of)
+def _times(module: Scale) -> Uniform:
+    return Uniform(abs(Fraction(float(stored_numbers(module, "scale", ())))))
+
+
+def _divided(module: Normalize) -> Channels | Uniform:
+    """1/std of every channel. Where there are several, the forward tells channels from features."""
+    std = stored_numbers(module, "std").flatten()
+    scales = Scales.of(std)
+    alike = scales.alike()
+    return Uniform(1 / abs(Fraction(float(std[0])))) if alike else Channels(scales.reciprocal(), rows=True)
+
+
+@rule(Scale, options={"scale": NUMBER}, build=_scale_of, affine=_times)
 def _scale(module: Scale) -> Gains:
     return Gains.constant(abs(float(stored_numbers(module, "scale", ()))), Roundoff(output=2.0 * UNIT_ROUNDOFF))
 
 
-@rule(Normalize, options=dict.fromkeys(("mean", "std"), several(NUMBER, LARGEST)), build=_normalize_of)
+@rule(
+    *(Normalize,),
+    options=dict.fromkeys(("mean", "std"), several(NUMBER, LARGEST)),
+    build=_normalize_of,
+    affine=_divided,
+)
 def _normalize(module: Normalize) -> Gains:
     mean, std = stored_numbers(module, "mean"), stored_numbers(module, "std")
     counts = {tensor.numel() for tensor in (mean, std)} - {1}

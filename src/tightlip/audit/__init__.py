@@ -1,8 +1,10 @@
 """The audit: what is known of module types, what is proven of modules, and of networks made of them."""
 
+from .affine import Affine, Channels, Flat, Kernel, Matrix, Uniform
 from .gains import EXACT, FEW_ULPS, UNKNOWN, Gains, Roundoff
 from .graph import Concat, Join, Node, Nodes, Sum, chain, expand, fold, is_traced, trace_with, within
 from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschitz
+from .merging import Run, affine_runs
 from .registry import Part, Registration, container, registered, rule
 from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
 
@@ -13,17 +15,25 @@ __all__ = [
     "TRUSTED_HOOKS",
     "TRUSTED_PARAMETRIZATIONS",
     "UNKNOWN",
+    "Affine",
     "Audit",
     "Bound",
+    "Channels",
     "Concat",
+    "Flat",
     "Gains",
     "Join",
+    "Kernel",
+    "Matrix",
     "Node",
     "Nodes",
     "Part",
     "Registration",
     "Roundoff",
+    "Run",
     "Sum",
+    "Uniform",
+    "affine_runs",
     "audit",
     "bound_of",
     "chain",

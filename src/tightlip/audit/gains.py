@@ -77,6 +77,11 @@ class Gains:
                 table[p, q] = min(paths)
         return Gains(table)
 
+    def least(self, other: "Gains") -> "Gains":
+        """What is proven of one map in two ways: the smaller constant of each pair."""
+        both = [gains.table for gains in (self, other)]
+        return Gains({pair: min(t[pair] for t in both if pair in t) for pair in PAIRS if any(pair in t for t in both)})
+
     @classmethod
     def plus(cls, terms: Sequence["Gains"], weights: Sequence[Factor]) -> "Gains":
         """The gains of Σ w_i·f_i(x): ‖Σ w_i·Δf_i‖_q ≤ Σ |w_i|·‖Δf_i‖_q."""

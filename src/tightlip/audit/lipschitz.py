@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import reduce
 
 from torch import nn
 
@@ -19,6 +20,7 @@ from ..linalg.rounding import round_up
 from ..norms import NORMS, PAIRS, as_norm, norm_name
 from .gains import Gains
 from .graph import Join, Node, Nodes, expand, fold
+from .merging import Run, affine_runs
 from .registry import registered
 from .trust import original_type
 
@@ -29,7 +31,9 @@ ARITHMETIC = "exact arithmetic on the stored weights; every constant is a float6
 class Bound:
     """A proven constant: ‖f(x) − f(x')‖_output ≤ constant · ‖x − x'‖_input for all x, x'.
 
-    ``layers`` holds one (name, module text, bound in the best matching norms) row per layer, in order.
+    ``layers`` holds one (name, module text, bound in the best matching norms) row per layer, in order. ``merged`` holds
+    such a row for every run of affine layers that was multiplied out, where that is less than one after another by more
+    than a millionth: its first and last name, what it is made of, and what is proven of the whole run.
     """
 
     constant: float
@@ -37,6 +41,7 @@ class Bound:
     output_norm: float
     arithmetic: str = ARITHMETIC
     layers: tuple[tuple[str, str, "Bound"], ...] = field(default=(), repr=False)
+    merged: tuple[tuple[str, str, "Bound"], ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         return f"Bound({norm_name(self.input_norm)}→{norm_name(self.output_norm)}, constant={self.constant!r})"
@@ -54,12 +59,14 @@ _PAIR_FACTOR = {1.0: Fraction(1), 2.0: Fraction(math.nextafter(math.sqrt(2.0), 2
 class Audit:
     """A network, what is proven of each of its nodes alone, and from its input to what each node makes.
 
-    ``reached`` has one entry more than there are nodes: the first is that of the input itself.
+    ``reached`` has one entry more than there are nodes: the first is that of the input itself. ``runs`` are the affine
+    maps of several nodes that ``reached`` rests on as well.
     """
 
     network: Nodes
     known: tuple[Gains, ...]
     reached: tuple[Gains, ...]
+    runs: tuple[Run, ...] = ()
 
     @property
     def total(self) -> Gains:
@@ -88,27 +95,32 @@ def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
 def audit(module: nn.Module, name: str = "") -> Audit:
     """What every rule in a network has to say."""
     network = expand(module, name)
-    known: list[Gains] = []
+    known = tuple(map(_alone, network.nodes))
+    runs = affine_runs(network)
     reached = [Gains.constant(1.0)]
 
     def layer(node: Node, before: Gains) -> Gains:
-        known.append(_of_layer(node.operation, node.name))  # type: ignore[arg-type]
-        reached.append(before.then(known[-1]))
-        return reached[-1]
+        value = len(reached)
+        reached.append(before.then(known[value - 1]))
+        if value in runs:
+            reached[value] = reached[value].least(reached[runs[value].start].then(runs[value].gains))
+        return reached[value]
 
     def join(node: Node, before: Sequence[Gains]) -> Gains:
-        known.append(node.operation.gains([Gains.constant(1.0)] * len(before)))  # type: ignore[union-attr, operator]
         reached.append(node.operation.gains(before))  # type: ignore[union-attr, operator]
         return reached[-1]
 
     fold(network, reached[0], layer, join)
-    return Audit(network, tuple(known), tuple(reached))
+    return Audit(network, known, tuple(reached), tuple(runs.values()))
 
 
-def _of_layer(module: nn.Module, name: str) -> Gains:
-    function = registered()[original_type(module)].rule
+def _alone(node: Node) -> Gains:
+    if isinstance(node.operation, Join):
+        return node.operation.gains([Gains.constant(1.0)] * len(node.inputs))
+    function = registered()[original_type(node.operation)].rule
     assert function is not None  # containers are opened by `expand`
-    return function(module, name=name) if "name" in inspect.signature(function).parameters else function(module)
+    named = "name" in inspect.signature(function).parameters
+    return function(node.operation, name=node.name) if named else function(node.operation)
 
 
 def gains(module: nn.Module, name: str = "") -> Gains:
@@ -127,7 +139,20 @@ def bound_of(audited: Audit, p: float, q: float | None = None) -> Bound:
     best = min(choices, key=lambda bound: bound.sensitivity)
     rows = zip(audited.network.nodes, audited.known, strict=True)
     layers = tuple((n.name, _describe(n.operation), _best(layer, p, best.output_norm)) for n, layer in rows)
-    return Bound(best.constant, p, best.output_norm, layers=layers)
+    merged = tuple(_merged(audited, run, p, best.output_norm) for run in audited.runs)
+    return Bound(best.constant, p, best.output_norm, layers=layers, merged=tuple(filter(None, merged)))
+
+
+def _merged(audited: Audit, run: Run, p: float, q: float) -> tuple[str, str, Bound] | None:
+    """The row of a run: in the norms of a layer's row, where the whole is less than one after another."""
+    nodes = [audited.network.nodes[number] for number in run.nodes]
+    apart = reduce(Gains.then, (audited.known[number] for number in run.nodes))
+    whole = _best(run.gains, p, q)
+    pair = whole.input_norm, whole.output_norm
+    if pair in apart.table and apart.table[pair] <= run.gains.table[pair] * Fraction(1_000_001, 1_000_000):
+        return None
+    text = ", ".join(type(node.operation).__name__ for node in nodes)
+    return f"{nodes[0].name} to {nodes[-1].name}", f"{text} as one affine map", whole
 
 
 def _bound(total: Gains, p: float, q: float) -> Bound:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..options import Kind
+from .affine import Affine
 from .gains import Gains
 
 _Rule = Callable[..., Gains]
@@ -27,13 +28,17 @@ class Part(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """What is known of a module type: the forward that is spoken of, its rule or its parts, and how files keep it."""
+    """What is known of a module type: the forward that is spoken of, its rule or its parts, and how files keep it.
+
+    ``affine`` states what its linear part is, where the type is an affine map.
+    """
 
     forward: Callable[..., Any]
     rule: _Rule | None
     expand: Callable[[Any], Sequence[Part]] | None
     options: Mapping[str, Kind] | None
     build: Callable[..., nn.Module]
+    affine: Callable[[Any], Affine | None] | None = None
 
 
 _PACKAGE = __name__.partition(".")[0]
@@ -44,6 +49,7 @@ def rule(
     *types: type[nn.Module],
     options: Mapping[str, Kind] | None = None,
     build: Callable[..., nn.Module] | None = None,
+    affine: Callable[[Any], Affine | None] | None = None,
 ) -> Callable[[_Rule], _Rule]:
     """Register the function below as the Lipschitz rule of exactly these module types (never of their subclasses).
 
@@ -57,6 +63,8 @@ def rule(
             (`tightlip.options`); None: the types cannot be saved.
         build: Makes the module again from these arguments, on torch's meta device: parameters and buffers have shapes
             only, and get their values from the file. Default: the type itself.
+        affine: For a map x ↦ Ax + b what A is (`tightlip.audit.affine`), so that neighbors are multiplied out; None, or
+            a function that returns None: not stated, and nothing is merged with it.
 
     >>> from tightlip import Gains, lipschitz
     >>> class Halve(nn.Module):
@@ -71,7 +79,7 @@ def rule(
         if not function.__module__.startswith(_PACKAGE + "."):
             registered()  # so that a rule of a caller's takes the place of ours, and not the other way round
         for cls in types:
-            _KNOWN[cls] = Registration(cls.forward, function, None, options, build or cls)
+            _KNOWN[cls] = Registration(cls.forward, function, None, options, build or cls, affine)
         return function
 
     return register

@@ -99,7 +99,8 @@ class Certify:
 
 
 def _audit_table(bound: Bound) -> list[str]:
-    rows = [*((row, text) for _, text, row in bound.layers), (bound, "the whole network")]
+    merged = [(row, f"{name}: {text}") for name, text, row in bound.merged]
+    rows = [*((row, text) for _, text, row in bound.layers), *merged, (bound, "the whole network")]
     return [f"{_norms(row):>8} {round_up(row.constant, 9):<14} {text}" for row, text in rows]
 
 

@@ -1,5 +1,6 @@
 """A table of the layers of a network: shapes, parameters, proven constants, constraints, and how well they are kept."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
@@ -49,7 +50,8 @@ class Summary:
     total: SummaryRow
 
     def __str__(self) -> str:
-        lines = [_HEADER, *map(_cells, self.rows), _cells(self.total)]
+        merged = self.total.bound.merged if self.total.bound is not None else ()
+        lines = [_HEADER, *map(_cells, self.rows), *itertools.starmap(_merged, merged), _cells(self.total)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(map(_aligned, line, widths, _HEADER)).rstrip() for line in lines]
         ruler = "─" * max(map(len, text))
@@ -63,7 +65,8 @@ def summary(network: nn.Module, p: float = 2, q: float | None = None) -> Summary
     Constants are audited from the weights as they are, of the function that the network computes in eval mode: of a
     held layer in its constraint's own norms, of others from the p-norm (or from the norm in which a layer is proven
     and the layers compose). What the audit refuses is "unproven"; the layers of a `Residual`, and of a container that
-    the audit does not know, are listed below it. The last line is `lipschitz`(network, p, q).
+    the audit does not know, are listed below it. Where the audit proves less of affine layers multiplied out, the table
+    has a line for them together, "0 to 1". The last line is `lipschitz`(network, p, q).
 
     Args:
         network: Any module.
@@ -168,6 +171,20 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
         "unproven" if bound is None else _up(bound.constant, 8),
         "" if row.residual is None else _up(row.residual, 2),
         "" if constraint is None else repr(constraint),
+    )
+
+
+def _merged(name: str, text: str, bound: Bound) -> tuple[str, ...]:
+    norms = f"{norm_name(bound.input_norm)}→{norm_name(bound.output_norm)}"
+    return (
+        name,
+        text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…",
+        "",
+        "",
+        norms,
+        _up(bound.constant, 8),
+        "",
+        "",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..audit import Gains, Roundoff, rule
+from ..audit import Gains, Kernel, Roundoff, rule
 from ..audit.lipschitz import representable
 from ..errors import TightlipError
 from ..linalg.convolutions import convolution_norm_bounds
@@ -122,6 +122,14 @@ def _transposed_convolution(module: Transposed, axes: int) -> Gains:
     return _proven(module, [(0, 0)] * axes, True)
 
 
+def _kernel(module: Convolution) -> Kernel:
+    return Kernel(module.weight, geometry_of(module))
+
+
+def _transposed_kernel(module: Transposed) -> Kernel:
+    return Kernel(module.weight, _geometry(module, [(0, 0)] * (module.weight.dim() - 2), True))
+
+
 def _along(axes: int, function: Callable[[Any, int], Gains]) -> Callable[[Any], Gains]:
     def rule_of_one_type(module: Any) -> Gains:
         return function(module, axes)
@@ -134,5 +142,7 @@ for _count, _plain, _adjoint in (
     (2, nn.Conv2d, nn.ConvTranspose2d),
     (3, nn.Conv3d, nn.ConvTranspose3d),
 ):
-    rule(_plain, options=_options(_count))(_along(_count, _convolution))
-    rule(_adjoint, options=_transposed_options(_count))(_along(_count, _transposed_convolution))
+    rule(_plain, options=_options(_count), affine=_kernel)(_along(_count, _convolution))
+    rule(_adjoint, options=_transposed_options(_count), affine=_transposed_kernel)(
+        _along(_count, _transposed_convolution)
+    )

@@ -8,13 +8,18 @@ import math
 
 from torch import nn
 
-from ..audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
+from ..audit import EXACT, FEW_ULPS, Flat, Gains, Roundoff, Uniform, rule
 from ..errors import TightlipError
 from ..options import INTEGER, NUMBER, SHARE, one_of
 from ..stored import stored_integer, stored_number
 
 
-@rule(nn.Identity, nn.ReLU, options={})
+def _identity(module: nn.Module) -> Uniform:
+    return Uniform()
+
+
+@rule(nn.Identity, options={}, affine=_identity)
+@rule(nn.ReLU, options={})
 def _no_rounding(module: nn.Module) -> Gains:
     return Gains.constant(1.0, EXACT)
 
@@ -61,7 +66,7 @@ def _leaky_relu(module: nn.LeakyReLU) -> Gains:
     return Gains.constant(max(abs(stored_number(module, "negative_slope")), 1.0), FEW_ULPS)
 
 
-@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, options={"p": SHARE})
+@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, options={"p": SHARE}, affine=_identity)
 def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) -> Gains:
     kind, p = type(module).__name__, stored_number(module, "p")
     if not 0 <= p <= 1:
@@ -71,7 +76,11 @@ def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) ->
     return Gains.constant(1.0, EXACT)
 
 
-@rule(nn.Flatten, options={"start_dim": INTEGER, "end_dim": INTEGER})
+def _flat(module: nn.Flatten) -> Flat | None:
+    return Flat() if (module.start_dim, module.end_dim) == (1, -1) else None
+
+
+@rule(nn.Flatten, options={"start_dim": INTEGER, "end_dim": INTEGER}, affine=_flat)
 def _flatten(module: nn.Flatten) -> Gains:
     stored_integer(module, "end_dim")
     if stored_integer(module, "start_dim") < 1:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..audit import Gains, Roundoff, rule
+from ..audit import Gains, Matrix, Roundoff, rule
 from ..audit.lipschitz import representable
 from ..errors import TightlipError
 from ..linalg.rounding import gamma, refuse_inexact
@@ -11,7 +11,11 @@ from ..options import FLAG, SIZE
 from ..stored import stored_numbers
 
 
-@rule(nn.Linear, options={"in_features": SIZE, "out_features": SIZE, "bias": FLAG})
+@rule(
+    nn.Linear,
+    options={"in_features": SIZE, "out_features": SIZE, "bias": FLAG},
+    affine=lambda module: Matrix(module.weight),
+)
 def _linear(module: nn.Linear) -> Gains:
     weight = module.weight
     if not isinstance(weight, Tensor) or weight.dim() != 2:

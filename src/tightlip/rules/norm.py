@@ -9,6 +9,7 @@ In training mode each output depends on the whole batch, and layers that divide 
 for ε = 1e-5.
 """
 
+import math
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -16,13 +17,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..audit import Gains, Roundoff, rule
+from ..audit import Channels, Gains, Roundoff, Uniform, rule
 from ..errors import TightlipError
+from ..linalg.enclosure import Scales
 from ..linalg.rounding import UNIT_ROUNDOFF, round_up, sqrt_up
 from ..options import FLAG, NONNEGATIVE, NUMBER, SIZE, optional
 from ..stored import stored_number, stored_numbers
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
+SAFE = 2.0**-900
+"""Least of what keeps all its bits in float64, in any step of a slope; 1/SAFE is the most."""
 
 LEAST = Fraction(1, 2**100)
 """Of v + ε: below, what a processor flushes to zero could count."""
@@ -35,9 +40,20 @@ def _made(kind: type[nn.Module], affine: bool, bias: bool, **others: Any) -> nn.
     return kind(affine=affine, **others, **({} if bias == affine else {"bias": bias}))
 
 
-@rule(nn.BatchNorm1d, options=_OPTIONS, build=partial(_made, nn.BatchNorm1d))
-@rule(nn.BatchNorm2d, options=_OPTIONS, build=partial(_made, nn.BatchNorm2d))
-@rule(nn.BatchNorm3d, options=_OPTIONS, build=partial(_made, nn.BatchNorm3d))
+def _channels(module: BatchNorm) -> Channels | Uniform | None:
+    """γ/√(v + ε) of every channel, up to three roundings; None where one of them could be at the end of float64."""
+    _, gamma, _, slopes = _read(module)
+    for g, slope in zip(gamma.tolist(), slopes, strict=True):
+        if g and not (SAFE <= slope <= 1 / SAFE and slope >= abs(g) * math.sqrt(SAFE)):
+            return None
+    signed = [math.copysign(slope, g) for slope, g in zip(slopes, gamma.tolist(), strict=True)]
+    scales = Scales.of(torch.tensor(signed, dtype=torch.float64, device="cpu"), 16.0 * UNIT_ROUNDOFF)
+    return Uniform(scales.largest()) if scales.alike() else Channels(scales)
+
+
+@rule(nn.BatchNorm1d, options=_OPTIONS, build=partial(_made, nn.BatchNorm1d), affine=_channels)
+@rule(nn.BatchNorm2d, options=_OPTIONS, build=partial(_made, nn.BatchNorm2d), affine=_channels)
+@rule(nn.BatchNorm3d, options=_OPTIONS, build=partial(_made, nn.BatchNorm3d), affine=_channels)
 def _batch_norm(module: BatchNorm) -> Gains:
     """The constants are rationals until one square root.
 
@@ -45,6 +61,13 @@ def _batch_norm(module: BatchNorm) -> Gains:
     dozen roundings is relative to |x|·a, |μ|·a or |β|. The last two do not follow from the sizes of x and f(x), since
     they may cancel: they are what each entry can be off.
     """
+    mean, _, beta, slopes = _read(module)
+    shift = max(a * abs(m) + abs(b) for a, m, b in zip(slopes, mean.tolist(), beta.tolist(), strict=True))
+    return Gains.constant(max(slopes), Roundoff(20.0 * UNIT_ROUNDOFF * max(slopes), 0.0, 20.0 * UNIT_ROUNDOFF * shift))
+
+
+def _read(module: BatchNorm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[float]]:
+    """μ, γ, β and |γ|/√(v + ε), rounded up, of every channel, or a sentence."""
     kind = type(module).__name__
     if module.training:
         raise TightlipError(f"{kind} in training mode depends on the whole batch: call network.eval() before the audit")
@@ -59,9 +82,7 @@ def _batch_norm(module: BatchNorm) -> Gains:
     spread = [Fraction(v) + eps for v in variance.tolist()]
     if mean.dim() != 1 or not spread or min(spread) < LEAST:
         raise TightlipError(f"{kind} has a variance + eps of {float(min(spread, default=0)):g}: restore numbers > 0")
-    slopes = [_slope(g, v) for g, v in zip(gamma.tolist(), spread, strict=True)]
-    shift = max(a * abs(m) + abs(b) for a, m, b in zip(slopes, mean.tolist(), beta.tolist(), strict=True))
-    return Gains.constant(max(slopes), Roundoff(20.0 * UNIT_ROUNDOFF * max(slopes), 0.0, 20.0 * UNIT_ROUNDOFF * shift))
+    return mean, gamma, beta, [_slope(g, v) for g, v in zip(gamma.tolist(), spread, strict=True)]
 
 
 def _affine(module: BatchNorm, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
