@@ -79,6 +79,7 @@ CHANGED = {
     "network": "convnet",
     "channels": (4,),
     "depth": 3,
+    "patch": 3,
     "hidden": (8, 8),
     "activation": "relu",
     "k": 3.0,
@@ -119,7 +120,7 @@ def test_another_value_is_known_for_every_option_of_a_run():
 @pytest.mark.parametrize("option", ["data", *CHANGED])
 def test_every_option_of_a_run_changes_its_numbers(option, data, tmp_path, monkeypatch):
     small = {"hidden": (8,), "epochs": 1, "batch_size": 32, "attack_images": 4, "attack_steps": 2, "attack_restarts": 1}
-    if option in ("channels", "depth"):
+    if option in ("channels", "depth", "patch"):
         small |= {"network": "mixer", "channels": (8,), "depth": 1}
     config = Config(data=data["images"], norm="inf" if option == "a" else "2", **small)
     changed = replace(config, **{option: data["rows"] if option == "data" else CHANGED[option]})

@@ -26,7 +26,8 @@ Block = Callable[[int, int], list[nn.Module]]
 def convnet(
     image: Sequence[int],
     classes: int,
-    channels: Sequence[int] = (32, 64),
+    channels: Sequence[int] = (64, 128),
+    patch: int = 4,
     kernel: int = 3,
     depth: int = 1,
     hidden: Sequence[int] = (256,),
@@ -39,13 +40,14 @@ def convnet(
 ) -> nn.Sequential:
     """A convolutional network of 1-Lipschitz layers, in the manner of LeNet; its last layer is `Scale(K)`.
 
-    A stage is a 2×2 convolution at stride 2, and ``depth`` convolutions that keep height and width. Each has an
-    activation after it, and so have the dense layers of the head but for the last.
+    A stage is a convolution of patches (2×2 after the first), and ``depth`` convolutions that keep height and width.
+    Each has an activation after it, and so have the dense layers of the head but for the last.
 
     Args:
         image: Channels, height and width of the inputs (batch, channels, height, width).
         classes: How many outputs.
         channels: Of each stage.
+        patch: Height and width of the first patches.
         kernel: Height and width of the kernels that keep the resolution; an odd number.
         depth: How many of these each stage has.
         hidden: Widths of the dense layers before the last; may be empty.
@@ -72,8 +74,8 @@ def convnet(
         options: Any = {"padding_mode": padding_mode}
         return [nn.Conv2d(width, width, size, padding=size // 2, bias=bias, **options)]
 
-    for width in checked_sizes("channels", channels):
-        stack.stage(width, 2, depth, block)
+    for number, width in enumerate(checked_sizes("channels", channels)):
+        stack.stage(width, 2 if number else patch, depth, block)
     return stack.finish(hidden, classes, K)
 
 
@@ -81,8 +83,8 @@ def mixer(
     image: Sequence[int],
     classes: int,
     channels: Sequence[int] = (64, 128),
-    patch: int = 2,
-    depth: int = 4,
+    patch: int = 4,
+    depth: int = 2,
     hidden: Sequence[int] = (256,),
     part: float = 0.5,
     boundary: str = "bounce",

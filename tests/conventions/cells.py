@@ -1,8 +1,9 @@
 """What torch users do with parameters, tried on every constraint, every way to hold it and every shape.
 
 A *convention* is something that people, and other people's code, do with `nn.Parameter`s and optimizers without asking:
-freeze, tie, average, save, copy, clip, distribute. A *cell* is one constraint, one way to hold it, one shape and one
-width. In each cell a convention works, or is refused by one sentence (a `TightlipError`); the test says which.
+freeze, tie, average, save, copy, clip, distribute. A *cell* is one constraint, one way to hold it, one shape (of a
+matrix, or a convolution of `carriers`) and one width. In each cell a convention works, or is refused by one sentence (a
+`TightlipError`); the test says which.
 
     test_parameters.py    what `layer.weight` is: its name, its leafness, its gradient, its identity over a step
     test_freezing.py      requires_grad=False at any time; weights that the optimizer does not list
@@ -23,7 +24,8 @@ width. In each cell a convention works, or is refused by one sentence (a `Tightl
 `make conventions` tries everything at widths 64 and 256 (``CONVENTION_WIDTHS``); at 1024, where one test of some
 constraints takes seconds, each of their cells meets a share of the conventions (`SHARES`). `make test` has a minute: at
 width 64, every constraint in every way to hold it meets every convention, those of `MAIN` in all shapes and the others
-in one shape that changes from test to test. A test asks for the fixture ``cell``, and narrows it by the marker
+in one shape that changes from test to test; of the cells with convolutions, orthonormal 3×3 kernels and two that change
+meet it. A test asks for the fixture ``cell``, and narrows it by the marker
 ``cells``, whose arguments are those of `cells`:
 
     @pytest.mark.cells(way="step", turned=True)
@@ -39,7 +41,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from conventions.members import EXACT, constrained, copied, deviation
+from conventions.carriers import CARRIERS, KERNELS, TURNED, singular_value_deviation
+from conventions.members import EXACT, constrained, copied, deviation, seeded
 from torch import nn
 
 from tightlip import (
@@ -53,9 +56,10 @@ from tightlip import (
     RowL1Ball,
     SpectralBall,
     TightlipError,
+    constrain,
     hold,
 )
-from tightlip.constraints import constraint_of
+from tightlip.constraints.constraining import weight_constraint
 from tightlip.constraints.frame import block_count
 from tightlip.linalg.schedules import bjorck
 
@@ -96,6 +100,12 @@ MAIN = {("step", "turned-8"), ("step", "ambient"), ("forward", "orthonormal")}
 FEW = {*MAIN, ("step", "row-l1")}
 """Where a convention takes long (a compiler, two processes), `make test` tries these, and squares alone."""
 
+CHANNELS = 8
+"""The width of cells with convolutions."""
+
+FEW_CARRIED = {("step", "turned", "3x3"), ("step", "turned-8", "patch"), ("forward", "column-l1", "1d")}
+"""Cells with convolutions in which `make test` tries a convention that takes long."""
+
 SHARES = {
     **dict.fromkeys([("step", "turned-1"), ("step", "ambient"), ("forward", "cayley")], 3),
     **dict.fromkeys([("step", "schedule"), ("step", "spectral"), ("forward", "spectral")], 6),
@@ -123,12 +133,12 @@ class Cell:
     @property
     def turned(self) -> bool:
         """Whether an orthonormal weight is turned here, rather than trained and projected."""
-        return self.way == "step" and (self.name in ("turned-1", "turned-8") or self.turned_by_default)
+        return self.way == "step" and (self.name in TURNED or self.turned_by_default)
 
     @property
     def turned_by_default(self) -> bool:
-        """Whether `Orthonormal()` turns weights of this size."""
-        return self.name == "turned" and self.width >= 256
+        """Whether `Orthonormal()` turns weights of this size, or the factors of such kernels."""
+        return self.name == "turned" and (self.width >= 256 or self.shape in KERNELS)
 
     @property
     def orthonormal(self) -> bool:
@@ -138,38 +148,67 @@ class Cell:
     @property
     def rounds(self) -> int:
         """As many steps as the longest tournament of the network has rounds."""
-        if not self.turned:
+        if not self.turned or self.shape in KERNELS:
             return 1
         rows, columns = self.sizes
         return max(1, *((block_count(self.constraint, (rows, m)) or 1) - 1 for m in (columns, rows)))
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Rows and columns of the first layer."""
+        """Rows and columns of the first layer's matrix."""
+        if self.shape in CARRIERS:
+            return self.width, self.width
         rows, columns = (round(factor * self.width) for factor in SHAPES[self.shape])
         return rows, columns
 
-    def linear(self, seed: int = 0) -> nn.Linear:
+    def layer(self, seed: int = 0) -> nn.Module:
         """One layer of this shape on its set."""
+        if self.shape in CARRIERS:
+            return self._convolution(CARRIERS[self.shape].first, seed)
         rows, columns = self.sizes
-        return self.constrained(columns, rows, seed)
+        return self._linear(columns, rows, seed)
 
-    def constrained(self, inputs: int, outputs: int, seed: int = 0) -> nn.Linear:
-        """A layer on its set."""
+    def square(self) -> nn.Module:
+        """A plain layer that keeps the shape of what it takes."""
+        return CARRIERS[self.shape].square() if self.shape in CARRIERS else nn.Linear(self.width, self.width)
+
+    def head(self) -> nn.Module:
+        """A plain layer from what `layer` makes to three numbers."""
+        return nn.Linear(self._features, 3)
+
+    def flat(self) -> nn.Module:
+        """What stands before the head."""
+        axes = len(CARRIERS[self.shape].size) if self.shape in CARRIERS else 0
+        return nn.Sequential(nn.ReLU(), nn.Flatten(-1 - axes)) if axes else nn.ReLU()
+
+    @property
+    def _features(self) -> int:
+        if self.shape not in CARRIERS:
+            return self.sizes[0]
+        pixels = math.prod(CARRIERS[self.shape].size)
+        return self.width * (pixels // 4 if self.shape == "patch" else pixels)
+
+    def _linear(self, inputs: int, outputs: int, seed: int) -> nn.Linear:
         make = constrained if self.width <= 64 else copied  # large ones take a second
         return make(self.constraint, self.way, inputs, outputs, seed)
 
+    def _convolution(self, make, seed: int) -> nn.Module:
+        seeded(seed)
+        return constrain(make(), self.constraint, self.way)
+
     def network(self, seed: int = 0) -> nn.Sequential:
-        """A layer of this shape, a square one and a plain one: (batch, columns) to (batch, 3)."""
-        first = self.linear(seed)
-        rows = first.out_features
-        second = self.constrained(rows, rows, seed + 1)
-        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Linear(rows, 3))
+        """A layer of this shape, one that keeps it and a plain one: (batch, …) to (batch, 3)."""
+        first, rows = self.layer(seed), self.sizes[0]
+        convolution = CARRIERS.get(self.shape)
+        second = self._convolution(convolution.square, seed + 1) if convolution else self._linear(rows, rows, seed + 1)
+        return nn.Sequential(first, nn.ReLU(), second, self.flat(), self.head())
 
     def plain(self) -> nn.Sequential:
         """The same network in torch's layers alone, with other weights."""
         rows, columns = self.sizes
-        return nn.Sequential(nn.Linear(columns, rows), nn.ReLU(), nn.Linear(rows, rows), nn.ReLU(), nn.Linear(rows, 3))
+        first = CARRIERS[self.shape].first() if self.shape in CARRIERS else nn.Linear(columns, rows)
+        second = CARRIERS[self.shape].square() if self.shape in CARRIERS else nn.Linear(rows, rows)
+        return nn.Sequential(first, nn.ReLU(), second, self.flat(), self.head())
 
     def held(self, seed: int = 0, make=None) -> tuple[nn.Sequential, torch.optim.Optimizer]:
         """A network and the optimizer that holds it, Adam unless ``make`` makes another of its parameters."""
@@ -186,29 +225,65 @@ class Cell:
     @torch.no_grad()
     def assert_member(self, network: nn.Module) -> None:
         """Every held weight is on its set; the exactly orthonormal ones by the library's promise, |σ² − 1| ≤ 1e-5."""
-        layers = [layer for layer in network.modules() if constraint_of(layer) is not None]
+        layers = [layer for layer in network.modules() if weight_constraint(layer) is not None]
         assert layers
         for layer in layers:
             weight = layer.weight  # computed, where it is held in the forward pass
-            assert self.constraint.contains(weight)
-            assert not self.orthonormal or deviation(weight) <= 1e-5
+            assert weight_constraint(layer).contains(weight)
+            assert not self.orthonormal or self.deviation(layer) <= 1e-5
+
+    def deviation(self, layer: nn.Module) -> float:
+        """How far a layer's squared singular values are from 1."""
+        return singular_value_deviation(layer) if self.shape in CARRIERS else deviation(layer.weight.detach())
+
+    def contains(self, layer: nn.Module, weight: torch.Tensor) -> bool:
+        """Whether a layer's set has this weight."""
+        return weight_constraint(layer).contains(weight)
 
     def __str__(self) -> str:
         return f"{self.way}-{self.name}-{self.shape}-{self.width}"
 
 
-def cells(way=None, shape=None, turned=None, orthonormal=None, names=None, few=False, test="") -> Iterator[Cell]:
-    """The cells of this run for one test, narrowed by whatever is given; ``few`` is for what takes long."""
-    for each_way, table in (("step", STEP), ("forward", FORWARD)):
-        for cell in (Cell(name, each_way, s, width) for width in WIDTHS for name in table for s in SHAPES):
-            wanted = ((way, each_way), (shape, cell.shape), (turned, cell.turned), (orthonormal, cell.orthonormal))
-            fits = all(asked is None or asked == has for asked, has in wanted) and (names is None or cell.name in names)
-            if fits and (
-                _in_everything(cell, few, test, fixed=shape)
-                if EVERYTHING
-                else _in_a_minute(cell, few, test, fixed=shape)
-            ):
+def cells(way=None, shape=None, turned=None, orthonormal=None, names=None, few=False, carriers=True, test=""):
+    """The cells of this run for one test, narrowed by whatever is given; ``few`` is for what takes long.
+
+    The shape "square" is also that of the convolutions that keep the shape of an image; ``carriers=False`` leaves all
+    convolutions out.
+    """
+
+    def fits(cell: Cell) -> bool:
+        kind = "square" if cell.shape in CARRIERS and cell.shape != "patch" else cell.shape
+        wanted = ((way, cell.way), (shape, kind), (turned, cell.turned), (orthonormal, cell.orthonormal))
+        return all(asked is None or asked == has for asked, has in wanted) and (names is None or cell.name in names)
+
+    chosen = _in_everything if EVERYTHING else _in_a_minute
+    for each, table in (("step", STEP), ("forward", FORWARD)):
+        for cell in (Cell(name, each, s, width) for width in WIDTHS for name in table for s in SHAPES):
+            if fits(cell) and chosen(cell, few, test, fixed=shape):
                 yield cell
+    yield from _of_carriers([cell for cell in carried() if carriers and fits(cell)], few, test)
+
+
+def carried() -> Iterator[Cell]:
+    """Every cell with convolutions."""
+    for way, table in (("step", STEP), ("forward", FORWARD)):
+        for name in table:
+            for shape, convolution in CARRIERS.items():
+                if name not in convolution.refused:
+                    yield Cell(name, way, shape, CHANNELS)
+
+
+def _of_carriers(fitting: list[Cell], few: bool, test: str) -> Iterator[Cell]:
+    """All of them in everything; in a minute orthonormal 3×3 kernels, one that is step-held and one that is not."""
+    main = [cell for cell in fitting if (cell.way, cell.name, cell.shape) in FEW_CARRIED]
+    if few or EVERYTHING:
+        yield from fitting if EVERYTHING else main
+        return
+    chosen = [cell for cell in main if cell.shape == "3x3"]
+    for way in ("step", "forward"):
+        others = [cell for cell in fitting if cell.way == way and cell not in chosen]
+        chosen += others[zlib.crc32(f"{test} {way}".encode()) % len(others) :][:1] if others else []
+    yield from chosen
 
 
 def _in_everything(cell: Cell, few: bool, test: str, fixed: str | None) -> bool:
@@ -249,15 +324,24 @@ def momentum(parameters) -> torch.optim.Optimizer:
 
 def inputs(network: nn.Module, seed: int = 0, count: int = 8) -> torch.Tensor:
     """A batch that the network takes, the same for the same seed."""
-    layer = next(module for module in network.modules() if isinstance(module, nn.Linear))
+    layer = next(m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d))
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, layer.in_features, generator=generator).to(next(network.parameters()).dtype)
+    if isinstance(layer, nn.Linear):
+        shape = (layer.in_features,)
+    else:
+        shape = layer.in_channels, *((12,) if isinstance(layer, nn.Conv1d) else (6, 6))
+    return torch.randn(count, *shape, generator=generator).to(next(network.parameters()).dtype)
+
+
+def goal(x: torch.Tensor, outputs: int = 3) -> torch.Tensor:
+    """The sizes of the first inputs, three times: (batch, outputs)."""
+    return 3 * x.flatten(1)[:, :outputs].abs()
 
 
 def loss(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The squared distance of the outputs to the sizes of the first inputs."""
-    outputs = network(x)
-    return (outputs - 3 * x[:, : outputs.shape[1]].abs()).square().mean()
+    """The squared distance of the outputs to their `goal`."""
+    outputs = network(x).flatten(1)
+    return (outputs - goal(x, outputs.shape[1])).square().mean()
 
 
 def train(network: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int = 0) -> None:

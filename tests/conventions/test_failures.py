@@ -155,7 +155,7 @@ def test_a_weight_written_to_from_outside_is_refused_until_a_step_pulls_it_back(
     x = inputs(network)
     network(x)
     write(network, {name: 20 * value for name, value in values(cell.plain()).items()})
-    if not cell.constraint.contains(network[0].weight.detach()):
+    if not cell.contains(network[0], network[0].weight.detach()):
         with refused("left"):
             network(x)
     for p in network.parameters():

@@ -106,12 +106,12 @@ def test_a_frozen_trunk_under_a_trained_head(cell):
     cell.assert_member(network)
 
 
-@pytest.mark.cells(way="step")
+@pytest.mark.cells(way="step", shape="square")
 def test_a_layer_that_was_frozen_when_it_was_constrained_stays_frozen_until_it_is_unfrozen(cell):
-    plain = nn.Linear(cell.width, cell.width).requires_grad_(False)
+    plain = cell.square().requires_grad_(False)
     layer = constrain(plain, cell.constraint, "step")
     assert not any(p.requires_grad for p in layer.parameters())
-    network = nn.Sequential(layer, nn.Linear(cell.width, 3))
+    network = nn.Sequential(layer, cell.flat(), cell.head())
     optimizer = hold(network, adam(network.parameters()))
     before = layer.weight.detach().clone()
     train(network, optimizer, 2)

@@ -226,7 +226,9 @@ def test_a_forward_during_accumulation_and_several_forwards_a_step(cell):
 
 
 def test_a_critic_and_a_generator_take_turns(cell):
-    critic, generator = cell.network(), nn.Linear(4, inputs(cell.network()).shape[1])
+    critic = cell.network()
+    shape = inputs(critic).shape[1:]
+    generator = nn.Sequential(nn.Linear(4, shape.numel()), nn.Unflatten(1, shape))
     train_critic, train_generator = hold(critic, adam(critic.parameters())), adam(generator.parameters())
     for number in range(3):
         real, noise = inputs(critic, number), torch.randn(8, 4)

@@ -140,7 +140,7 @@ def test_weights_move_and_are_on_their_set_at_every_forward(cell, make):
     assert not any(torch.equal(p, old) for p, old in zip(optimizer.param_groups[0]["params"], before, strict=True))
 
 
-@pytest.mark.cells(names={"turned-8", "turned"}, turned=True, shape="square")
+@pytest.mark.cells(names={"turned-8", "turned"}, turned=True, shape="square", carriers=False)
 @each_optimizer
 def test_turned_weights_lower_the_loss(cell, make):
     if make is Slots and cell.rounds > 1:

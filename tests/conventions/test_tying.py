@@ -8,18 +8,22 @@ from conventions.cells import CHARTS, FORWARD, STEP, adam, inputs, refused, trai
 from torch import nn
 from torch.nn import functional as F
 
-from tightlip import MaxMin, Orthonormal, RowL1Ball, constrain, freeze, hold
+from tightlip import Orthonormal, RowL1Ball, constrain, freeze, hold
 
 
 class Autoencoder(nn.Module):
-    """x ↦ Wᵀ relu(W x + b): the weight is used by a call, and outside of it."""
+    """x ↦ Wᵀ relu(W x + b): the weight is used by a call, and outside of it, by the transposed convolution of one."""
 
     def __init__(self, encoder):
         super().__init__()
         self.encoder = encoder
 
     def forward(self, x):
-        return F.linear(F.relu(self.encoder(x)), self.encoder.weight.t())
+        layer, h = self.encoder, F.relu(self.encoder(x))
+        if isinstance(layer, nn.Linear):
+            return F.linear(h, layer.weight.t())
+        function = F.conv_transpose1d if isinstance(layer, nn.Conv1d) else F.conv_transpose2d
+        return function(h, layer.weight, None, layer.stride, layer.padding, 0, layer.groups)
 
 
 def reconstruction(network, x):
@@ -27,17 +31,19 @@ def reconstruction(network, x):
 
 
 def plain_of(layer):
-    plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
-    with torch.no_grad():
-        plain.weight.copy_(layer.weight)
-        if plain.bias is not None:
-            plain.bias.copy_(layer.bias)
+    if isinstance(layer, nn.Linear):
+        plain = nn.Linear(layer.in_features, layer.out_features)
+    else:
+        options = ("stride", "padding", "dilation", "groups", "padding_mode")
+        sizes = layer.in_channels, layer.out_channels, layer.kernel_size
+        plain = type(layer)(*sizes, **{name: getattr(layer, name) for name in options})
+    plain.load_state_dict(layer.state_dict())
     return plain
 
 
 @pytest.mark.cells(way="step")
 def test_the_gradient_of_a_tied_autoencoder_is_plain_torchs(cell):
-    network = Autoencoder(cell.linear())
+    network = Autoencoder(cell.layer())
     plain = Autoencoder(plain_of(network.encoder))
     x = inputs(network)
     for each in (network, plain):
@@ -47,7 +53,7 @@ def test_the_gradient_of_a_tied_autoencoder_is_plain_torchs(cell):
 
 
 def test_a_tied_autoencoder_trains(cell):
-    network = Autoencoder(cell.linear())
+    network = Autoencoder(cell.layer())
     optimizer = hold(network, adam(network.parameters()))
     x = inputs(network, count=64)
     first = reconstruction(network, x).item()
@@ -76,13 +82,13 @@ def test_the_skew_gradient_of_a_tied_autoencoder_is_the_one_without_blocks(block
 
 @pytest.mark.cells(shape="square")
 def test_a_layer_that_is_used_twice_trains_and_its_gradients_add_up(cell):
-    layer = cell.linear()
-    network = nn.Sequential(layer, MaxMin(), layer, nn.Linear(cell.width, 3))
+    layer = cell.layer()
+    network = nn.Sequential(layer, nn.ReLU(), layer, cell.flat(), cell.head())
     optimizer = hold(network, adam(network.parameters()))
     train(network, optimizer, 2)
     if cell.way == "step":
         plain = plain_of(layer)
-        reference = nn.Sequential(plain, MaxMin(), plain, copy.deepcopy(network[3]))
+        reference = nn.Sequential(plain, nn.ReLU(), plain, *copy.deepcopy(network[3:]))
         optimizer.zero_grad()
         for each in (network, reference):
             reconstruction_to_three(each, inputs(network)).backward()
@@ -95,12 +101,12 @@ def test_a_layer_that_is_used_twice_trains_and_its_gradients_add_up(cell):
 
 
 def reconstruction_to_three(network, x):
-    return (network(x) - x[:, :3]).square().mean()
+    return (network(x) - x.flatten(1)[:, :3]).square().mean()
 
 
 def twins(cell):
     """Two layers, one weight: shared first, constrained afterwards."""
-    first, second = nn.Linear(cell.width, cell.width), nn.Linear(cell.width, cell.width)
+    first, second = cell.square(), cell.square()
     second.weight = first.weight
     constrain(first, cell.constraint, cell.way)
     constrain(second, cell.constraint, cell.way)
@@ -110,15 +116,15 @@ def twins(cell):
 @pytest.mark.cells(shape="square")
 def test_one_parameter_of_two_layers_stays_one_and_stays_on_its_set(cell):
     if cell.name in CHARTS:  # their parameter is no weight: each layer gets one of its own, and the other's stays
-        weight = nn.Parameter(cell.linear().weight.detach().clone())
-        first, second = nn.Linear(cell.width, cell.width), nn.Linear(cell.width, cell.width)
+        weight = nn.Parameter(cell.layer().weight.detach().clone())
+        first, second = cell.square(), cell.square()
         first.weight = second.weight = weight
         before = weight.detach().clone()
         constrain(first, cell.constraint, cell.way)
         torch.testing.assert_close(second.weight.detach(), before, atol=1e-5, rtol=0)
         return
     first, second = twins(cell)
-    network = nn.Sequential(first, MaxMin(), second, MaxMin(), nn.Linear(cell.width, 3))
+    network = nn.Sequential(first, nn.ReLU(), second, cell.flat(), cell.head())
     assert cell.leaf(first) is cell.leaf(second)
     optimizer = hold(network, adam(network.parameters()))
     assert sum(p is cell.leaf(first) for group in optimizer.param_groups for p in group["params"]) == 1
@@ -134,10 +140,10 @@ def test_one_parameter_of_two_layers_stays_one_and_stays_on_its_set(cell):
 def test_a_shared_weight_moves_as_far_as_one_of_its_own(cell):
     """Twice per step would be twice as far."""
     first, second = twins(cell)
-    alone = nn.Linear(cell.width, cell.width)
+    alone = cell.square()
     constrain(alone, cell.constraint, "step")
     alone.load_state_dict(first.state_dict())
-    gradient = torch.randn(cell.width, cell.width)
+    gradient = torch.randn_like(alone.weight)
     for network in (nn.Sequential(first, second), nn.Sequential(alone)):
         optimizer = hold(network, torch.optim.SGD([network[0].weight], 0.01))
         network[0].weight.grad = gradient.clone()
@@ -147,9 +153,9 @@ def test_a_shared_weight_moves_as_far_as_one_of_its_own(cell):
 
 @pytest.mark.cells(way="step", shape="square")
 def test_a_weight_tied_after_constrain(cell):
-    first, second = cell.linear(), nn.Linear(cell.width, cell.width)
+    first, second = cell.layer(), cell.square()
     second.weight = first.weight
-    network = nn.Sequential(first, MaxMin(), second, MaxMin(), nn.Linear(cell.width, 3))
+    network = nn.Sequential(first, nn.ReLU(), second, cell.flat(), cell.head())
     optimizer = hold(network, adam(network.parameters()))
     for _ in range(cell.rounds + 1):
         train(network, optimizer, 1)
@@ -170,7 +176,7 @@ def test_one_parameter_on_two_sets_is_refused():
 @pytest.mark.cells(shape="square", names=set(STEP | FORWARD) - CHARTS)
 def test_a_copy_of_tied_layers_is_tied_and_freeze_keeps_the_function(cell):
     first, second = twins(cell)
-    network = nn.Sequential(first, MaxMin(), second)
+    network = nn.Sequential(first, nn.ReLU(), second)
     twin = copy.deepcopy(network)
     assert cell.leaf(twin[0]) is cell.leaf(twin[2]) and cell.leaf(twin[0]) is not cell.leaf(first)
     x = inputs(network)

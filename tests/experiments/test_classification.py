@@ -291,6 +291,8 @@ def test_networks_of_images_refuse_rows(network, tmp_path):
         {"network": "resnet"},
         {"channels": (8,)},
         {"depth": 2},
+        {"patch": 2},
+        {"network": "mixer", "patch": 0},
         {"network": "convnet", "channels": (7,)},
         {"network": "convnet", "channels": (0, 8)},
         {"network": "mixer", "depth": -1},

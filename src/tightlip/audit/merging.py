@@ -120,14 +120,13 @@ def _stated(node: Node) -> Affine | None:
 def _keeps_rows(node: Node) -> bool:
     """Whether what is made of (batch, features) has two axes again: joins, and types with a rule of the library's own.
 
-    All of these but `nn.Unflatten` do; of a caller's own types it is not known.
+    All of these do that do not say otherwise; of a caller's own types it is not known.
     """
     if not isinstance(node.operation, nn.Module):
         return True
-    kind = original_type(node.operation)
-    rule = registered()[kind].rule
-    ours = rule is not None and rule.__module__.split(".")[0] == __name__.split(".")[0]
-    return ours and kind is not nn.Unflatten
+    known = registered()[original_type(node.operation)]
+    ours = known.rule is not None and known.rule.__module__.split(".")[0] == __name__.split(".")[0]
+    return ours and not known.reshapes
 
 
 def _only_rows_fit(run: _Open, part: Affine, product: _Open) -> bool:

@@ -39,6 +39,7 @@ class Registration(NamedTuple):
     options: Mapping[str, Kind] | None
     build: Callable[..., nn.Module]
     affine: Callable[[Any], Affine | None] | None = None
+    reshapes: bool = False
 
 
 _PACKAGE = __name__.partition(".")[0]
@@ -50,6 +51,7 @@ def rule(
     options: Mapping[str, Kind] | None = None,
     build: Callable[..., nn.Module] | None = None,
     affine: Callable[[Any], Affine | None] | None = None,
+    reshapes: bool = False,
 ) -> Callable[[_Rule], _Rule]:
     """Register the function below as the Lipschitz rule of exactly these module types (never of their subclasses).
 
@@ -65,6 +67,7 @@ def rule(
             only, and get their values from the file. Default: the type itself.
         affine: For a map x ↦ Ax + b what A is (`tightlip.audit.affine`), so that neighbors are multiplied out; None, or
             a function that returns None: not stated, and nothing is merged with it.
+        reshapes: Whether values (batch, features) may get another number of axes.
 
     >>> from tightlip import Gains, lipschitz
     >>> class Halve(nn.Module):
@@ -79,7 +82,7 @@ def rule(
         if not function.__module__.startswith(_PACKAGE + "."):
             registered()  # so that a rule of a caller's takes the place of ours, and not the other way round
         for cls in types:
-            _KNOWN[cls] = Registration(cls.forward, function, None, options, build or cls, affine)
+            _KNOWN[cls] = Registration(cls.forward, function, None, options, build or cls, affine, reshapes)
         return function
 
     return register

@@ -97,7 +97,7 @@ def start(layer: AnyLayer, constraint: Constraint, hold: Hold = "step") -> AnyLa
     return constrain(layer, constraint, hold)
 
 
-def _refuse_layer(layer: nn.Module, constraint: Constraint) -> None:
+def _refuse_layer(layer: nn.Module, constraint: object) -> None:
     """Raise unless there is a weight that can be put on this set."""
     if constraint_of(layer) is not None:
         raise TightlipError(f"this layer is held on {constraint_of(layer)} already: freeze the network to release it")

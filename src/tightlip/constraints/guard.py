@@ -81,7 +81,9 @@ def _refuse_strangers(record: Held, weight: Tensor, name: str) -> None:
     if weight.is_inference() or mark(weight) == record.seen:
         return
     refuse_half(weight)
-    if not record.constraint.contains(weight.detach()):
+    with torch._C._DisableFuncTorch():  # what is unwrapped shall stay so: proven bounds read its memory
+        member = record.constraint.contains(weight.detach())
+    if not member:
         raise TightlipError(
             f"{name} has left {record.constraint} without being pulled back: call tightlip.hold(network, optimizer) "
             "for the optimizer that trains it, also where both are copies. One that was overwritten (by a checkpoint, "

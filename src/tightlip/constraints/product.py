@@ -77,11 +77,13 @@ class Product(Frame):
             move.memory["drift"] = 0.0
 
     def _keep(self, move: Move, factors: Factors) -> None:
-        move.memory |= {"patch": factors.patch, "squares": factors.squares, "counts": factors.counts}
+        counts = torch.tensor(factors.counts, device="cpu")  # tuples are not for every kind of checkpoint
+        move.memory |= {"patch": factors.patch, "squares": factors.squares, "counts": counts}
 
     def _factors(self, move: Move) -> Factors:
         memory = move.memory
-        return Factors(self.shape, memory["patch"], memory["squares"], memory["counts"])
+        counts = tuple(tuple(map(int, each)) for each in memory["counts"].tolist())  # floats, once they were loaded
+        return Factors(self.shape, memory["patch"], memory["squares"], counts)
 
     def _kernels(self, weight: Tensor) -> Tensor:
         return weight.detach().unflatten(0, (self.groups, -1))

@@ -23,11 +23,12 @@ Builder = Callable[..., nn.Sequential]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a network: widths of its dense hidden layers, channels of each stage, and layers of a stage."""
+    """Of a network: widths of its dense hidden layers, channels of each stage, layers of a stage, first patches."""
 
     hidden: tuple[int, ...]
     channels: tuple[int, ...] | None = None
     depth: int | None = None
+    patch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,23 @@ def _convolutional(
     make: Builder, shape: Sequence[int], classes: int, sizes: Sizes, activation: Any, **options: Any
 ) -> nn.Sequential:
     of_channels = partial(activation, dim=1) if hasattr(activation(), "dim") else activation
-    vary: Any = {"channels": sizes.channels, "depth": sizes.depth, "hidden": sizes.hidden}
+    vary: Any = {"channels": sizes.channels, "patch": sizes.patch, "depth": sizes.depth, "hidden": sizes.hidden}
     return make(shape, classes, activation=of_channels, **vary, **options)
 
 
 ARCHITECTURES = {
     "mlp": Architecture(Sizes((512, 512, 512)), _dense),
-    "convnet": Architecture(Sizes((256,), (32, 64), 1), partial(_convolutional, convnet)),
-    "mixer": Architecture(Sizes((256,), (32, 128, 128), 2), partial(_convolutional, mixer)),
+    "convnet": Architecture(Sizes((256,), (64, 128), 1, 4), partial(_convolutional, convnet)),
+    "mixer": Architecture(Sizes((256,), (64, 128), 2, 4), partial(_convolutional, mixer)),
 }
 
 
 def sizes_of(
-    network: str, hidden: tuple[int, ...] | None, channels: tuple[int, ...] | None, depth: int | None
+    network: str,
+    hidden: tuple[int, ...] | None,
+    channels: tuple[int, ...] | None,
+    depth: int | None,
+    patch: int | None,
 ) -> Sizes:
     """The sizes of a network, with its defaults where nothing is given.
 
@@ -72,15 +77,17 @@ def sizes_of(
         TightlipError: for a network that there is not, or sizes that it does not have.
     """
     known = chosen("network", network, ARCHITECTURES)
-    if not known.of_images and (channels is not None or depth is not None):
+    if not known.of_images and (channels, depth, patch) != (None, None, None):
         raise TightlipError(
-            f"channels and depth belong to networks of images: leave them out, or choose another than network={network}"
+            f"channels, depth and patch belong to networks of images: leave them out, or choose another network than "
+            f"{network}"
         )
     default = known.default
     return Sizes(
         default.hidden if hidden is None else hidden,
         default.channels if channels is None else channels,
         default.depth if depth is None else depth,
+        default.patch if patch is None else patch,
     )
 
 

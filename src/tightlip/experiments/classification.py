@@ -36,6 +36,7 @@ from ..training import History, fit, predict
 from . import architectures
 from .architectures import Sizes, sizes_of
 from .evidence import Attack, attack_curve, describe
+from .laps import Laps
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Config:
     hidden: tuple[int, ...] | None = None
     """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 256 for the others)."""
     channels: tuple[int, ...] | None = None
-    """convnet and mixer only: channels of each stage (default: 32 64 for the convnet, 32 128 128 for the mixer)."""
+    """convnet and mixer only: channels of each stage (default: 64 128)."""
     depth: int | None = None
     """convnet and mixer only: convolutions of a stage after its first (default: 1 for the convnet, 2 for the mixer)."""
     activation: str = "maxmin"
@@ -67,6 +68,8 @@ class Config:
     """2-norm only: temperature of the cross-entropy, in units of K (default: 0.25)."""
     a: float | None = None
     """inf-norm only: the hinge asks for the margin K·a, which certifies the radius a/2 (default: 0.1)."""
+    patch: int | None = None
+    """convnet and mixer only: height and width of the patches that the first stage begins with (default: 4)."""
     epochs: int = 50
     """Passes over the training data."""
     batch_size: int = 128
@@ -125,7 +128,7 @@ class Config:
     @property
     def sizes(self) -> Sizes:
         """Of the network."""
-        return sizes_of(self.network, self.hidden, self.channels, self.depth)
+        return sizes_of(self.network, self.hidden, self.channels, self.depth, self.patch)
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -153,6 +156,7 @@ def _check(config: Config) -> None:
         "eps": (config.radius, 0),
         "a" if config.p == math.inf else "offset": (config.margin, 0),
         "depth": (config.sizes.depth or 0, 0),
+        "patch": (1 if config.sizes.patch is None else config.sizes.patch, 1),
         "temperature": (config.softness, 1e-12),
         "learning_rate": (config.rate, 1e-12),
         "k": (config.constant, 1e-30),
@@ -215,7 +219,7 @@ def run(
         TightlipError: for impossible options, bad data or data of one class, or a training that diverges.
     """
     _check(config)
-    clock = _Clock()
+    clock = Laps()
     origin = provenance(device)
     dataset = load(config.data, root=root, download=download)
     if dataset.classes < 2:
@@ -344,19 +348,3 @@ def _metrics(
             "attacked": {eps: attacked["accuracy"][attacked["eps"].index(config.radius)]},
         },
     }
-
-
-class _Clock:
-    """Wall-clock seconds of each stage; training counts its epochs, so that a resumed run is not shorter."""
-
-    def __init__(self) -> None:
-        self.start = self.last = time.perf_counter()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, name: str, seconds: float | None = None) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self.last if seconds is None else seconds, 3)
-        self.last = now
-
-    def seconds(self) -> dict[str, float]:
-        return {**self.laps, "total": round(sum(self.laps.values()), 3)}

@@ -1,6 +1,23 @@
 """Networks with a forward of their own: `trace` makes a `Graph` of them, a table that can be audited."""
 
-from .graph import Graph, Outputs, Slice
+from .arithmetic import Mean, Offset
+from .axes import Chunk, Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
+from .graph import Graph, Outputs
 from .tracing import trace
 
-__all__ = ["Graph", "Outputs", "Slice", "trace"]
+__all__ = [
+    "Chunk",
+    "Flip",
+    "Graph",
+    "Mean",
+    "Offset",
+    "Outputs",
+    "Permute",
+    "Roll",
+    "Select",
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+    "trace",
+]

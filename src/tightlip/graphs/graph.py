@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..audit import EXACT, Concat, Gains, Join, Part, Sum, container, rule
+from ..audit import Concat, Gains, Join, Part, Sum, container
 from ..errors import TightlipError
-from ..options import INTEGER, Kind, optional
-from ..stored import stored_integer
+from ..options import Kind
+from .arithmetic import Offset
+from .axes import Unsqueeze
 
 Row = tuple[str | Join, tuple[int, ...]]
 """The key of a layer, or a join, and the values that it takes: 0 is the input, i + 1 what row i makes."""
@@ -35,40 +36,6 @@ class Outputs(Join):
 
     def __repr__(self) -> str:
         return f"Outputs({', '.join(map(repr, filter(None, self.names)))})"
-
-
-class Slice(nn.Module):
-    """Entries ``start`` to ``stop`` of an axis other than that of the batch, as x[:, start:stop] has them.
-
-    >>> import torch
-    >>> Slice(1, 0, 2)(torch.tensor([[1.0, 2.0, 3.0]]))
-    tensor([[1., 2.]])
-    """
-
-    def __init__(self, dim: int, start: int = 0, stop: int | None = None) -> None:
-        super().__init__()
-        self.dim, self.start, self.stop = dim, start, stop
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, …) → the same with fewer entries along the axis."""
-        if not self.dim % x.dim() >= 1:
-            raise TightlipError(f"axis {self.dim} of values of shape {list(x.shape)} is that of the batch")
-        return x[(slice(None),) * (self.dim % x.dim()) + (slice(self.start, self.stop),)]
-
-    def extra_repr(self) -> str:
-        """The axis and its ends."""
-        return f"dim={self.dim}, start={self.start}, stop={self.stop}"
-
-
-@rule(Slice, options={"dim": INTEGER, "start": INTEGER, "stop": optional(INTEGER)})
-def _slice(module: Slice) -> Gains:
-    for name in ("dim", "start"):
-        stored_integer(module, name)
-    if module.stop is not None:
-        stored_integer(module, "stop")
-    if module.dim == 0:
-        raise TightlipError("a Slice along the axis of the batch mixes examples: give another dim")
-    return Gains.constant(1.0, EXACT)
 
 
 class Graph(nn.Module):
@@ -111,8 +78,18 @@ class Graph(nn.Module):
         uses = Counter(i for _, inputs in self.table for i in inputs) if in_place else Counter()
         for operation, inputs in self.table:
             taken = [values[i].clone() if uses[i] > 1 else values[i] for i in inputs]
-            values.append(operation(*taken) if isinstance(operation, Join) else self._modules[operation](*taken))  # type: ignore[misc]
+            values.append(operation(*taken) if isinstance(operation, Join) else self._called(operation, *taken))
         return values[-1]
+
+    def _called(self, key: str, value: Tensor) -> Any:
+        layer = self._modules[key]
+        assert layer is not None
+        if value.dim() < 2 and type(layer) not in _OF_ONE_AXIS:
+            raise TightlipError(
+                f"{key}, a {type(layer).__name__}, takes values of shape {list(value.shape)}, whose last axis is "
+                "that of the batch: take axes away after the last layer, or add one with unsqueeze(1)"
+            )
+        return layer(value)
 
     @property
     def outputs(self) -> tuple[int | str, ...]:
@@ -143,6 +120,9 @@ class Graph(nn.Module):
         """The table as files have it: lists of an operation, its options, and numbers of values."""
         return [[*_as_row(operation), list(inputs)] for operation, inputs in self.table]
 
+
+_OF_ONE_AXIS = (Unsqueeze, Offset, nn.Identity)
+"""Layers for values (batch,): they do not take the last axis for features."""
 
 _JOINS: dict[str, type[Join]] = {"Sum": Sum, "Concat": Concat, "Outputs": Outputs}
 

@@ -43,4 +43,4 @@ def refuse_shared(node: FxNode, source: Any, modules: dict[str, nn.Module]) -> N
             return
         if source.op == "call_function" and source.target in (*ops.ADD, *ops.SUBTRACT, *ops.MULTIPLY, *ops.CONCATENATE):
             return
-        source = source.args[0] if source.args else None
+        source = next(iter(source.all_input_nodes), None)

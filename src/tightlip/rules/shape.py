@@ -50,7 +50,7 @@ def _copied(times: int) -> Gains:
     return Gains({(math.inf, math.inf): 1, (1.0, 1.0): Fraction(times), (2.0, 2.0): root}, EXACT)
 
 
-@rule(nn.Unflatten, options={"dim": INTEGER, "unflattened_size": several(INTEGER, _SPLIT)})
+@rule(nn.Unflatten, options={"dim": INTEGER, "unflattened_size": several(INTEGER, _SPLIT)}, reshapes=True)
 def _unflatten(module: nn.Unflatten) -> Gains:
     sizes = module.unflattened_size
     if not isinstance(module.dim, int) or module.dim == 0 or module.dim < -1:

@@ -1,0 +1,91 @@
+"""What forwards compute of entries and numbers, as layers: `Mean` over axes, and `Offset` by a number.
+
+A mean of n entries has the bound 1/n from the 1-norm, 1/√n from the 2-norm and 1 from the ∞-norm. A trace does not know
+how many there are, so it takes n = 1; `Mean(dim, count=n)`, as a layer of one's own, states it.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from ..audit import Gains, Roundoff, rule
+from ..errors import TightlipError
+from ..linalg.rounding import UNIT_ROUNDOFF, gamma, round_up, sqrt_up
+from ..options import FLAG, NUMBER, SIZE, optional
+from ..stored import brief, stored_integer, stored_number
+from .axes import DIMS, OfAxes, own_axis
+
+
+class Mean(OfAxes):
+    """The mean over axes other than that of the batch.
+
+    Args:
+        dim: The axis, or several.
+        keepdim: Whether they stay, with one entry each.
+        count: How many entries are averaged, n, where that is known: the bound in the 2-norm is 1/√n. Inputs with
+            another number are refused. None takes any, and the bound is that of n = 1.
+
+    >>> Mean(1)(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([2.])
+    """
+
+    names = ("dim", "keepdim", "count")
+
+    def __init__(self, dim: int | Sequence[int], keepdim: bool = False, count: int | None = None) -> None:
+        super().__init__()
+        self.dim: int | tuple[int, ...] = dim if isinstance(dim, int) else tuple(dim)
+        self.keepdim, self.count = keepdim, count
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, …) → the same without the axes."""
+        dims = [own_axis(dim, x.dim()) for dim in ([self.dim] if isinstance(self.dim, int) else self.dim)]
+        entries = math.prod(x.shape[dim] for dim in dims)
+        if self.count is not None and entries != self.count:
+            raise TightlipError(f"count={self.count} was stated of a mean of {entries} entries: state count={entries}")
+        return x.mean(dims, self.keepdim)
+
+
+class Offset(OfAxes):
+    """A number is added.
+
+    >>> Offset(0.5)(torch.tensor([[1.0]]))
+    tensor([[1.5000]])
+    """
+
+    names = ("value",)
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of any shape."""
+        return x + self.value
+
+
+@rule(Mean, options={"dim": DIMS, "keepdim": FLAG, "count": optional(SIZE)}, reshapes=True)
+def _mean(module: Mean) -> Gains:
+    """An n-th of each entry, in one output each: (AAᵀ) is 1/n times the identity.
+
+    A mean errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂, and γ_{n+2}/√n ≤ 2⁻³⁴ up to n = 2³⁶ (512 GiB).
+    """
+    dims: Any = list(module.dim) if isinstance(module.dim, tuple | list) else [module.dim]
+    if not dims or not all(type(dim) is int and dim != 0 for dim in dims) or len(set(dims)) < len(dims):
+        raise TightlipError(f"Mean has dim={brief(module.dim)}: give axes other than 0, that of the batch, each once")
+    if module.count is None:
+        return Gains.constant(1.0, Roundoff(input=2.0**-34))
+    n = stored_integer(module, "count")
+    if n < 1:
+        raise TightlipError(f"Mean has count={n}: give an integer ≥ 1, or None")
+    root, infinity = sqrt_up(round_up(Fraction(1, n))), math.inf
+    table = {(1.0, 1.0): Fraction(1, n), (2.0, 2.0): Fraction(root), (infinity, infinity): Fraction(1)}
+    return Gains(table, Roundoff(input=1.01 * gamma(n + 2) * root))
+
+
+@rule(Offset, options={"value": NUMBER})
+def _offset(module: Offset) -> Gains:
+    stored_number(module, "value")
+    return Gains.constant(1.0, Roundoff(output=2.0 * UNIT_ROUNDOFF))

@@ -1,0 +1,202 @@
+"""One trace of a forward, read node by node into the rows of a `Graph`."""
+
+import math
+import operator
+from fractions import Fraction
+from typing import Any
+
+from torch import fx, nn
+
+from ..audit import Concat, Join, Sum, refuse_altered, registered
+from ..audit.trust import original_type, refuse_hidden_code
+from ..errors import TightlipError
+from ..linalg.rounding import round_up
+from . import operations as ops
+from .arithmetic import Offset
+from .axes import Select, Unsqueeze
+from .graph import Graph, Outputs, Row
+from .indexing import indexed, is_size, pieces, reshaped
+from .overwriting import FxNode, overwrites, refuse_shared, refused
+
+_FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, NameError, NotImplementedError)
+"""What forwards raise when they are run on a placeholder, torch.fx.proxy.TraceError among them."""
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether the module is known, and so is all that it is made of."""
+    known = registered().get(original_type(module))
+    if known is None:
+        return type(module).__module__.startswith("torch.nn.modules") and type(module) is not nn.ModuleList
+    inside = known.expand(module) if known.expand is not None else ()
+    return all(isinstance(part.operation, Join) or _is_leaf(part.operation) for part in inside)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return _is_leaf(module)
+
+    def call_module(self, module: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if _is_leaf(module):
+            refuse_altered(module, self.path_of_module(module))
+        else:
+            refuse_hidden_code(module, f"{type(module).__name__} at {self.path_of_module(module)!r}")
+        return super().call_module(module, forward, args, kwargs)
+
+
+class Table:
+    """The rows of a graph, and its layers, from one trace."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.layers: dict[str, nn.Module] = {}
+        self.rows: list[Row] = []
+        self.values: dict[FxNode, int] = {}
+        self.keys: dict[str, str] = {}
+        self.modules = dict(network.named_modules())
+        refuse_hidden_code(network, type(network).__name__)
+        try:
+            graph = _Tracer().trace(network)
+        except TightlipError:
+            raise
+        except (*_FAULTS, fx.proxy.TraceError) as problem:
+            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+            raise TightlipError(f"it cannot be traced ({reason:.120})") from problem
+        self.lines = str(graph)
+        for node in graph.nodes:
+            self._read(node)
+
+    def _read(self, node: FxNode) -> None:
+        if node.op == "placeholder":
+            if self.values or node.args:
+                raise TightlipError("it takes more than one tensor: give a module of one input")
+            self.values[node] = 0
+        elif node.op == "call_module":
+            self._called(node)
+        elif node.op == "output":
+            self._finish(node.args[0])
+        elif node.op == "get_attr":
+            raise refused(node, "uses a tensor outside of a layer")
+        elif not is_size(node):  # those are used in reshaping, or refused there
+            self._computed(node)
+
+    def _put(self, node: FxNode, operation: str | Join, *inputs: FxNode) -> None:
+        if not all(isinstance(i, fx.Node) and i in self.values for i in inputs):
+            raise refused(node, "takes what is not one tensor made before")
+        self.rows.append((operation, tuple(self.values[i] for i in inputs)))
+        self.values[node] = len(self.rows)
+
+    def _layer(self, node: FxNode, layer: nn.Module, key: str, source: Any) -> None:
+        if key not in self.keys:
+            name = key.replace(".", "_")
+            while name in self.layers or hasattr(Graph, name) or name in ("table", "training"):
+                name += "_"
+            self.keys[key] = name
+            self.layers[name] = layer
+        self._put(node, self.keys[key], source)
+
+    def _called(self, node: FxNode) -> None:
+        layer = self.modules[node.target]
+        if node.kwargs or len(node.args) != 1:
+            raise refused(node, "calls a layer with more than one tensor")
+        if overwrites(layer):
+            refuse_shared(node, node.args[0], self.modules)
+        self._layer(node, layer, node.target, node.args[0])
+
+    def _computed(self, node: FxNode) -> None:
+        args, kwargs = list(node.args), dict(node.kwargs)
+        named = args[1] if node.target is getattr else node.target
+        if named in ops.REASONS:
+            raise refused(node, ops.REASONS[named])
+        if len(args) == 2 and not kwargs and self._summed(node, *args):
+            return
+        if node.target in ops.NEGATE and len(args) == 1:
+            self._put(node, Sum(-1.0), *args)
+        elif node.target in (*ops.CONCATENATE, *ops.STACK):
+            self._joined(node, *args, **kwargs)
+        elif node.target in ops.RESHAPE:
+            self._arranged(node, *reshaped(node))
+        elif node.target is operator.getitem:
+            self._arranged(node, *indexed(node))
+        elif node.target in ops.SELECT and len(args) == 3 and not kwargs:
+            self._arranged(node, args[0], Select(*args[1:]))
+        elif node.target is getattr and args[1] in ops.ATTRIBUTES:
+            self._arranged(node, args[0], ops.ATTRIBUTES[args[1]]())
+        elif node.target in ops.PIECES:
+            pieces(node)
+        elif node.target in ops.FUNCTIONS and [a for a in args if isinstance(a, fx.Node)] == args[:1]:
+            self._function(node, args[0], args[1:], kwargs)
+        else:
+            raise refused(node, "does what no rule speaks of")
+
+    def _summed(self, node: FxNode, first: Any, second: Any) -> bool:
+        """Whether a node is a sum, a difference, or a product with a number: then it is a row."""
+        tensors = [a for a in (first, second) if isinstance(a, fx.Node)]
+        numbers = [a for a in (first, second) if type(a) in (int, float)]
+        target, mixed = node.target, len(tensors) == len(numbers) == 1
+        if len(tensors) == 2 and target in (*ops.ADD, *ops.ADD_IN_PLACE, *ops.SUBTRACT):
+            if target in ops.ADD_IN_PLACE:
+                refuse_shared(node, first, self.modules)
+            self._put(node, Sum(1.0, -1.0 if target in ops.SUBTRACT else 1.0), *tensors)
+        elif mixed and target in ops.MULTIPLY:
+            self._put(node, Sum(_weight(node, numbers[0])), *tensors)
+        elif mixed and target in ops.DIVIDE and first is tensors[0] and not ops.is_zero(second):
+            self._put(node, Sum(_reciprocal(_weight(node, second))), *tensors)
+        elif mixed and target in (*ops.ADD, *ops.SUBTRACT):
+            less = target in ops.SUBTRACT and first is tensors[0]
+            if target in ops.SUBTRACT and not less:
+                self._put(node, Sum(-1.0), *tensors)
+            made = node if node in self.values else tensors[0]
+            self._arranged(node, made, Offset(_weight(node, -numbers[0] if less else numbers[0])))
+        else:
+            return False
+        return True
+
+    def _arranged(self, node: FxNode, source: Any, layer: nn.Module) -> None:
+        self._layer(node, layer, node.name, source)
+
+    def _function(self, node: FxNode, source: FxNode, args: list[Any], kwargs: dict[str, Any]) -> None:
+        if kwargs.get("inplace"):
+            refuse_shared(node, source, self.modules)
+        try:
+            layer = ops.FUNCTIONS[node.target](*args, **kwargs)
+        except TightlipError as problem:
+            raise refused(node, str(problem)) from problem
+        except (TypeError, ValueError, KeyError, AttributeError) as problem:
+            raise refused(node, "has arguments that no rule speaks of") from problem
+        self._layer(node, layer, node.name, source)
+
+    def _joined(self, node: FxNode, tensors: Any, dim: Any = 0) -> None:
+        if not isinstance(tensors, list | tuple) or type(dim) is not int or dim == 0:
+            raise refused(node, "puts values together along the axis of the batch")
+        if node.target in ops.CONCATENATE:
+            self._put(node, Concat(dim), *tensors)
+            return
+        values = []
+        for number, tensor in enumerate(tensors):
+            self._layer(node, Unsqueeze(dim), f"{node.name}_{number}", tensor)
+            values.append(self.values[node])
+        self.rows.append((Concat(dim), tuple(values)))
+        self.values[node] = len(self.rows)
+
+    def _finish(self, made: Any) -> None:
+        if isinstance(made, fx.Node):
+            if made not in self.values:
+                raise TightlipError("it returns what is not a tensor that it made")
+            if self.values[made] != len(self.rows):
+                self.rows.append((Sum(1.0), (self.values[made],)))
+            return
+        unnamed = [("", each) for each in made] if isinstance(made, tuple | list) else []
+        outputs = list(made.items()) if isinstance(made, dict) else unnamed
+        if not outputs or not all(isinstance(m, fx.Node) and m in self.values for _, m in outputs):
+            raise TightlipError("it returns what is not one tensor, nor a tuple or dictionary of tensors")
+        self.rows.append((Outputs(*(str(name) for name, _ in outputs)), tuple(self.values[m] for _, m in outputs)))
+
+
+def _weight(node: FxNode, number: float) -> float:
+    if float(number) != number:
+        raise refused(node, "has a number that a float64 cannot hold")
+    return float(number)
+
+
+def _reciprocal(number: float) -> float:
+    """1/c, rounded away from zero where it has to be: the graph divides by as much, and its bound is not below."""
+    return math.copysign(round_up(1 / abs(Fraction(number))), number)

@@ -1,0 +1,200 @@
+"""What forwards do to images and tokens: traced, bounded from both sides, saved; and a Mixer block of plain torch."""
+
+import math
+
+import pytest
+import torch
+from slopes import largest_slope
+from torch import nn
+from torch.nn import functional as F
+
+from tightlip import TightlipError, certify, freeze, lipschitz, load, save, summary, trace
+from tightlip.graphs import Mean, Offset, Permute
+
+
+class Forward(nn.Module):
+    """A forward without layers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def unpacked(x):
+    a, b, c, d = x.unbind(1)
+    return torch.stack([a + 1.0, 2.0 - b, c, d - 0.5], dim=1)
+
+
+def chunked(x):
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([b, a], dim=-1)
+
+
+def by_keywords(x):
+    a, b = torch.split(tensor=x, split_size_or_sections=[2, 4], dim=2)
+    return torch.cat([b, a], dim=2)
+
+
+MOVED = {
+    "permute": lambda x: x.permute(0, 2, 1),
+    "permute of a list": lambda x: torch.permute(x, (0, 2, 1)),
+    "permute by negative numbers": lambda x: x.permute(0, -1, -2),
+    "transpose": lambda x: x.transpose(1, 2).contiguous(),
+    "mT": lambda x: x.mT,
+    "swapaxes": lambda x: torch.swapaxes(x, -1, -2),
+    "roll": lambda x: x.roll(1, dims=2),
+    "roll of two axes": lambda x: torch.roll(x, (1, 2), dims=(1, 2)),
+    "flip": lambda x: x.flip(2),
+    "flip of two axes": lambda x: torch.flip(x, (1, 2)),
+    "unsqueeze and squeeze": lambda x: x.unsqueeze(1).squeeze(1),
+    "flattened at the end": lambda x: x.unflatten(2, (2, 3)).flatten(2),
+    "a view of several sizes": lambda x: x.view(x.size(0), 2, 12),
+    "a view with one free size": lambda x: x.reshape(x.shape[0], 3, -1),
+    "a view of all sizes": lambda x: x.view(-1, 8, 3),
+    "a view by a tuple": lambda x: x.view((x.size(0), -1)),
+    "padded": lambda x: F.pad(x, (1, 2)),
+    "a number added": lambda x: 0.5 - (x + 3),
+    "dropout of a network that is evaluated": lambda x: F.dropout(x, 0.5, training=False),
+    "channels shuffled": lambda x: F.channel_shuffle(x, 2),
+}
+"""Functions that keep all entries, each once: norm 1 in the 2-norm, attained everywhere."""
+
+LOOSE = {
+    "unbound and stacked": unpacked,
+    "chunked": chunked,
+    "split by keywords": by_keywords,
+    "selected": lambda x: x[:, 1],
+    "selected from the end": lambda x: x[..., -1],
+    "selected and sliced": lambda x: x[:, 1, 2:4],
+    "sliced twice": lambda x: x[:, 1:3, :2],
+    "sliced at the end of an image": lambda x: x[..., 1:, :3],
+    "select": lambda x: torch.select(x, 1, 2),
+    "the mean over tokens": lambda x: x.mean(1),
+    "the mean over both, kept": lambda x: x.mean((1, 2), keepdim=True),
+    "clamped": lambda x: x.clamp(-1.0, 1.0),
+    "clamped from below": lambda x: x.clamp(min=0),
+    "pooled": lambda x: F.adaptive_max_pool1d(x, 1),
+    "interpolated": lambda x: F.interpolate(x, scale_factor=2),
+}
+"""Functions that leave entries out or average them; pieces that are put together again count as different values."""
+
+FORWARDS = MOVED | LOOSE
+
+
+def jacobian_norm(network, x):
+    jacobian = torch.func.jacrev(lambda one: network(one[None])[0].flatten())(x)
+    return float(torch.linalg.matrix_norm(jacobian.flatten(1), 2).detach())
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+def test_a_function_is_bounded_from_both_sides(name, seed, tmp_path):
+    network, x = Forward(FORWARDS[name]).eval(), torch.randn(5, 4, 6, dtype=torch.float64)
+    graph = trace(network)
+    torch.testing.assert_close(graph(x), network(x), rtol=0, atol=1e-12)
+    bound = lipschitz(network, 2, 2).constant
+    reached = jacobian_norm(graph, x[0])
+    assert reached <= bound * (1 + 1e-12)
+    if name in MOVED:
+        assert bound == pytest.approx(reached, rel=1e-12)
+        assert bound == 1
+    save(freeze(network), tmp_path / "m")
+    assert torch.equal(load(tmp_path / "m")(x), graph(x))
+
+
+@pytest.mark.parametrize("count", [6, None])
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_a_mean_whose_entries_are_counted_has_its_own_norm(count, p):
+    layer = Mean(2, count=count)
+    bound = lipschitz(layer, p, p).constant
+    exact = {1: 1 / 6, 2: 6**-0.5, math.inf: 1.0}[p] if count else 1.0
+    assert exact <= bound <= exact * (1 + 1e-12)
+    assert largest_slope(layer, (4, 6), p, p) <= bound * (1 + 1e-9)
+
+
+def test_a_mean_of_another_count_is_refused():
+    with pytest.raises(TightlipError, match="state count=5"):
+        Mean(1, count=6)(torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (Mean(0), "axes other than 0"),
+        (Mean((1, 1)), "each once"),
+        (Mean(1, count=0), "integer ≥ 1"),
+        (Permute((1, 0)), "give 0, that of the batch"),
+        (Permute((0, 2)), "give 0, that of the batch"),
+        (Offset(float("nan")), "finite number"),
+    ],
+)
+def test_layers_that_would_mix_examples_have_no_bound(layer, words):
+    with pytest.raises(TightlipError, match=words):
+        lipschitz(layer, 2)
+
+
+@pytest.mark.parametrize("name", ["permute by negative numbers", "selected from the end", "chunked"])
+def test_an_axis_from_the_end_that_is_the_batch_is_refused_where_it_shows(name):
+    graph = trace(Forward(FORWARDS[name]))
+    with pytest.raises((TightlipError, RuntimeError), match="batch|no axis|number of dimensions"):
+        graph(torch.zeros(5))
+
+
+def test_a_layer_never_takes_the_batch_for_features():
+    """Of (batch, 1) the last axis is taken away: what is left has the batch as its last axis."""
+    head = nn.Linear(3, 2)
+    network = Forward(lambda x: head(x[:, 0]))
+    network.head = head
+    with pytest.raises(TightlipError, match="whose last axis is that of the batch"):
+        trace(network)(torch.zeros(3, 4))
+    network = Forward(lambda x: torch.stack([x[:, 0] + 1.0, x[:, 1]], dim=1))
+    assert trace(network)(torch.zeros(3, 4)).shape == (3, 2)
+
+
+class MixerBlock(nn.Module):
+    """Token mixing and channel mixing with skip connections, as in Tolstikhin et al. 2021, without the norms."""
+
+    def __init__(self, tokens, channels):
+        super().__init__()
+        self.tokens = nn.Sequential(nn.Linear(tokens, 8), nn.GELU(), nn.Linear(8, tokens))
+        self.channels = nn.Sequential(nn.Linear(channels, 8), nn.GELU(), nn.Linear(8, channels))
+
+    def forward(self, x):
+        x = x + self.tokens(x.transpose(1, 2)).transpose(1, 2)
+        return x + self.channels(x)
+
+
+class Mixer(nn.Module):
+    """Patches, two blocks, the mean over tokens, a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 6, 2, 2)
+        self.blocks = nn.Sequential(MixerBlock(9, 6), MixerBlock(9, 6))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        return self.head(self.blocks(x).mean(dim=1))
+
+
+def test_a_mixer_of_plain_torch_is_audited_certified_saved_and_summarized(seed, tmp_path):
+    network, x = Mixer().eval(), torch.rand(4, 1, 6, 6)
+    bound = lipschitz(network, 2, 2).constant
+    assert largest_slope(trace(network).double(), (1, 6, 6), 2, 2, steps=5) <= bound * (1 + 1e-6)
+    network = network.float()
+    certificate = certify(network, x, torch.zeros(4, dtype=torch.int64))
+    assert certificate.radius.shape == (4,)
+    save(freeze(network), tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    torch.testing.assert_close(loaded(x), network(x))
+    assert lipschitz(loaded, 2, 2).constant == bound
+    assert "Transpose" in str(summary(network))
+
+
+def test_a_mixer_with_layer_norm_says_why_it_has_no_bound():
+    network = nn.Sequential(MixerBlock(9, 6), nn.LayerNorm(6))
+    with pytest.raises(TightlipError, match=r"LayerNorm divides each input by its own spread"):
+        lipschitz(network, 2)
