@@ -28,7 +28,7 @@ ROOMS = [
     ["constraints", "activations", "layers", "pooling", "rules", "graphs"],
     ["networks", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
-    ["training", "provenance", "linkage", "timing"],
+    ["training", "provenance", "linkage", "records", "timing"],
     ["experiments"],
     ["report", "cli"],
     ["__init__", "__main__", "public"],

@@ -74,13 +74,13 @@ def finished(request, tmp_path_factory):
 def test_it_learns_and_leaves_exactly_its_files(finished):
     _, folder, result = finished
     assert set(os.listdir(folder)) == FILES
-    assert result.metrics["test"]["accuracy"] > 0.8
+    assert result.row.test.accuracy > 0.8
 
 
 def test_the_metrics_are_a_birth_certificate(finished):
     options, folder, result = finished
     metrics = strict(folder / "metrics.json")
-    assert metrics == json.loads(json.dumps(result.metrics))
+    assert metrics == json.loads(json.dumps(result.row.to_json()))
     began = asdict(options) | {"k": options.constant, "eps": options.radius, "hidden": [16, 16]}
     began |= {"offset": 0.8, "temperature": 0.25} if options.norm == "2" else {"a": 0.1}
     assert metrics["config"] == began and metrics["seed"] == 3
@@ -216,7 +216,7 @@ def test_vectors_outside_the_unit_box_are_attacked_where_they_are(norm, tmp_path
     result = run(options, tmp_path, progress=False)
     assert moves and all(moved <= eps * (1 + 1e-5) + 1e-6 for moved, eps in moves)
     certificate = strict(tmp_path / "certificate.json")
-    assert certificate["examples"] == [] and result.metrics["test"]["accuracy"] > 0.9
+    assert certificate["examples"] == [] and result.row.test.accuracy > 0.9
     radii, attack = certificate["radius"][:20], certificate["attack"]
     for eps, accuracy in zip(attack["eps"], attack["accuracy"], strict=True):
         assert accuracy >= sum(radius > eps for radius in radii) / 20  # an attack inside the ball cannot do better

@@ -7,15 +7,17 @@ row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifie
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS
+from ..atomic import sha256
 from ..audit import Bound, lipschitz
 from ..choices import chosen
 from ..constraints import Orthonormal, RowL1Ball, freeze
@@ -24,16 +26,18 @@ from ..data.augmentation import is_image, random_shift
 from ..data.dataset import words_for
 from ..decimals import exact
 from ..errors import TightlipError
-from ..linkage import MODEL, model_sha256
+from ..linkage import MODEL
 from ..losses import margin_cross_entropy, multiclass_hinge
 from ..networks import mlp
 from ..norms import as_norm
-from ..provenance import provenance, write_json
+from ..provenance import provenance
+from ..records import Attack as Attacked
+from ..records import Data, Epoch, RunRow, Tested
 from ..robustness import Certificate, certify
 from ..robustness.attacks import cw_loss
 from ..serialization import save
 from ..training import History, fit, predict
-from .evidence import Attack, attack_curve, describe
+from .evidence import Attack, attack_curve, certificate_file
 
 logger = logging.getLogger(__name__)
 
@@ -168,11 +172,11 @@ def _check_widths(hidden: tuple[int, ...], activation: str) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What `run` leaves: the frozen network, its certificate on the test part, and the rows that were written."""
+    """What `run` leaves: the frozen network, its certificate on the test part, and the row that was written."""
 
     network: nn.Module
     certificate: Certificate
-    metrics: dict[str, Any]
+    row: RunRow
 
 
 def run(
@@ -229,14 +233,26 @@ def run(
     options = Attack(config.attack_images, config.attack_steps, config.attack_restarts)
     attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate, progress)
     clock.lap("attack")
-    metrics = _metrics(config, dataset, parts, history, certificate, attacked)
+    proof = certificate_file(config.p, certificate, images, labels, frozen, attacked)
+    row = RunRow(
+        command="train",
+        config=config.resolved | {"shift": config.pixels if is_image(parts.test.images) else 0},
+        data=_data(dataset, parts),
+        seed=config.seed,
+        history=tuple(_epoch(epoch) for epoch in history),
+        best_epoch=int(max(history, key=lambda epoch: (epoch["validation_score"], epoch["epoch"]))["epoch"]),
+        test=_tested(config, certificate, attacked),
+        name=folder.name,
+        seconds=clock.seconds(),
+        **origin,
+    )
     save(frozen, folder / MODEL)
-    model = model_sha256(folder)
-    metrics |= {"name": folder.name, "seconds": clock.seconds(), **model, **origin}
-    write_json(folder / "certificate.json", describe(config.p, certificate, images, labels, frozen, attacked) | model)
-    write_json(folder / "metrics.json", metrics)
+    model = sha256(folder / MODEL)
+    proof, row = replace(proof, model_sha256=model), replace(row, model_sha256=model)
+    proof.write(folder / "certificate.json")
+    row.write(folder / "metrics.json")
     checkpoint.unlink(missing_ok=True)
-    return Result(frozen, certificate, metrics)
+    return Result(frozen, certificate, row)
 
 
 def build(config: Config, train: Part, classes: int) -> nn.Sequential:
@@ -291,40 +307,22 @@ def _sensitivity(p: float) -> float:
     return Bound(1.0, p, p).sensitivity
 
 
-def _metrics(
-    config: Config,
-    dataset: Dataset,
-    parts: Splits,
-    history: History,
-    certificate: Certificate,
-    attacked: dict[str, Any],
-) -> dict[str, Any]:
+def _data(dataset: Dataset, parts: Splits) -> Data:
     sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
-    shape = list(parts.test.images.shape[1:])
-    best = max(history, key=lambda row: (row["validation_score"], row["epoch"]))
-    eps = exact(config.radius)
-    return {
-        "format": 1,
-        "command": "train",
-        "config": config.resolved | {"shift": config.pixels if is_image(parts.test.images) else 0},
-        "data": {
-            "name": dataset.name,
-            "source": dataset.source,
-            "sha256": dataset.sha256,
-            "split": sizes,
-            "classes": dataset.classes,
-            "shape": shape,
-            **({"class_names": list(dataset.class_names)} if dataset.class_names else {}),
-        },
-        "seed": config.seed,
-        "history": history,
-        "best_epoch": int(best["epoch"]),
-        "test": {
-            "accuracy": certificate.accuracy(0.0),
-            "certified": {eps: certificate.accuracy(config.radius)},
-            "attacked": {eps: attacked["accuracy"][attacked["eps"].index(config.radius)]},
-        },
-    }
+    shape = np.array(parts.test.images.shape[1:])
+    source = (dataset.name, dataset.source, dataset.sha256)
+    return Data(*source, sizes, dataset.classes, shape, tuple(dataset.class_names))
+
+
+def _epoch(row: dict[str, float]) -> Epoch:
+    known: dict[str, Any] = {field.name: row[field.name] for field in fields(Epoch) if field.name in row}
+    return Epoch(**known)
+
+
+def _tested(config: Config, certificate: Certificate, attacked: Attacked) -> Tested:
+    eps, place = exact(config.radius), attacked.eps.tolist().index(config.radius)
+    certified, standing = certificate.accuracy(config.radius), float(attacked.accuracy[place])
+    return Tested(certificate.accuracy(0.0), {eps: certified}, {eps: standing})
 
 
 class _Clock:
