@@ -18,7 +18,8 @@ from torch import Tensor
 
 import tightlip
 from tightlip.activations import grouped
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -81,7 +82,8 @@ def main() -> None:
                     f"{name:42} {milliseconds:8.2f} ms, {ratio:6.2f} [{low:.2f}, {high:.2f}] times faster than {beside}"
                 )
     config = {key: value for key, value in vars(options).items() if key != "output"}
-    write_json(options.output, {"config": config, "seed": 0, **provenance("cpu"), "rows": rows})
+    row = BenchRow(benchmark="activations", config=config, seed=0, results={"rows": rows}, **provenance("cpu"))
+    row.write(options.output)
     print(json.dumps({name: round(row["ratio"], 2) for name, row in rows.items()}))  # type: ignore[call-overload]
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 import tightlip
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow
 
 WIDTHS = [784, 1024, 1024, 1024, 10]
 
@@ -58,22 +59,23 @@ def main() -> None:
         nn.init.normal_(layer.weight)
     networks = {"orthonormal": tightlip.freeze(tightlip.mlp(WIDTHS)), "gaussian": gaussian}
     x = torch.rand(256, WIDTHS[0])
-    row = {"config": {"widths": WIDTHS, "rounds": 5}, "seed": 0, **provenance("cpu"), "networks": {}}
+    origin, results = provenance("cpu"), {"networks": {}, "layers": {}}
     for name, network in networks.items():
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
         exact = [float(torch.linalg.matrix_norm(layer.weight.detach().double(), 2)) for layer in layers]
         product = float(torch.tensor(exact, dtype=torch.float64).prod())
         audit = seconds(lambda network=network: tightlip.lipschitz(network, 2, 2))
         svd = seconds(lambda layers=layers: [torch.linalg.svdvals(layer.weight.detach().double()) for layer in layers])
-        row["networks"][name] = {
+        results["networks"][name] = {
             "audit_seconds": audit,
             "ratio_to_float64_svd": audit / svd,
             "ratio_to_forward_of_256": audit / seconds(lambda network=network: network(x)),
             "bound_over_product_of_norms_minus_1": tightlip.lipschitz(network, 2, 2).constant / product - 1,
         }
-    row["layers"] = {str(size): one_layer(size) for size in (512, 1024, 2048)}
-    write_json(Path("results/audit-time.json"), row)
-    print(json.dumps({"networks": row["networks"], "layers": row["layers"]}, indent=1))
+    results["layers"] = {str(size): one_layer(size) for size in (512, 1024, 2048)}
+    row = BenchRow(benchmark="audit-time", config={"widths": WIDTHS, "rounds": 5}, seed=0, results=results, **origin)
+    row.write(Path("results/audit-time.json"))
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

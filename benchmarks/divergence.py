@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 import tightlip
 from tightlip.linalg.polar import residual
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow
 
 RATES = (1e-4, 4e-4, 1.6e-3, 6e-3, 3e-2)
 NETWORKS = ((64,) * 3, (256,) * 3, (256,) * 6, (64, 256, 64), (32,) * 8)  # the third is the prototype that diverged
@@ -82,8 +83,10 @@ def main() -> None:
     outcomes = Counter(str(run["outcome"]) for run in runs)
     worst = max(float(run["worst"]) for run in runs if run["outcome"] == "finished")  # type: ignore[arg-type]
     config = {"steps": STEPS, "muon_steps": MUON_STEPS, "batch_size": 128, "data": "mnist5k", "tolerance": TOLERANCE}
-    row = {"config": config, "seed": 0, **provenance("cpu"), "outcomes": dict(outcomes), "worst": worst}
-    write_json(Path("results/divergence.json"), row | {"seconds": time.perf_counter() - began, "runs": runs})
+    results = {"outcomes": dict(outcomes), "worst": worst, "runs": runs}
+    seconds = time.perf_counter() - began
+    row = BenchRow(benchmark="divergence", config=config, seed=0, results=results, seconds=seconds, **provenance("cpu"))
+    row.write(Path("results/divergence.json"))
     print(json.dumps({"outcomes": outcomes, "worst max|σ² − 1| of those that finished": worst}, ensure_ascii=False))
 
 

@@ -17,7 +17,6 @@ they are of; every run names its own.
 
 import argparse
 import copy
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -31,7 +30,8 @@ from torch import Tensor, nn
 import tightlip
 from tightlip.linalg.polar import polar
 from tightlip.linalg.schedules import bjorck
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow
 
 SCHEMES: dict[str, tuple[Callable[[], tightlip.Constraint], str]] = {
     "turned in blocks": (tightlip.Orthonormal, "step"),
@@ -164,35 +164,35 @@ def study(name: str, optimizer: str, only: list[str]) -> None:
     config = {"task": name, "widths": task.widths, "steps": task.steps, "batch_size": 256, "data": task.data}
     config |= {} if adam else {"optimizer": optimizer}
     schemes = list(SCHEMES) if adam else only
-    row = {"config": config, "seeds": SEEDS, **provenance("cpu"), "runs": {scheme: [] for scheme in schemes}}
+    results = {"runs": {scheme: [] for scheme in schemes}, "table": {}}
+    row = BenchRow(benchmark=path.stem, config={**config, "seeds": SEEDS}, seed=0, results=results, **provenance("cpu"))
     if path.exists():
-        known = json.loads(path.read_text())
-        if known["config"] == config and not known["dirty"]:
-            for scheme, runs in known["runs"].items():
-                dated = [{"commit": known["commit"], **run} for run in runs]
-                row["runs"][scheme] = [r for r in dated if scheme not in only or r["commit"] == row["commit"]]
+        known = BenchRow.read(path)
+        if known.config == row.config and not known.dirty:
+            for scheme, runs in known.results["runs"].items():
+                dated = [{"commit": known.commit, **run} for run in runs]
+                results["runs"][scheme] = [r for r in dated if scheme not in only or r["commit"] == row.commit]
 
     def run(scheme: str, k: int, seed: int) -> float:
-        rate, runs = OPTIMIZERS[optimizer][0] * 2.0**k, row["runs"][scheme]
+        rate, runs = OPTIMIZERS[optimizer][0] * 2.0**k, results["runs"][scheme]
         found = next((r for r in runs if (r["learning_rate"], r["seed"]) == (rate, seed)), None)
         if found is None:
-            found = {"commit": row["commit"], **train(task, scheme, optimizer, rate, seed)}
+            found = {"commit": row.commit, **train(task, scheme, optimizer, rate, seed)}
             runs.append(found)
-            write_json(path, row)
+            row.write(path)
             print(f"{name} {scheme:18} rate {rate:.2g} seed {seed}: {found['quality']:.4f}  {found['seconds']:.0f} s")
         return float(found["quality"])
 
-    row["table"] = {}
     for scheme in schemes:
         best = tuned(lambda k, scheme=scheme: run(scheme, k, 0))
         values = [run(scheme, best, seed) for seed in range(SEEDS)]
-        row["table"][scheme] = {
+        results["table"][scheme] = {
             "rate": OPTIMIZERS[optimizer][0] * 2.0**best,
             "mean": statistics.mean(values),
             "spread": max(values) - min(values),
         }
         print(f"{name} {scheme:18} {row['table'][scheme]}")
-        write_json(path, row)
+        row.write(path)
 
 
 def tuned(quality: Callable[[int], float]) -> int:

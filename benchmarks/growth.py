@@ -25,7 +25,8 @@ import torch
 from torch import nn
 
 import tightlip
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow
 from tightlip.timing import interleaved
 
 
@@ -137,18 +138,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    row: dict[str, Any] = {"config": {**vars(options), "batch_size": 256}, "seed": 0, **provenance("cpu")}
-    row["widths"] = {n: steps([n, n, n], options.rounds, options.warm_up) for n in options.widths}
-    row["depths"] = {d: steps([256] * (d + 1), options.rounds, options.warm_up) for d in options.depths}
+    config, origin = {**vars(options), "batch_size": 256}, provenance("cpu")
+    results: dict[str, Any] = {}
+    results["widths"] = {n: steps([n, n, n], options.rounds, options.warm_up) for n in options.widths}
+    results["depths"] = {d: steps([256] * (d + 1), options.rounds, options.warm_up) for d in options.depths}
     for axis in ("widths", "depths"):
-        row[f"exponents_of_{axis}"] = {
-            name: exponent([(size, times[name]) for size, times in row[axis].items()])
+        results[f"exponents_of_{axis}"] = {
+            name: exponent([(size, times[name]) for size, times in results[axis].items()])
             for name in ("tightlip", "unconstrained")
         }
-    row["overhead"] = overhead(4 * options.rounds)
-    row["frozen"] = {f"n={n} batch={b}": frozen(n, b, 8 * options.rounds) for n in (256, 1024) for b in (256, 1024)}
-    write_json(Path("results/growth.json"), row)
-    print(json.dumps({key: value for key, value in row.items() if isinstance(value, dict)}, indent=1))
+    results["overhead"] = overhead(4 * options.rounds)
+    results["frozen"] = {f"n={n} batch={b}": frozen(n, b, 8 * options.rounds) for n in (256, 1024) for b in (256, 1024)}
+    row = BenchRow(benchmark="growth", config=config, seed=0, results=results, **origin)
+    row.write(Path("results/growth.json"))
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 import tightlip
 from tightlip.norms import as_norm
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow, RunRow
 from tightlip.training import predict
 
 
@@ -27,9 +28,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     origin = provenance("cpu")
-    metrics = json.loads((options.run / "metrics.json").read_text())
-    p = as_norm(metrics["config"]["norm"])
-    test = tightlip.data.split(tightlip.data.load(metrics["config"]["data"]), metrics["seed"]).test
+    run = RunRow.read(options.run / "metrics.json")
+    p = as_norm(run.config["norm"])
+    test = tightlip.data.split(tightlip.data.load(run.config["data"]), run.seed).test
     network = tightlip.load(options.run / "model.safetensors")
     x, y = test.images[: options.images], test.labels[: options.images]
     certificate = tightlip.certify(network, x, y, p)
@@ -42,18 +43,16 @@ def main() -> None:
             found = tightlip.pgd(network, x[part], y[part], eps, p, options.steps, options.restarts, clamp)
             flipped += int((predict(network, found).argmax(1) != y[part]).sum())
         flips[f"{factor} × radius, {'pixel box' if clamp else 'unclamped'}"] = flipped
-    row = {
-        "run": options.run.name,
-        "config": vars(options) | {"run": options.run.name},
-        "seed": metrics["seed"],
-        "data": metrics["data"],
-        "trained_at": metrics["commit"],
-        "attacked": len(x),
-        "flips": flips,
+    results = {"attacked": len(x), "flips": flips}
+    row = BenchRow(
+        benchmark=f"radii-under-attack-{run.data.name}",
+        config=vars(options) | {"run": options.run.name},
+        seed=run.seed,
+        results={"data": run.data.to_json(), "trained_at": run.commit, **results},
         **origin,
-    }
-    write_json(Path(f"results/radii-under-attack-{metrics['data']['name']}.json"), row)
-    print(json.dumps({"attacked": len(x), "flips": flips}, indent=1, ensure_ascii=False))
+    )
+    row.write(Path("results", f"{row.benchmark}.json"))
+    print(json.dumps(results, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

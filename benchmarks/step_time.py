@@ -27,7 +27,8 @@ from torch.nn.utils import parametrizations
 
 import tightlip
 from tightlip.linalg.schedules import bjorck
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow
 from tightlip.timing import interleaved
 
 
@@ -177,7 +178,8 @@ def main() -> None:
         for batch in options.batches
     }
     config = {key: value for key, value in vars(options).items() if key != "output"}
-    write_json(options.output, {"config": config, "seed": 0, **provenance("cpu"), "rows": rows})
+    row = BenchRow(benchmark="step-time", config=config, seed=0, results={"rows": rows}, **provenance("cpu"))
+    row.write(options.output)
     shown = options.only or ["tightlip"]
     print(json.dumps({key: [row[name]["ratio"] for name in shown if name in row] for key, row in rows.items()}))
 

@@ -3,15 +3,14 @@
 python scripts/results_table.py [--write]
 """
 
-import json
 import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tightlip.decimals import exact, round_up
+from tightlip.report.runs import Run, read_run
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
@@ -23,35 +22,36 @@ HEAD = """| data | norm | activation | runs | clean | ε | certified | attacked 
 
 def table(folder: Path = ROOT / "results") -> str:
     """One line per network, over its seeds."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for path in sorted(folder.glob("*/metrics.json")):
-        row = json.loads(path.read_text())
-        certificate = json.loads((path.parent / "certificate.json").read_text())
-        config = row["config"]
-        attacked = certificate["radius"][: certificate["attack"]["images"]]
-        row["constant"] = certificate["bound"]["constant"]
-        row["certified_of_attacked"] = sum(radius > config["eps"] for radius in attacked) / len(attacked)
-        groups[config["data"], config["norm"], config["activation"], exact(config["eps"])].append(row)
-    return HEAD + "".join(_line(key, rows) for key, rows in sorted(groups.items()))
+        run = read_run(path.parent)
+        config = run.row.config
+        groups[config["data"], config["norm"], config["activation"], exact(config["eps"])].append(run)
+    return HEAD + "".join(_line(key, runs) for key, runs in sorted(groups.items()))
 
 
-def _line(key: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+def _line(key: tuple[str, ...], runs: list[Run]) -> str:
     data, norm, activation, eps = key
-    tests = [row["test"] for row in rows]
+    tests = [run.row.test for run in runs]
     cells = [
         data,
         NORMS[norm],
         activation,
-        str(len(rows)),
-        _percent([test["accuracy"] for test in tests]),
+        str(len(runs)),
+        _percent([test.accuracy for test in tests]),
         eps,
-        _percent([test["certified"][eps] for test in tests], math.floor),
-        _percent([test["attacked"][eps] for test in tests]),
-        _percent([row["certified_of_attacked"] for row in rows], math.floor),
-        f"{round_up(max(row['constant'] for row in rows), 9)}",
-        f"≤ {math.ceil(max(row['seconds']['train'] for row in rows) / 60)} min, {_where(rows)}",
+        _percent([test.certified[eps] for test in tests], math.floor),
+        _percent([test.attacked[eps] for test in tests]),
+        _percent([_certified_of_attacked(run) for run in runs], math.floor),
+        f"{round_up(max(run.proof.bound.constant for run in runs), 9)}",
+        f"≤ {math.ceil(max(run.row.seconds['train'] for run in runs) / 60)} min, {_where(runs)}",
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _certified_of_attacked(run: Run) -> float:
+    images = run.proof.attack.images if run.proof.attack else 0
+    return float((run.proof.radius[:images] > run.row.config["eps"]).mean())
 
 
 def _percent(values: list[float], rounding: Callable[[float], int] = round) -> str:
@@ -64,8 +64,8 @@ def _percent(values: list[float], rounding: Callable[[float], int] = round) -> s
     return f"{mean} %" if len(values) == 1 else f"{mean} % ({text(min(values))}–{text(max(values))})"
 
 
-def _where(rows: list[dict[str, Any]]) -> str:
-    return ", ".join(sorted({f"{row['threads']} {row['device']} thread(s)" for row in rows}))
+def _where(runs: list[Run]) -> str:
+    return ", ".join(sorted({f"{run.row.threads} {run.row.device} thread(s)" for run in runs}))
 
 
 def main() -> None:

@@ -3,12 +3,12 @@
 python scripts/step_time_chart.py
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from tightlip.records import BenchRow
 
 ROOT = Path(__file__).parents[1]
 NAMES = {
@@ -26,14 +26,14 @@ NAMES = {
 }
 
 
-def draw(row: dict[str, Any]) -> Figure:
+def draw(row: BenchRow) -> Figure:
     """One panel per batch size."""
-    widths, batches = row["config"]["widths"], row["config"]["batches"]
+    widths, batches = row.config["widths"], row.config["batches"]
     figure = Figure(figsize=(9.6, 4.4), dpi=160, layout="constrained")
     colors = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
     for panel, batch in zip(figure.subplots(1, len(batches), sharey=True, squeeze=False)[0], batches, strict=True):
         for color, (name, label) in zip(colors, NAMES.items(), strict=False):
-            rows = [row["rows"][f"n={n} batch={batch}"] for n in widths]
+            rows = [row.results["rows"][f"n={n} batch={batch}"] for n in widths]
             if not all(name in r for r in rows):
                 continue
             times = [1e3 * r[name]["ratio"] * r["unconstrained_seconds"] for r in rows]
@@ -52,7 +52,7 @@ def draw(row: dict[str, Any]) -> Figure:
 
 def main() -> None:
     """From the committed row."""
-    row = json.loads((ROOT / "results" / "step-time.json").read_text())
+    row = BenchRow.read(ROOT / "results" / "step-time.json")
     draw(row).savefig(ROOT / "docs" / "images" / "step-time.png")
 
 

@@ -74,6 +74,10 @@ class Negate(nn.Module):
 def _negate(module: Negate) -> Gains:
     return Gains.constant(1.0, EXACT)
 """,
+    "experiments/architectures.py": """
+
+ARCHITECTURES["narrow"] = Architecture(Sizes((6, 4)), _dense)
+""",
     "data/sources.py": """
 
 class _Pair:
@@ -86,7 +90,7 @@ SPECS["pair"] = _Pair()
 """,
 }
 REPLACED = {
-    "experiments/classification.py": (
+    "experiments/classification_options.py": (
         "    seed: int = 0\n",
         '    mood: int = 3\n    """Of the run."""\n    seed: int = 0\n',
     ),
@@ -146,11 +150,14 @@ own = tightlip.mlp([4, 4], tightlip.Orthonormal(Schedule("own", bjorck(9).polyno
 assert tightlip.lipschitz(tightlip.freeze(own), 2).constant <= 1
 
 assert main(["run", "squares", "--output", "."]) == 0
-assert len(list(Path("squares-smoke").glob("*.json"))) == 2 and Path("squares-smoke/report.html").exists()
+assert len(list(Path("squares-smoke").glob("*seed*.json"))) == 2 and Path("squares-smoke/report.html").exists()
 
-small = ["--hidden", "4", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1", "--name", "r"]
+small = ["--network", "narrow", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1", "--name", "r"]
 assert main(["train", "--data", "pair", "--mood", "7", *small]) == 0
 assert json.loads(Path("runs/r/metrics.json").read_text())["config"]["mood"] == 7
+assert [m.out_features for m in tightlip.load("runs/r/model.safetensors").modules() if hasattr(m, "out_features")] == [
+    6, 4, 2
+]
 """
 
 
@@ -188,6 +195,7 @@ def test_every_row_of_the_table_is_performed():
         "an activation or a layer",
         "a type that files can hold",
         "a data set",
+        "a network for `tightlip train`",
         "an option of `tightlip train`",
         "an orthonormalization method",
         "an experiment",

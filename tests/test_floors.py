@@ -28,7 +28,7 @@ ROOMS = [
     ["constraints", "activations", "layers", "shift", "pooling", "rules", "graphs"],
     ["networks", "image_networks", "outline", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
-    ["training", "provenance", "linkage", "timing"],
+    ["training", "provenance", "linkage", "records", "timing"],
     ["experiments"],
     ["report", "cli"],
     ["__init__", "__main__", "public"],

@@ -19,7 +19,7 @@ from tightlip.data import load, published
 from tightlip.data.arrays import load_arrays
 from tightlip.data.sources import SPECS
 from tightlip.experiments import EXPERIMENTS, classification, evidence
-from tightlip.experiments.classification import Config
+from tightlip.experiments.classification_options import Config
 from tightlip.serialization import save
 
 SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10}
@@ -109,8 +109,10 @@ def trained(config, folder, monkeypatch):
     monkeypatch.setattr(evidence, "pgd", pgd)
     folder.mkdir()
     result = classification.run(config, folder, progress=False)
-    history = [{key: value for key, value in row.items() if key != "seconds"} for row in result.metrics["history"]]
-    return calls, history, result.metrics["test"], result.certificate.radius.tolist()
+    history = [
+        {key: value for key, value in row.items() if key != "seconds"} for row in result.row.to_json()["history"]
+    ]
+    return calls, history, result.row.test, result.certificate.radius.tolist()
 
 
 def test_another_value_is_known_for_every_option_of_a_run():
@@ -132,7 +134,7 @@ def test_a_shift_of_rows_is_refused_and_none_is_recorded(data, tmp_path):
     config = Config(data=data["rows"], hidden=(8,), epochs=1, attack_images=2, attack_steps=1)
     with pytest.raises(TightlipError, match=r"shift=1 .--shift. moves images .*rows have shape .4,.: leave it out"):
         classification.run(replace(config, shift=1), tmp_path)
-    assert classification.run(config, tmp_path, progress=False).metrics["config"]["shift"] == 0
+    assert classification.run(config, tmp_path, progress=False).row.config["shift"] == 0
 
 
 class Tiny:

@@ -10,6 +10,9 @@ from PIL import Image
 
 from tightlip.experiments import EXPERIMENTS
 from tightlip.experiments.grid import cells
+from tightlip.experiments.words import definition_of
+from tightlip.records import BenchRow, CellRow, CertificateFile, Definition, RunRow
+from tightlip.records.metric import FILE
 
 ROOT = Path(__file__).parents[1]
 ROWS = sorted((ROOT / "results").glob("*/metrics.json"))
@@ -65,12 +68,26 @@ def test_the_rows_of_an_experiment_are_of_its_grid_complete_and_born_from_clean_
         assert row["machine"] and row["threads"] >= 1 and row["seconds"]["total"] > 0 and row["metrics"]
 
 
+@pytest.mark.parametrize("folder", sorted({path.parent for path in CELLS}), ids=lambda folder: folder.name)
+def test_the_words_of_an_experiment_stand_once_beside_its_rows_and_are_those_of_the_code(folder):
+    assert Definition.read(folder / FILE) == definition_of(EXPERIMENTS[folder.name])
+    assert not any({"summary", "about", "explanations", "truth"} & set(json.loads(p.read_text())) for p in CELLS)
+
+
+def test_every_committed_file_is_of_this_format_and_written_as_it_would_be_now(tmp_path):
+    kinds = {"metrics.json": RunRow, "certificate.json": CertificateFile, FILE: Definition}
+    for path in [*ROWS, *sorted((ROOT / "results").glob("*/certificate.json")), *CELLS[::40]]:
+        kinds.get(path.name, CellRow).read(path).write(tmp_path / "again.json")
+        assert (tmp_path / "again.json").read_bytes() == path.read_bytes(), path
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*.json")), ids=lambda path: path.stem)
 def test_a_row_of_a_benchmark_is_born_from_a_clean_commit(path):
-    row = json.loads(path.read_text())
-    assert re.fullmatch("[0-9a-f]{40}", row["commit"])
-    assert row["dirty"] is False
-    assert row["machine"] and row["versions"]["torch"] and row["threads"] >= 1
+    row = BenchRow.read(path)
+    assert row.benchmark == path.stem and row.results
+    assert re.fullmatch("[0-9a-f]{40}", row.commit)
+    assert row.dirty is False
+    assert row.machine and row.versions["torch"] and row.threads >= 1
 
 
 def test_the_picture_in_the_readme_is_of_the_run_in_its_table():

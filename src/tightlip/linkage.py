@@ -16,11 +16,6 @@ ABOUT = ("certificate.json", "metrics.json")
 """The files of a run that speak of its network."""
 
 
-def model_sha256(folder: Path) -> dict[str, str]:
-    """What a file that speaks of the model in ``folder`` must carry: its hash."""
-    return {"model_sha256": sha256(folder / MODEL)}
-
-
 def check_model(folder: Path, said: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the model in a run folder is the one that the folder's files speak of: compared, unless there is none.
 

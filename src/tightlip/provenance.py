@@ -64,10 +64,28 @@ def machine(device: str) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` atomically; numbers that are not finite become null."""
-    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    """Write ``content`` atomically, an array of numbers a line; numbers that are not finite become null."""
+    text = _laid_out(json.loads(json.dumps(_finite(content), allow_nan=False)))
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _laid_out(value: Any, margin: str = "\n") -> str:
+    """JSON, indented; an array of plain values is one line, and so is an object of plain values in an array."""
+    inner = f"{margin} "
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(key)}: {_laid_out(item, inner)}" for key, item in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
+    if isinstance(value, list) and not _is_plain(value):
+        items = [json.dumps(item) if _is_plain(item) else _laid_out(item, inner) for item in value]
+        return f"[{inner}{f',{inner}'.join(items)}{margin}]"
+    return json.dumps(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether there is no array and no object in it."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not any(isinstance(item, dict | list) for item in inside)
 
 
 def _finite(value: Any) -> Any:

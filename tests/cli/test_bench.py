@@ -36,18 +36,23 @@ def test_the_tables_and_the_row_tell_the_same(capsys):
     assert main(["bench", *TINY, "--threads", "1", "--output", "row.json"]) == 0
     out, err = capsys.readouterr()
     row = json.loads(Path("row.json").read_text())
+    results = row["results"]
     assert err == "" and os.listdir() == ["row.json"]
     assert row["config"] == {"widths": [16, 32, 32, 4], "batch_size": 8, "rounds": 4}
     assert row["device"] and row["machine"] and row["threads"] == 1 and row["versions"]["torch"] and row["seconds"] > 0
     assert {"commit", "dirty", "seed", "format"} <= set(row)
-    assert set(row["network"]) - {EACH} == {UNCONSTRAINED, *HELD} and set(row["layers"]) == {"32x16", "32x32", "4x32"}
-    held = {name: scheme for name, scheme in row["network"].items() if name != UNCONSTRAINED}
+    assert set(results["network"]) - {EACH} == {UNCONSTRAINED, *HELD} and set(results["layers"]) == {
+        "32x16",
+        "32x32",
+        "4x32",
+    }
+    held = {name: scheme for name, scheme in results["network"].items() if name != UNCONSTRAINED}
     best = min(held, key=lambda name: held[name]["ratio"])
-    assert row["fastest"] == held[best]["constraint"]
+    assert results["fastest"] == held[best]["constraint"]
     marked = [line for line in out.splitlines() if "  ← " in line]
-    assert len(marked) == 1 + len(row["within_noise"]) and any(line.startswith(f"{best} ") for line in marked)
-    assert (f"Write {row['fastest']}, the fastest here." in out) == (row["within_noise"] == [])
-    assert ("No advice: " in out) == (row["within_noise"] != [])
+    assert len(marked) == 1 + len(results["within_noise"]) and any(line.startswith(f"{best} ") for line in marked)
+    assert (f"Write {results['fastest']}, the fastest here." in out) == (results["within_noise"] == [])
+    assert ("No advice: " in out) == (results["within_noise"] != [])
     for name, scheme in held.items():
         (line,) = [line for line in out.split("\n\n")[1].splitlines() if line.startswith(f"{name} ")]
         assert f" {scheme['ratio']:.2f} " in line and scheme["max_off"] < 1e-5

@@ -5,6 +5,7 @@ import pytest
 from tightlip.cli import main
 from tightlip.experiments import EXPERIMENTS
 from tightlip.experiments.grid import Preset
+from tightlip.records import Metric
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_run_computes_a_new_experiment_and_resumes_it(capsys, tiny, tmp_path):
     assert out.splitlines()[0].split() == ["number", "double"]
     assert out.splitlines()[2].split() == ["2", "4"]
     folder = tmp_path / "tiny_study-smoke"
-    assert len(list(folder.glob("*.json"))) == 4 and (folder / "report.html").exists()
+    assert len(list(folder.glob("*seed*.json"))) == 4 and (folder / "report.html").exists()
 
     def never(config, seed):
         raise AssertionError("a row that is there is computed again")
@@ -53,7 +54,7 @@ def test_a_dash_may_stand_for_an_underscore(capsys, tiny, tmp_path):
 
 
 def test_run_prints_what_the_columns_mean_and_what_they_should_be(capsys, tiny, tmp_path):
-    tiny.METRICS, tiny.TRUTH = {"double": "Twice the number."}, {"double": 4.0}
+    tiny.METRICS = {"double": Metric("Twice the number.", truth=4.0)}
     assert main(["run", "tiny_study", "--output", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "\ntruth   4\n" in out and "\ndouble: Twice the number.\n" in out

@@ -160,7 +160,7 @@ def test_radii_that_are_written_say_whose_they_are():
 
 
 def test_reading_a_run_from_python_compares_too():
-    assert read_run(MODEL.parent).name == "r"
+    assert read_run(MODEL.parent).row.name == "r"
     negated()
     with pytest.raises(TightlipError, match="is not the model"):
         read_run(MODEL.parent)

@@ -179,7 +179,7 @@ def test_every_option_has_a_default_and_the_default_is_the_demo():
 
 
 def test_the_infinity_norm_defaults_to_the_papers_network():
-    from tightlip.experiments.classification import Config
+    from tightlip.experiments.classification_options import Config
 
     assert (Config(norm="inf").constant, Config(norm="inf").radius) == (1000.0, 0.05)
     assert Config(norm="inf", a=0.3).radius == 0.15

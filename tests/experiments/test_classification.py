@@ -15,7 +15,8 @@ from PIL import Image
 from tightlip import TightlipError, lipschitz
 from tightlip.data import load, split
 from tightlip.experiments import classification, evidence
-from tightlip.experiments.classification import Config, random_shift
+from tightlip.experiments.classification import random_shift
+from tightlip.experiments.classification_options import Config
 from tightlip.robustness import certify
 from tightlip.robustness.attacks import cw_loss
 from tightlip.serialization import load as load_network
@@ -74,13 +75,13 @@ def finished(request, tmp_path_factory):
 def test_it_learns_and_leaves_exactly_its_files(finished):
     _, folder, result = finished
     assert set(os.listdir(folder)) == FILES
-    assert result.metrics["test"]["accuracy"] > 0.8
+    assert result.row.test.accuracy > 0.8
 
 
 def test_the_metrics_are_a_birth_certificate(finished):
     options, folder, result = finished
     metrics = strict(folder / "metrics.json")
-    assert metrics == json.loads(json.dumps(result.metrics))
+    assert metrics == json.loads(json.dumps(result.row.to_json()))
     began = asdict(options) | {"k": options.constant, "eps": options.radius, "hidden": [16, 16]}
     began |= {"offset": 0.8, "temperature": 0.25} if options.norm == "2" else {"a": 0.1}
     assert metrics["config"] == began and metrics["seed"] == 3
@@ -216,7 +217,7 @@ def test_vectors_outside_the_unit_box_are_attacked_where_they_are(norm, tmp_path
     result = run(options, tmp_path, progress=False)
     assert moves and all(moved <= eps * (1 + 1e-5) + 1e-6 for moved, eps in moves)
     certificate = strict(tmp_path / "certificate.json")
-    assert certificate["examples"] == [] and result.metrics["test"]["accuracy"] > 0.9
+    assert certificate["examples"] == [] and result.row.test.accuracy > 0.9
     radii, attack = certificate["radius"][:20], certificate["attack"]
     for eps, accuracy in zip(attack["eps"], attack["accuracy"], strict=True):
         assert accuracy >= sum(radius > eps for radius in radii) / 20  # an attack inside the ball cannot do better
@@ -331,9 +332,9 @@ def test_impossible_options_are_refused_before_anything_is_trained(wrong, tmp_pa
 
 def test_options_of_the_other_norms_loss_are_named():
     with pytest.raises(TightlipError, match="offset belongs to the loss of the 2-norm: leave it out, or choose norm=2"):
-        classification._check(Config(norm="inf", offset=0.8))
+        classification.check(Config(norm="inf", offset=0.8))
     with pytest.raises(TightlipError, match="a belongs to the loss of the inf-norm: leave it out"):
-        classification._check(Config(a=0.1))
+        classification.check(Config(a=0.1))
 
 
 def test_the_loss_gets_the_margin_that_was_asked_for_or_the_default():

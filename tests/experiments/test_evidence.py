@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import certify
-from tightlip.experiments.evidence import Attack, attack_curve, describe
+from tightlip import certify, records
+from tightlip.experiments.evidence import Attack, attack_curve, certificate_file
 from tightlip.robustness.attacks import cw_loss
 
 
@@ -23,18 +23,18 @@ def classifier(right, images=8):
 
 
 def nothing(images):
-    return {"images": images, "steps": 1, "restarts": 1, "eps": [0.0], "accuracy": [1.0]}
+    return records.Attack(images, 1, 1, np.array([0.0]), np.array([1.0]))
 
 
 @pytest.mark.parametrize("right", range(9))
 def test_an_example_has_its_own_gradient_however_few_are_right(right):
     network, x, y = classifier(right)
-    examples = describe(2.0, certify(network, x, y), x, y, network, nothing(8))["examples"]
-    assert len({example["index"] for example in examples}) == len(examples) == right + min(2, 8 - right)
+    examples = certificate_file(2.0, certify(network, x, y), x, y, network, nothing(8)).examples
+    assert len({example.index for example in examples}) == len(examples) == right + min(2, 8 - right)
     for example in examples:
-        image = x[example["index"]][None].requires_grad_()
-        (gradient,) = torch.autograd.grad(-cw_loss(network(image), y[[example["index"]]]).sum(), image)
-        assert np.allclose(example["gradient"], gradient[0, 0], rtol=1e-3, atol=1e-3)
+        image = x[example.index][None].requires_grad_()
+        (gradient,) = torch.autograd.grad(-cw_loss(network(image), y[[example.index]]).sum(), image)
+        assert np.allclose(example.gradient, gradient[0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("p", [2.0, math.inf])
@@ -50,6 +50,6 @@ def test_the_attack_is_at_the_radius_that_was_asked_for_and_not_lost_in_rounding
     y = torch.zeros(2, dtype=torch.long)
     certificate = certify(network, x, y, p)
     curve = attack_curve(Attack(2, 20, 1), p, eps, network, x, y, certificate)
-    accuracy = dict(zip(curve["eps"], curve["accuracy"], strict=True))
+    accuracy = dict(zip(curve.eps, curve.accuracy, strict=True))
     assert certificate.correct.all() and len(accuracy) == 8
     assert (accuracy[0.0], accuracy[eps]) == (1.0, 0.5)

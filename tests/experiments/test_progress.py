@@ -42,7 +42,7 @@ def lines(caplog):
 
 def test_without_a_terminal_each_radius_of_the_attack_has_a_line(problem, caplog):
     caplog.set_level(logging.INFO, "tightlip")
-    accuracy = curve(*problem)["accuracy"]
+    accuracy = curve(*problem).accuracy.tolist()
     told = [re.fullmatch(r"attack (\d)/8: eps \S+, (\S+) stand, \d+\.\d s", line) for line in lines(caplog)]
     assert all(told) and [int(match[1]) for match in told] == list(range(1, 9))
     assert [float(match[2]) for match in told] == pytest.approx(accuracy, abs=1e-4)

@@ -96,8 +96,8 @@ def test_the_truth_is_drawn_point_by_point_or_as_a_constant(synthetic, tmp_path,
 def test_the_page_of_the_absolute_value_shows_its_potential(tmp_path):
     rows = run_cells(absolute_value, absolute_value.SMOKE, tmp_path)
     for row in rows:
-        x = row["metrics"]["curve"]["x"]
-        assert row["true_curves"]["f"] == [-abs(value) for value in x]
+        x = row.drawings["curve"]["x"]
+        assert row.true_curves["f"] == [-abs(value) for value in x]
     page = render_experiments([tmp_path])
     assert page.count("the truth</li>") == 1 and "1e-0" not in "".join(re.findall("<svg.*?</svg>", page, re.DOTALL))
 

@@ -13,14 +13,14 @@ from tightlip.report import render, write
 @pytest.mark.parametrize(
     ("file", "path", "value", "sentence"),
     [
-        ("metrics", "format", 2, "format 2, and this version reads format 1"),
-        ("certificate", "format", ..., "format null, and this version reads format 1"),
+        ("metrics", "format", 3, "format 3, and this version reads formats 1 and 2"),
+        ("certificate", "format", ..., "format null, and this version reads formats 1 and 2"),
         ("metrics", "name", 3, "'name' is 3, but a report needs a string"),
         ("metrics", "name", ..., "'name' is missing"),
         ("metrics", "seed", True, "'seed' is True, but a report needs a whole number"),
         ("metrics", "dirty", "no", "true, false or null"),
         ("metrics", "data", [], "'data' is [], but a report needs an object"),
-        ("metrics", "data.split", {"train": "many"}, "'data.split.train' is 'many', but a report needs a number"),
+        ("metrics", "data.split", {"train": "many"}, "'data.split.train' is 'many', but a report needs a whole number"),
         ("metrics", "data.class_names", [1, 2], "'data.class_names' is [1, 2], but a report needs a list of strings"),
         ("metrics", "history", {}, "a list of objects"),
         ("metrics", "history.2.loss", "low", "'history[2].loss' is 'low'"),

@@ -12,7 +12,8 @@ import tyro
 
 from ..constraints import Orthonormal
 from ..decimals import round_up
-from ..provenance import provenance, write_json
+from ..provenance import provenance
+from ..records import BenchRow
 from ..timing import UNCONSTRAINED, Benchmark, Comparison, Scheme, benchmark
 from .options import Machine, replaceable
 
@@ -44,19 +45,14 @@ class Bench:
         began = time.perf_counter()
         result = benchmark(self.widths, self.batch_size, self.rounds, device)
         if self.output is not None:
-            write_json(self.output, self._row(result, device, time.perf_counter() - began))
+            self._row(result, device, time.perf_counter() - began).write(self.output)
         place = f"{torch.get_num_threads()} CPU thread(s)" if device == "cpu" else device
         title = f"a training step of {'-'.join(map(str, self.widths))}, batch size {self.batch_size}, {place}"
         return "\n\n".join([title, _network_table(result.network), _layer_table(result.layers), advice(result)])
 
-    def _row(self, result: Benchmark, device: str, seconds: float) -> dict[str, Any]:
+    def _row(self, result: Benchmark, device: str, seconds: float) -> BenchRow:
         config = {"widths": self.widths, "batch_size": self.batch_size, "rounds": self.rounds}
-        return {
-            "format": 1,
-            "config": config,
-            "seed": 0,
-            **provenance(device),
-            "seconds": seconds,
+        results = {
             "fastest": written(result.network.schemes[result.network.fastest].constraints),
             "within_noise": [written(result.network.schemes[name].constraints) for name in result.network.level],
             "network": _fields(result.network),
@@ -64,6 +60,9 @@ class Bench:
                 f"{out}x{features}": _fields(comparison) for (out, features), comparison in result.layers.items()
             },
         }
+        return BenchRow(
+            benchmark="bench", config=config, seed=0, results=results, seconds=seconds, **provenance(device)
+        )
 
 
 def written(constraints: Sequence[Orthonormal]) -> str:

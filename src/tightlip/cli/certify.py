@@ -15,7 +15,7 @@ from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
 from ..linkage import check_model, written_about
 from ..norms import as_norm, norm_name
-from ..provenance import write_json
+from ..records import RadiiFile
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .examples import DEFAULT, Examples, check_classes, other_examples, own_test_part
@@ -66,7 +66,7 @@ class Certify:
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
         certificate = certify(network, x.to(device), y.to(device), p)
         if self.output is not None:
-            self._write(model, certificate, examples)
+            self._write(self.output, model, certificate, examples)
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {examples.part}")
         lines += [f"note: {examples.note}"] * bool(examples.note)
@@ -78,24 +78,22 @@ class Certify:
             return own_test_part(run, self.seed, self.data_root, self.download)
         return other_examples(self.data or DEFAULT, self.seed, self.data_root, self.download, run)
 
-    def _write(self, model: Path, certificate: Certificate, examples: Examples) -> None:
-        content = {
-            "format": 1,
-            "model": model.name,
-            "model_sha256": sha256(model),
-            "data": examples.data,
-            "seed": examples.seed,
-            "seen": examples.seen,
-            "input_norm": norm_name(as_norm(self.norm)),
-            "constant": certificate.bound.constant,
-            "output_norm": norm_name(certificate.bound.output_norm),
-            "arithmetic": certificate.bound.arithmetic,
-            "radius": certificate.radius.tolist(),
-            "margin": certificate.margin.tolist(),
-            "label": examples.labels.tolist(),
-            "prediction": certificate.prediction.tolist(),
-        }
-        write_json(self.output, content)  # type: ignore[arg-type]
+    def _write(self, output: Path, model: Path, certificate: Certificate, examples: Examples) -> None:
+        RadiiFile(
+            model=model.name,
+            model_sha256=sha256(model),
+            data=examples.data,
+            seed=examples.seed,
+            seen=examples.seen,
+            input_norm=norm_name(as_norm(self.norm)),
+            constant=certificate.bound.constant,
+            output_norm=norm_name(certificate.bound.output_norm),
+            arithmetic=certificate.bound.arithmetic,
+            radius=certificate.radius.numpy(),
+            margin=certificate.margin.numpy(),
+            label=examples.labels.numpy(),
+            prediction=certificate.prediction.numpy(),
+        ).write(output)
 
 
 def _audit_table(bound: Bound) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TightlipError
-from ..experiments.classification import Config
+from ..experiments.classification_options import Config
 from ..locking import sole_writer
 from ..provenance import commit, versions, write_json
 from .options import writable

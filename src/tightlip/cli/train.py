@@ -11,7 +11,8 @@ import tyro
 from ..data.dataset import words_for
 from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
-from ..experiments.classification import Config, Result, run
+from ..experiments.classification import Result, run
+from ..experiments.classification_options import Config
 from ..interruption import Stopped
 from ..linkage import MODEL, written_about
 from ..locking import sole_writer
@@ -114,19 +115,19 @@ class Train:
 
 
 def _summary(config: Config, result: Result, page: Path) -> str:
-    test, bound = result.metrics["test"], result.certificate.bound
+    row, test, bound = result.row, result.row.test, result.certificate.bound
     eps = exact(config.radius)
-    count, (inputs, _) = result.metrics["data"]["split"]["test"], words_for(result.metrics["data"]["shape"])
+    count, (inputs, _) = row.data.split["test"], words_for(row.data.shape.tolist())
     attacked = min(config.attack_images, count)
     of_those = float((result.certificate.radius[:attacked] > config.radius).double().mean())
     return "\n".join(
         [
-            f"test accuracy       {floored(test['accuracy']):>6}%",
-            f"certified at {eps:<6} {floored(test['certified'][eps]):>6}%   (proven, {config.norm}-norm)",
-            f"attacked at {eps:<7} {test['attacked'][eps]:7.2%}   (first {attacked} {inputs})",
+            f"test accuracy       {floored(test.accuracy):>6}%",
+            f"certified at {eps:<6} {floored(test.certified[eps]):>6}%   (proven, {config.norm}-norm)",
+            f"attacked at {eps:<7} {test.attacked[eps]:7.2%}   (first {attacked} {inputs})",
             *([f"certified of those  {floored(of_those):>6}%"] if attacked < count else []),
             f"audited constant    {round_up(bound.constant, 9)}",
-            f"training            {result.metrics['seconds']['train']:.0f} s on {result.metrics['device']}",
+            f"training            {row.seconds['train']:.0f} s on {row.device}",
             f"page                {page.resolve()}",
         ]
     )

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from ..records import Metric
 from ..transport import absolute_value
-from .critics import WORDS, critic, distance_to_potential, measured, trained
+from .critics import MEASURED, critic, distance_to_potential, measured, trained
 from .grid import Preset
 
 
@@ -33,10 +34,9 @@ class Config:
 GRID = {"activation": ("relu", "abs", "maxmin", "fullsort", "maxout", "tanh")}
 SMOKE = Preset({"width": 16, "steps": 30})
 PAPER = Preset(seeds=3)
-METRICS = {**WORDS, "farthest": "sup |f(x) + c − (−|x|)| on [−1, 1], with the best constant c."}
+METRICS = {**MEASURED, "farthest": Metric("sup |f(x) + c − (−|x|)| on [−1, 1], with the best constant c.", truth=0.0)}
 CURVES = {"x": "x", "f": "f(x) − f(0) as learned"}
 TRUE_CURVES = {"f": lambda x: -abs(x)}
-TRUTH = {"objective": 1.0, "farthest": 0.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

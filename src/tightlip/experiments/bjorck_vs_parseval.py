@@ -21,6 +21,7 @@ from ..descent import descend
 from ..linalg.schedules import bjorck
 from ..losses import kantorovich
 from ..networks import mlp
+from ..records import Metric
 from .grid import Preset
 
 SCHEMES: dict[str, tuple[Callable[[], Constraint], str]] = {
@@ -64,15 +65,18 @@ GRID = {"scheme": tuple(SCHEMES), "learning_rate": (1e-3, 3e-3, 1e-2)}
 SMOKE = Preset({"dimension": 4, "width": 16, "steps": 20, "points": 2000}, grid={"learning_rate": (3e-3,)})
 PAPER = Preset(seeds=3)
 METRICS = {
-    "bound": "objective / constant: what the network proves about W1 from below, up to the error of sampling.",
+    "bound": Metric(
+        "objective / constant: what the network proves about W1 from below, up to the error of sampling.",
+        rounding="down",
+        truth=1.0,
+    ),
     "standard_error": "Of the bound, from sampling the points.",
     "objective": "f(center) minus the mean of f over fresh points of the sphere; f is the frozen network.",
-    "constant": "The audited Lipschitz constant of the frozen network; 1 was asked for.",
+    "constant": Metric("The audited Lipschitz constant of the frozen network; 1 was asked for.", rounding="up"),
     "change_by_finish": "The farthest that freezing moved an output, among 1000 points.",
     "smallest_singular_value": "Of all weights, after training and before freezing; 1 if they are orthonormal.",
 }
 CURVES = {"step": "step of the optimizer", "largest": "largest singular value", "smallest": "smallest singular value"}
-TRUTH = {"bound": 1.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

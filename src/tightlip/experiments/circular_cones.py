@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..records import Metric
 from ..transport import circular_cones
-from .critics import WORDS, critic, distance_to_potential, measured, trained
+from .critics import MEASURED, critic, distance_to_potential, measured, trained
 from .grid import Preset
 
 
@@ -41,11 +42,10 @@ GRID = {"activation": ("relu", "maxout", "abs", "maxmin", "groupsort4", "fullsor
 SMOKE = Preset({"width": 16, "depth": 4, "steps": 30, "points": 3000}, grid={"activation": ("relu", "maxmin")})
 PAPER = Preset(seeds=3)
 METRICS = {
-    **WORDS,
+    **MEASURED,
     "farthest": "sup |f + c − f*| on [−3, 3] × [−1, 1] with the best constant c, f* the true potential.",
-    "farthest_on_discs": "The same on the three unit discs, where the potential is unique.",
+    "farthest_on_discs": Metric("The same on the three unit discs, where the potential is unique.", truth=0.0),
 }
-TRUTH = {"objective": 1.0, "farthest_on_discs": 0.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

@@ -11,17 +11,20 @@ from ..audit import lipschitz
 from ..choices import chosen, unknown
 from ..constraints import freeze
 from ..networks import mlp
+from ..records import Metric
 from ..transport import Spheres, train_critic
 
 BIASES = ("zero", "random", "none")
 """How the trained biases of a critic begin, if it has any."""
 
-WORDS = {
-    "objective": "mean f(centers) − mean f(spheres) of the frozen network on fresh points.",
-    "standard_error": "Of the objective, from sampling the points; 0 where it is exact.",
-    "constant": "The audited Lipschitz constant of the frozen network, in the Euclidean norm of inputs.",
+MEASURED = {
+    "objective": Metric("mean f(centers) − mean f(spheres) of the frozen network on fresh points.", truth=1.0),
+    "standard_error": Metric("Of the objective, from sampling the points; 0 where it is exact."),
+    "constant": Metric(
+        "The audited Lipschitz constant of the frozen network, in the Euclidean norm of inputs.", rounding="up"
+    ),
 }
-"""What `measured` returns."""
+"""What `measured` returns; the objective of a critic that is trained for it alone is 1 at best."""
 
 
 def critic(widths: list[int], activation: str, bias: str = "zero", **options: Any) -> nn.Sequential:

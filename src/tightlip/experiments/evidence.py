@@ -4,15 +4,20 @@ import copy
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .. import records
 from ..audit import Bound
 from ..norms import norm_name
+from ..records import Audit, CertificateFile, Example, Layer
 from ..robustness import Certificate, pgd
 from ..robustness.attacks import cw_loss
 from ..training import predict
@@ -38,7 +43,7 @@ def attack_curve(
     labels: Tensor,
     certificate: Certificate,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> records.Attack:
     """Attacked accuracy against eps, on a grid that includes ``radius``: an upper bound on robust accuracy.
 
     Computed in the inputs' own arithmetic, and in float64 where ``radius`` is too small for it. With ``progress`` a
@@ -61,7 +66,7 @@ def attack_curve(
         curve.append(float(standing.double().mean()))
         _tell(bar, eps, curve, len(grid), time.perf_counter() - began)
     bar.close()
-    return asdict(options) | {"images": count, "eps": grid, "accuracy": curve}
+    return records.Attack(count, options.steps, options.restarts, np.array(grid), np.array(curve))
 
 
 def _tell(bar: Any, eps: float, curve: list[float], total: int, seconds: float) -> None:
@@ -78,43 +83,41 @@ def _is_fine(x: Tensor, radius: float, p: float) -> bool:
     return share < 1e-4 * float(x.abs().max())
 
 
-def describe(
-    p: float, certificate: Certificate, images: Tensor, labels: Tensor, network: nn.Module, attacked: dict[str, Any]
-) -> dict[str, Any]:
-    """``certificate.json``: the audit, every radius, the curves, and example images with their gradients."""
+def certificate_file(
+    p: float, certificate: Certificate, images: Tensor, labels: Tensor, network: nn.Module, attack: records.Attack
+) -> CertificateFile:
+    """The audit, every radius, the curves, and example images with their gradients."""
     finite = certificate.radius[torch.isfinite(certificate.radius)]
-    end = max(float(finite.max()) if len(finite) else 0.0, *attacked["eps"], 1e-9)
-    grid = sorted({*(end * i / 60 for i in range(61)), *attacked["eps"]})
-    bound = certificate.bound
-    return {
-        "format": 1,
-        "input_norm": norm_name(p),
-        "bound": {
-            **_norms(bound),
-            "arithmetic": bound.arithmetic,
-            "layers": [{"name": name, "module": text, **_norms(row)} for name, text, row in bound.layers],
-        },
-        "sensitivity": bound.sensitivity,
-        "eps": grid,
-        "certified_accuracy": certificate.curve(grid).tolist(),
-        "attack": attacked,
-        "radius": certificate.radius.tolist(),
-        "margin": certificate.margin.tolist(),
-        "label": labels.tolist(),
-        "prediction": certificate.prediction.tolist(),
-        "examples": _examples(certificate, images, labels, network),
-    }
+    end = max(float(finite.max()) if len(finite) else 0.0, *attack.eps.tolist(), 1e-9)
+    grid = sorted({*(end * i / 60 for i in range(61)), *attack.eps.tolist()})
+    return CertificateFile(
+        input_norm=norm_name(p),
+        bound=_audit(certificate.bound),
+        sensitivity=certificate.bound.sensitivity,
+        eps=np.array(grid),
+        certified_accuracy=certificate.curve(grid).numpy(),
+        attack=attack,
+        radius=certificate.radius.numpy(),
+        margin=certificate.margin.numpy(),
+        label=labels.cpu().numpy(),
+        prediction=certificate.prediction.numpy(),
+        examples=tuple(_examples(certificate, images, labels, network)),
+    )
 
 
-def _norms(bound: Bound) -> dict[str, Any]:
-    norms = {"input_norm": norm_name(bound.input_norm), "output_norm": norm_name(bound.output_norm)}
-    return {"constant": bound.constant, **norms}
+def _audit(bound: Bound) -> Audit:
+    layers = (Layer(name, text, row.constant, *_norms(row)) for name, text, row in bound.layers)
+    return Audit(bound.constant, *_norms(bound), bound.arithmetic, tuple(layers))
 
 
-def _examples(certificate: Certificate, images: Tensor, labels: Tensor, network: nn.Module) -> list[dict[str, Any]]:
+def _norms(bound: Bound) -> tuple[str, str]:
+    return norm_name(bound.input_norm), norm_name(bound.output_norm)
+
+
+def _examples(certificate: Certificate, images: Tensor, labels: Tensor, network: nn.Module) -> Iterator[Example]:
     """The three least and three most robust correct images, two wrong ones, and six from in between."""
     if images.dim() != 4 or images.shape[1] not in (1, 3):
-        return []
+        return
     order = certificate.radius.argsort().tolist()
     right = [i for i in order if certificate.correct[i]]
     wrong = [i for i in order if not certificate.correct[i]]
@@ -122,21 +125,13 @@ def _examples(certificate: Certificate, images: Tensor, labels: Tensor, network:
     some = [*right[:3], *middle[:: max(1, len(middle) // 6)][:6], *right[-3:], *wrong[:2]]
     chosen = list(dict.fromkeys(some))  # of fewer than six, the least robust are the most robust as well
     x = images[chosen].clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(-cw_loss(network(x), labels[chosen]).sum(), x)
-    return [
-        {
-            "index": i,
-            "label": int(labels[i]),
-            "prediction": int(certificate.prediction[i]),
-            "radius": float(certificate.radius[i]),
-            "image": _rounded(images[i]),
-            "gradient": _rounded(gradient[position]),
-        }
-        for position, i in enumerate(chosen)
-    ]
+    (gradients,) = torch.autograd.grad(-cw_loss(network(x), labels[chosen]).sum(), x)
+    for i, gradient in zip(chosen, gradients, strict=True):
+        said = int(labels[i]), int(certificate.prediction[i]), float(certificate.radius[i])
+        yield Example(i, *said, _rounded(images[i]), _rounded(gradient))
 
 
-def _rounded(image: Tensor) -> list[Any]:
+def _rounded(image: Tensor) -> NDArray[np.float64]:
     """To four significant digits: enough for a picture, a quarter of the file."""
     scale = 10.0 ** (3 - math.floor(math.log10(max(float(image.abs().max()), 1e-30))))
-    return ((image.double() * scale).round() / scale).squeeze(0).tolist()  # type: ignore[no-any-return]
+    return ((image.double() * scale).round() / scale).cpu().numpy()

@@ -11,6 +11,7 @@ import torch
 from ..audit import lipschitz
 from ..constructions import square_pyramids
 from ..diagnostics import gradient_norm
+from ..records import Metric
 from .grid import Preset
 
 
@@ -28,11 +29,10 @@ GRID = {"distance": (2.0, 3.0)}
 SMOKE = Preset(grid={"distance": (2.0,)})
 PAPER = Preset()
 METRICS = {
-    "farthest": "The largest |network − closed form| on [−3, 3]².",
-    "constant": "The audited Lipschitz constant, from the 2-norm to the 2-norm.",
-    "smallest_gradient_norm": "The least ‖∇f‖₂ among random points of the square.",
+    "farthest": Metric("The largest |network − closed form| on [−3, 3]².", truth=0.0),
+    "constant": Metric("The audited Lipschitz constant, from the 2-norm to the 2-norm.", rounding="up", truth=1.0),
+    "smallest_gradient_norm": Metric("The least ‖∇f‖₂ among random points of the square.", truth=1.0),
 }
-TRUTH = {"farthest": 0.0, "constant": 1.0, "smallest_gradient_norm": 1.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

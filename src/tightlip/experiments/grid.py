@@ -9,11 +9,10 @@ An experiment is a module of this folder with five names:
     run       (config, seed) -> metrics: numbers, and optionally "curve", columns of equal length to be drawn, and
               "surface", an object of "x", "y" and "z" (a list for each x of a number for each y)
 
-and up to four that tell a stranger what is seen (so do the strings below the fields of Config):
+and up to three that tell a stranger what is seen (so do the strings below the fields of Config):
 
-    METRICS      each metric in words
+    METRICS      each metric: a `Metric`, or its words alone
     CURVES       each column of the curve in words
-    TRUTH        metrics whose true value is known, and that value
     TRUE_CURVES  columns of the curve whose true values are known, as functions of the first column
 
 `run_cells` works through the product of the grid and the seeds. A row that is there already, with the same config and
@@ -45,12 +44,13 @@ from ..arguments import integer
 from ..choices import chosen
 from ..errors import TightlipError
 from ..locking import sole_writer
-from ..provenance import commit, provenance, write_json
-from .words import about, explanations_of, name_of, summary_of
+from ..provenance import commit, provenance
+from ..records import FORMAT, CellRow, read_fields
+from ..records.cell import DRAWINGS
+from ..records.metric import FILE
+from .words import definition_of, name_of
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
 
 Outcomes = Generator[tuple["Cell", str | None], None, None]
 """Cells as they end, each with the reason why it failed, or None."""
@@ -150,7 +150,7 @@ def _as_json(config: Any) -> dict[str, Any]:
         raise TightlipError(f"a row keeps finite numbers only, so use None for others, got {config}") from error
 
 
-def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1) -> list[dict[str, Any]]:
+def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1) -> list[CellRow]:
     """Compute every missing cell into ``folder``, each in a file of its own; all rows, in the order of the grid.
 
     Args:
@@ -167,7 +167,8 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
     todo = list(cells(experiment, preset))
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
-        there = [_row_there(experiment, cell, folder) for cell in todo]
+        definition_of(experiment).write(folder / FILE)
+        there = [_row_there(cell, folder) for cell in todo]
         missing = [cell for cell, row in zip(todo, there, strict=True) if row is None]
         _tell_of(name_of(experiment), there)
         failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))), len(todo))
@@ -177,19 +178,22 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
     return [row for row in rows if row is not None]
 
 
-def _row_there(experiment: Experiment, cell: Cell, folder: Path) -> dict[str, Any] | None:
-    """A cell's row, if it has one; a row of an earlier version gets the words that it lacks, its numbers stay."""
-    row = read_row(folder / cell.file, cell)
-    words = {} if row is None else _description(experiment, cell, row["metrics"])
-    if row is not None and not words.keys() <= row.keys():
-        write_json(folder / cell.file, row | words | row)
-    return row
+def _row_there(cell: Cell, folder: Path) -> CellRow | None:
+    """A cell's row, if it has one; one of an earlier version gets what it lacks, its numbers stay."""
+    path = folder / cell.file
+    row = read_row(path, cell)
+    if row is None:
+        return None
+    whole = replace(row, preset=row.preset or cell.preset, place=cell.place if row.place is None else row.place)
+    if (row.preset, row.place) != (whole.preset, whole.place) or read_fields(path).values["format"] != FORMAT:
+        whole.write(path)
+    return whole
 
 
-def _tell_of(name: str, there: Sequence[dict[str, Any] | None]) -> None:
+def _tell_of(name: str, there: Sequence[CellRow | None]) -> None:
     rows, now = [row for row in there if row is not None], commit()[0]
     logger.info("%s: %d of %d cells are there already", name, len(rows), len(there))
-    others = sum(row.get("commit") != now for row in rows)
+    others = sum(row.commit != now for row in rows)
     if others:
         logger.info("%d of them are of another commit: to compute them again, delete their files", others)
 
@@ -272,46 +276,39 @@ def _attempt(experiment: Experiment | str, cell: Cell, folder: Path) -> str | No
         metrics = module.run(module.Config(**cell.config), cell.seed)
     except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the other cells go on
         return f"{type(error).__name__}: {error}"
-    row = {
-        "format": FORMAT,
-        "command": "run",
-        "experiment": cell.experiment,
-        "summary": summary_of(module),
-        **_description(module, cell, metrics),
-        "axes": list(cell.axes),
-        "config": cell.config,
-        "seed": cell.seed,
-        "data": metrics.pop("data", {"name": "synthetic", "sha256": None}),
-        "metrics": metrics,
-        "seconds": {"total": round(time.perf_counter() - began, 3)},
+    drawings = {kind: metrics.pop(kind) for kind in DRAWINGS if kind in metrics}
+    row = CellRow(
+        command="run",
+        experiment=cell.experiment,
+        preset=cell.preset,
+        place=cell.place,
+        axes=cell.axes,
+        config=cell.config,
+        seed=cell.seed,
+        data=metrics.pop("data", {"name": "synthetic", "sha256": None}),
+        metrics=metrics,
+        drawings=drawings,
+        true_curves=_true_curves(module, drawings),
+        seconds={"total": round(time.perf_counter() - began, 3)},
         **provenance("cpu"),
-    }
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / cell.file, row)
+    row.write(folder / cell.file)
     return None
 
 
-def _description(experiment: Experiment, cell: Cell, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells a stranger what a row is; no part of its identity."""
-    truth = dict(getattr(experiment, "TRUTH", {}))
-    words = {"about": about(experiment), "explanations": explanations_of(experiment), "truth": truth}
-    curves = _true_curves(experiment, metrics)
-    return {"preset": cell.preset, "place": cell.place, **words, **({"true_curves": curves} if curves else {})}
-
-
-def _true_curves(experiment: Experiment, metrics: Mapping[str, Any]) -> dict[str, list[float]]:
+def _true_curves(experiment: Experiment, drawings: Mapping[str, Any]) -> dict[str, list[float]]:
     """What the columns of a curve should be, where that is known."""
-    x: list[float] = next(iter(metrics.get("curve", {}).values()), [])
+    x: list[float] = next(iter(drawings.get("curve", {}).values()), [])
     known = getattr(experiment, "TRUE_CURVES", {})
     return {name: [float(truth(value)) for value in x] for name, truth in known.items()} if x else {}
 
 
-def read_row(path: Path, cell: Cell) -> dict[str, Any] | None:
+def read_row(path: Path, cell: Cell) -> CellRow | None:
     """The row of this very cell, or None if it is not there or the file is damaged."""
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-        found = (row["format"], row["experiment"], row["config"], row["seed"])
-        same = found == (FORMAT, cell.experiment, cell.config, cell.seed) and isinstance(row["metrics"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
+        row = CellRow.read(path)
+    except TightlipError:
         return None
+    same = (row.experiment, row.config, row.seed) == (cell.experiment, cell.config, cell.seed)
     return row if same else None

@@ -11,6 +11,7 @@ import torch
 
 from ..activations import group_sort
 from ..diagnostics import gradient_norm
+from ..records import Metric
 from .grid import Preset
 
 
@@ -28,12 +29,11 @@ GRID = {"group_size": (1, 2, 5, 30)}
 SMOKE = Preset({"units": 10}, grid={"group_size": (1, 2, 5, 10)})
 PAPER = Preset()
 METRICS = {
-    "norm_ratio": "‖after‖₂ / ‖before‖₂.",
-    "gradient_norm": "‖∂(u·GroupSort(z))/∂z‖₂ at z = before, for a random direction u of norm 1.",
+    "norm_ratio": Metric("‖after‖₂ / ‖before‖₂.", truth=1.0),
+    "gradient_norm": Metric("‖∂(u·GroupSort(z))/∂z‖₂ at z = before, for a random direction u of norm 1.", truth=1.0),
     "moved": "The share of units whose value changed.",
 }
 CURVES = {"unit": "unit", "value": "value after sorting within groups"}
-TRUTH = {"norm_ratio": 1.0, "gradient_norm": 1.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

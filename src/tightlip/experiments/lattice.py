@@ -16,6 +16,7 @@ from torch import Tensor
 from ..audit import lipschitz
 from ..constructions import lattice_interpolant
 from ..norms import as_norm
+from ..records import Metric
 from .grid import Preset
 
 
@@ -37,13 +38,12 @@ GRID = {"p": ("1", "2", "inf"), "samples": (20, 200, 2000), "dimension": (2, 10)
 SMOKE = Preset({"points": 200}, grid={"samples": (20, 100), "dimension": (2,)})
 PAPER = Preset()
 METRICS = {
-    "error_at_samples": "The largest |h(x) − value| over the samples.",
-    "constant": "The audited Lipschitz constant, from the p-norm to the ∞-norm.",
+    "error_at_samples": Metric("The largest |h(x) − value| over the samples.", truth=0.0),
+    "constant": Metric("The audited Lipschitz constant, from the p-norm to the ∞-norm.", rounding="up"),
     "farthest": "The largest distance from the true function at the fresh points.",
     "allowed": "Twice the largest distance of a fresh point from the samples: farthest cannot exceed it.",
     "build_seconds": "To build it and evaluate it at all samples.",
 }
-TRUTH = {"error_at_samples": 0.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

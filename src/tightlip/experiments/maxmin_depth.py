@@ -14,7 +14,7 @@ import torch
 from ..choices import chosen
 from ..constraints import Orthonormal
 from ..transport import high_dimensional_cone
-from .critics import WORDS, critic, measured, trained
+from .critics import MEASURED, critic, measured, trained
 from .grid import Preset
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -61,8 +61,7 @@ class Config:
 GRID = {"change": tuple(CHANGES), "depth": (3, 7)}
 SMOKE = Preset({"steps": 10, "points": 1000, "width": 32, "dimension": 16}, grid={"depth": (3,)})
 PAPER = Preset(seeds=3)
-METRICS = {**WORDS, "expected": "√(1 − (1 − κ)^(depth − 1)), where κ is 1/π for MaxMin, 2/π for the absolute value."}
-TRUTH = {"objective": 1.0}
+METRICS = {**MEASURED, "expected": "√(1 − (1 − κ)^(depth − 1)), where κ is 1/π for MaxMin, 2/π for the absolute value."}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

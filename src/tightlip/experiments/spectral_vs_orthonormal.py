@@ -14,7 +14,7 @@ from ..choices import chosen
 from ..constraints import Constraint, Orthonormal, SpectralBall
 from ..diagnostics import gradient_norm
 from ..transport import high_dimensional_cone
-from .critics import WORDS, critic, linear_layers, measured, trained
+from .critics import MEASURED, critic, linear_layers, measured, trained
 from .grid import Preset
 
 CONSTRAINTS: dict[str, type[Constraint]] = {"spectral": SpectralBall, "orthonormal": Orthonormal}
@@ -42,7 +42,7 @@ GRID = {"constraint": tuple(CONSTRAINTS)}
 SMOKE = Preset({"dimension": 16, "steps": 20, "points": 2000})
 PAPER = Preset(seeds=3)
 METRICS = {
-    **WORDS,
+    **MEASURED,
     "gradient_norm": "The mean of ‖∇f‖₂ on the sphere, at the end.",
     "median_singular_value": "Over all weights, at the end.",
     "smallest_singular_value": "Over all weights, at the end.",
@@ -53,7 +53,6 @@ CURVES = {
     "median_singular_value": "median singular value",
     "smallest_singular_value": "smallest singular value",
 }
-TRUTH = {"objective": 1.0}
 
 
 def run(config: Config, seed: int) -> dict[str, Any]:

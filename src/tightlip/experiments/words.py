@@ -1,10 +1,12 @@
-"""What an experiment's module says about itself: its name, its docstring, and the strings below its options."""
+"""What an experiment's module says about itself: its docstring, the strings below its options, its metrics."""
 
 import ast
 import inspect
 import itertools
 import textwrap
 from typing import Any
+
+from ..records import Definition, Metric
 
 
 def name_of(experiment: Any) -> str:
@@ -23,10 +25,17 @@ def about(experiment: Any) -> str:
     return " ".join(text.replace("`", "").replace("*", "").split())
 
 
-def explanations_of(experiment: Any) -> dict[str, dict[str, str]]:
-    """In words: each option (the string below the field of Config), each metric, each column of the curve."""
-    told = {name.lower(): dict(getattr(experiment, name, {})) for name in ("METRICS", "CURVES")}
-    return {"config": _words_below(experiment.Config), **told}
+def definition_of(experiment: Any) -> Definition:
+    """All of it: also each option (the string below the field of Config), each metric, each column of the curve."""
+    metrics = {name: _metric(said) for name, said in getattr(experiment, "METRICS", {}).items()}
+    curves = dict(getattr(experiment, "CURVES", {}))
+    return Definition(
+        name_of(experiment), summary_of(experiment), about(experiment), _words_below(experiment.Config), metrics, curves
+    )
+
+
+def _metric(said: Metric | str) -> Metric:
+    return Metric(said) if isinstance(said, str) else said
 
 
 def _words_below(config: type) -> dict[str, str]:

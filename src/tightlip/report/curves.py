@@ -172,11 +172,12 @@ def _truth(groups: Sequence[Group], x: str, column: str) -> list[tuple[Line, Poi
     """The true values, point by point or a constant, where the rows know them."""
     for group in groups:
         row = group.rows[0]
-        if column in row.true_curves:
-            return [(Truth(), (row.curve[x], row.true_curves[column]))]
-        if column in row.truth:
+        if column in row.record.true_curves:
+            return [(Truth(), (row.curve[x], row.record.true_curves[column]))]
+        truth = row.definition.of(column).truth
+        if truth is not None:
             ends = [min(row.curve[x]), max(row.curve[x])]
-            return [(Truth(), (ends, [row.truth[column]] * 2))]
+            return [(Truth(), (ends, [truth] * 2))]
     return []
 
 

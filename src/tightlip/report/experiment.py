@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
+from tightlip.records import Definition
 from tightlip.report.curves import Panel, panels
 from tightlip.report.page import environment
 from tightlip.report.pivot import Pivot, pivot
-from tightlip.report.rows import Explanations, Group, Row, columns, explanations, presets, read_groups, shared, truth
+from tightlip.report.rows import Group, Row, columns, definition, presets, read_groups, shared, truth
 from tightlip.report.surfaces import Relief, reliefs
 
 
@@ -46,11 +47,6 @@ class Section:
         return [row for group in self.groups for row in group.rows]
 
     @property
-    def first(self) -> Row:
-        """The row that says what all of them are."""
-        return self.groups[0].rows[0]
-
-    @property
     def axes(self) -> list[str]:
         """What tells the cells apart."""
         return columns(self.groups)[0]
@@ -61,9 +57,9 @@ class Section:
         return columns(self.groups)[1]
 
     @property
-    def words(self) -> Explanations:
-        """What names mean."""
-        return explanations(self.groups)
+    def words(self) -> Definition:
+        """What the experiment and its names mean."""
+        return definition(self.groups)
 
     @property
     def shared(self) -> dict[str, str]:
@@ -83,7 +79,7 @@ class Section:
     @property
     def seconds(self) -> float:
         """How long all rows took."""
-        return sum(row.seconds for row in self.rows)
+        return sum(row.record.seconds["total"] for row in self.rows)
 
     @property
     def commits(self) -> list[str]:
@@ -98,12 +94,12 @@ class Section:
     @property
     def machines(self) -> list[str]:
         """The machines that the rows were made on."""
-        return sorted({f"{row.machine} ({row.device})" for row in self.rows})
+        return sorted({f"{row.record.machine} ({row.record.device})" for row in self.rows})
 
     @property
     def dirty(self) -> bool:
         """Whether a row was made with uncommitted changes."""
-        return any(row.dirty for row in self.rows)
+        return any(row.record.dirty for row in self.rows)
 
 
 def render_experiments(folders: Sequence[Path]) -> str:
@@ -135,7 +131,7 @@ def _section(folder: Path, name: str) -> Section:
     return Section(
         id=name,
         groups=groups,
-        panels=panels(groups, explanations(groups)["curves"], name),
+        panels=panels(groups, definition(groups).curves, name),
         reliefs=reliefs(having, name),
         pivot=pivot(groups),
     )

@@ -19,16 +19,17 @@ BINS = 32
 
 def robustness(run: Run, name: str) -> Plot:
     """Certified and attacked accuracy against eps, the gap between them shaded."""
+    proof, attack = run.proof, run.proof.attack
 
     def draw(axes: Axes) -> None:
-        axes.plot(run.eps, run.certified_accuracy, color=COLORS["proven"], label="certified (lower bound)")
-        if run.attack is not None and len(run.attack.eps):
-            (line,) = axes.plot(run.attack.eps, run.attack.accuracy, "o-", color=COLORS["attacked"], clip_on=False)
+        axes.plot(proof.eps, proof.certified_accuracy, color=COLORS["proven"], label="certified (lower bound)")
+        if attack is not None and len(attack.eps):
+            (line,) = axes.plot(attack.eps, attack.accuracy, "o-", color=COLORS["attacked"], clip_on=False)
             line.set_label("attacked (upper bound)")
-            _shade(axes, run.eps, run.certified_accuracy, run.attack.eps, run.attack.accuracy)
+            _shade(axes, proof.eps, proof.certified_accuracy, attack.eps, attack.accuracy)
         _mark_eps(axes, run, top=0.02)
         _accuracy_axis(axes)
-        axes.set_xlabel(_eps_label(run.input_norm))
+        axes.set_xlabel(_eps_label(proof.input_norm))
         axes.set_xlim(left=0)
         axes.legend(loc="best")
 
@@ -36,14 +37,14 @@ def robustness(run: Run, name: str) -> Plot:
     said = (
         ""
         if main is None
-        else f" At eps {main}, {percent(run.certified[main])} of the test {run.inputs} are certified."
+        else f" At eps {main}, {percent(run.row.test.certified[main])} of the test {run.inputs} are certified."
     )
-    return plot(name, f"Certified and attacked accuracy against eps in the {norm_name(run.input_norm)}.{said}", draw)
+    return plot(name, f"Certified and attacked accuracy against eps in the {norm_name(proof.input_norm)}.{said}", draw)
 
 
 def radii(run: Run, name: str) -> Plot:
     """Histogram of the finite, nonzero certified radii of correctly classified images."""
-    values = run.radius[run.correct & np.isfinite(run.radius) & (run.radius > 0)]
+    values = run.proof.radius[run.correct & np.isfinite(run.proof.radius) & (run.proof.radius > 0)]
     eps = _main_eps(run)
 
     def draw(axes: Axes) -> None:
@@ -55,7 +56,7 @@ def radii(run: Run, name: str) -> Plot:
         _mark_eps(axes, run, top=0.98)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"certified radius ({norm_name(run.input_norm)})")
+        axes.set_xlabel(f"certified radius ({norm_name(run.proof.input_norm)})")
         axes.set_ylabel("count")
 
     middle = f", their median {round_nearest(float(np.median(values)))}" if len(values) else ""
@@ -64,10 +65,10 @@ def radii(run: Run, name: str) -> Plot:
 
 def loss(run: Run, name: str) -> Plot:
     """Training loss against the epoch."""
-    values = [row.loss for row in run.history]
+    values = [row.loss for row in run.row.history]
 
     def draw(axes: Axes) -> None:
-        axes.plot([row.epoch for row in run.history], values, color=COLORS["ink"], marker=_dot(run))
+        axes.plot([row.epoch for row in run.row.history], values, color=COLORS["ink"], marker=_dot(run))
         if values and min(values) > 0 and max(values) > 20 * min(values):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -82,22 +83,24 @@ def loss(run: Run, name: str) -> Plot:
 
 def accuracy(run: Run, name: str) -> Plot:
     """Training and validation accuracy, and the validation score where it is a share, against the epoch."""
-    epochs = [row.epoch for row in run.history]
-    train = [row.train_accuracy for row in run.history]
-    validation = [row.validation_accuracy for row in run.history]
-    score = [row.validation_score for row in run.history]
+    epochs = [row.epoch for row in run.row.history]
+    train = [row.train_accuracy for row in run.row.history]
+    validation = [row.validation_accuracy for row in run.row.history]
+    score = [row.validation_score for row in run.row.history]
+
+    best = f"the best epoch is {run.row.best_epoch}"
 
     def draw(axes: Axes) -> None:
         axes.plot(epochs, train, color=COLORS["muted"], marker=_dot(run), label="training accuracy")
         axes.plot(epochs, validation, color=COLORS["attacked"], marker=_dot(run), label="validation accuracy")
         if all(0 <= value <= 1 for value in score) and score != validation:
             axes.plot(epochs, score, color=COLORS["proven"], marker=_dot(run), label="validation score")
-        axes.axvline(run.best_epoch, color=COLORS["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.axvline(run.row.best_epoch, color=COLORS["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         _percent_axis(axes)
         _epoch_axis(axes)
         axes.legend(loc="lower right")
 
-    return plot(name, f"Training and validation accuracy against the epoch; the best epoch is {run.best_epoch}.", draw)
+    return plot(name, f"Training and validation accuracy against the epoch; {best}.", draw)
 
 
 def compare_robustness(runs: Sequence[Run], norm: str, name: str) -> Plot:
@@ -105,12 +108,12 @@ def compare_robustness(runs: Sequence[Run], norm: str, name: str) -> Plot:
 
     def draw(axes: Axes) -> None:
         for place, run in enumerate(runs):
-            if run.input_norm != norm:
+            proof, attack, color = run.proof, run.proof.attack, run_color(place)
+            if proof.input_norm != norm:
                 continue
-            axes.plot(run.eps, run.certified_accuracy, color=run_color(place))
-            if run.attack is not None:
-                dashed = (0, (4, 2))
-                axes.plot(run.attack.eps, run.attack.accuracy, color=run_color(place), linestyle=dashed, linewidth=1.3)
+            axes.plot(proof.eps, proof.certified_accuracy, color=color)
+            if attack is not None:
+                axes.plot(attack.eps, attack.accuracy, color=color, linestyle=(0, (4, 2)), linewidth=1.3)
         _accuracy_axis(axes)
         axes.set_xlabel(_eps_label(norm))
         axes.set_xlim(left=0)
@@ -123,8 +126,8 @@ def compare_training(runs: Sequence[Run], name: str) -> Plot:
 
     def draw(axes: Axes) -> None:
         for place, run in enumerate(runs):
-            values = [row.validation_accuracy for row in run.history]
-            axes.plot([row.epoch for row in run.history], values, color=run_color(place), marker=_dot(run))
+            values = [row.validation_accuracy for row in run.row.history]
+            axes.plot([row.epoch for row in run.row.history], values, color=run_color(place), marker=_dot(run))
         _percent_axis(axes)
         _epoch_axis(axes)
         axes.set_ylabel("validation accuracy")
@@ -197,4 +200,4 @@ def _epoch_axis(axes: Axes) -> None:
 
 def _dot(run: Run) -> str:
     """A marker where a line alone might be invisible: a single epoch."""
-    return "o" if len(run.history) == 1 else ""
+    return "o" if len(run.row.history) == 1 else ""

@@ -10,10 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tightlip import decimals
 from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
+from tightlip.records import Example
 from tightlip.report import figures, wording
 from tightlip.report.drawing import RUN_COLORS, Plot
 from tightlip.report.pictures import diverging, gradient_norm, picture
-from tightlip.report.runs import Example, Run, read_run
+from tightlip.report.runs import Run, read_run
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,17 @@ class Section:
     @property
     def certified(self) -> float:
         """Certified accuracy at the main eps, NaN when there is none."""
-        return self.run.certified.get(self.run.main_eps or "", np.nan)
+        return self.run.row.test.certified.get(self.run.main_eps or "", np.nan)
 
     @property
     def attacked(self) -> float:
         """Attacked accuracy at the main eps, NaN when there is none."""
-        return self.run.attacked.get(self.run.main_eps or "", np.nan)
+        return self.run.row.test.attacked.get(self.run.main_eps or "", np.nan)
 
     @property
     def certified_of_attacked(self) -> float | None:
         """Certified accuracy at the main eps of the images that the attack saw; None where it saw all, or none."""
-        attack, radius = self.run.attack, self.run.radius
+        attack, radius = self.run.proof.attack, self.run.proof.radius
         if attack is None or self.run.main_eps is None or not 0 < attack.images < len(radius):
             return None
         return float((radius[: attack.images] > float(self.run.main_eps)).mean())
@@ -80,22 +81,22 @@ class Section:
     @property
     def zero_share(self) -> float:
         """The share of test images whose certified radius is 0; NaN without images."""
-        return float((self.run.radius == 0).mean()) if len(self.run.radius) else np.nan
+        return float((self.run.proof.radius == 0).mean()) if len(self.run.proof.radius) else np.nan
 
     @property
     def zeros(self) -> int:
         """How many test images have the certified radius 0."""
-        return int((self.run.radius == 0).sum())
+        return int((self.run.proof.radius == 0).sum())
 
     @property
     def unbounded(self) -> int:
         """How many correct test images have no finite certified radius (every perturbation is harmless)."""
-        return int((np.isinf(self.run.radius) & self.run.correct).sum())
+        return int((np.isinf(self.run.proof.radius) & self.run.correct).sum())
 
     @property
     def median(self) -> float:
         """The median certified radius over all test images, in raw input units; NaN without images."""
-        return float(np.median(self.run.radius)) if len(self.run.radius) else np.nan
+        return float(np.median(self.run.proof.radius)) if len(self.run.proof.radius) else np.nan
 
 
 def render(run_folders: Sequence[Path]) -> str:
@@ -153,7 +154,7 @@ def environment() -> Environment:
 def _section(run: Run, place: int) -> Section:
     name = f"run-{place + 1}"
     plots = {"robustness": figures.robustness(run, f"{name}-robustness"), "radii": figures.radii(run, f"{name}-radii")}
-    if run.history:
+    if run.row.history:
         plots |= {"accuracy": figures.accuracy(run, f"{name}-accuracy"), "loss": figures.loss(run, f"{name}-loss")}
     return Section(run, place, plots, _tiles(run), _outcomes(run))
 
@@ -165,7 +166,7 @@ def _unbroken(norm: str) -> str:
 
 def _comparison(runs: Sequence[Run]) -> list[Titled]:
     """Accuracy against eps for each norm in use (eps in different norms cannot be compared), then training."""
-    norms = sorted({run.input_norm for run in runs})
+    norms = sorted({run.proof.input_norm for run in runs})
     plots = [
         Titled(
             f"Certified and attacked accuracy in the {_unbroken(norm)}",
@@ -178,10 +179,10 @@ def _comparison(runs: Sequence[Run]) -> list[Titled]:
 
 def _tiles(run: Run) -> list[Tile]:
     """The examples from the least to the most robust, wrong ones first."""
-    examples = sorted(run.examples, key=lambda example: (example.correct, example.radius, example.index))
+    examples = sorted(run.proof.examples, key=lambda example: (example.correct, example.radius, example.index))
     correct = [example for example in examples if example.correct]
     notes = {id(correct[-1]): "most robust", id(correct[0]): "least robust"} if len(correct) > 1 else {}
-    dual = wording.DUALS[run.input_norm]
+    dual = wording.DUALS[run.proof.input_norm]
     return [
         Tile(
             example=example,
@@ -196,10 +197,10 @@ def _tiles(run: Run) -> list[Tile]:
 
 def _outcomes(run: Run) -> list[Outcome]:
     """Split all test images at the main eps; empty when the attack saw only some of them, or a number is absent."""
-    eps = run.main_eps
-    if eps is None or eps not in run.attacked or run.attack is None or run.attack.images != len(run.radius):
+    eps, test, attack = run.main_eps, run.row.test, run.proof.attack
+    if eps is None or eps not in test.attacked or attack is None or attack.images != len(run.proof.radius):
         return []
-    proven, standing, clean = run.certified[eps], run.attacked[eps], run.accuracy
+    proven, standing, clean = test.certified[eps], test.attacked[eps], test.accuracy
     if not 0 <= proven <= standing <= clean <= 1:
         return []
     return [

@@ -7,13 +7,11 @@ from itertools import groupby
 from statistics import fmean, stdev
 
 from tightlip.decimals import DASH, decimals, fixed
-from tightlip.report.rows import Group, columns
+from tightlip.records import Metric
+from tightlip.report.rows import Group, columns, definition
 
-PUBLISHED = "published"
-"""The metric that holds the paper's value of a cell."""
-
-ROUNDING = {"constant": ROUND_CEILING, "bound": ROUND_FLOOR}
-"""Metrics that are bounds."""
+ROUNDING = {"nearest": ROUND_HALF_EVEN, "up": ROUND_CEILING, "down": ROUND_FLOOR}
+"""The rounding of a `Metric`, as `decimal` calls it."""
 
 Rest = tuple[str, ...]
 """The values of all axes but the first."""
@@ -49,13 +47,15 @@ class Pivot:
 def pivot(groups: Sequence[Group]) -> Pivot | None:
     """The table of an experiment with two axes or more and published values; of any other, None."""
     axes, metrics = columns(groups)
-    known = [value for group in groups for value in group.values(PUBLISHED)]
-    ours = "objective" if "objective" in metrics else next((name for name in metrics if name != PUBLISHED), None)
+    described = definition(groups)
+    ours = next((name for name in metrics if described.of(name).published in metrics), None)
+    theirs = described.of(ours or "").published or ""
+    known = [value for group in groups for value in group.values(theirs)]
     if len(axes) < 2 or not known or ours is None:
         return None
     cells = {tuple(value for _, value in group.key): group for group in groups}
     across = _across(cells)
-    entries = _Entries(ours, max(map(decimals, known)))
+    entries = _Entries(ours, theirs, described.of(ours), max(map(decimals, known)))
     lines = [
         (first, [entries.of(cells.get((first, *rest))) for rest in across])
         for first in dict.fromkeys(key[0] for key in cells)
@@ -67,16 +67,18 @@ def pivot(groups: Sequence[Group]) -> Pivot | None:
 class _Entries:
     """How cells are written: the paper's with its own decimals, ours with one more."""
 
-    metric: str
+    ours: str
+    theirs: str
+    metric: Metric
     places: int
 
     def of(self, group: Group | None) -> Entry:
         """What stands for a cell; a dash where there is no row."""
-        values, theirs = (group.values(self.metric), group.values(PUBLISHED)) if group else ([], [])
-        return Entry(self._ours(values) if values else DASH, fixed(theirs[0], self.places) if theirs else "")
+        values, theirs = (group.values(self.ours), group.values(self.theirs)) if group else ([], [])
+        return Entry(self._written(values) if values else DASH, fixed(theirs[0], self.places) if theirs else "")
 
-    def _ours(self, values: Sequence[float]) -> str:
-        mean = fixed(fmean(values), self.places + 1, ROUNDING.get(self.metric, ROUND_HALF_EVEN))
+    def _written(self, values: Sequence[float]) -> str:
+        mean = fixed(fmean(values), self.places + 1, ROUNDING[self.metric.rounding])
         return f"{mean} ± {fixed(stdev(values), self.places + 1)}" if len(values) > 1 else mean
 
 

@@ -4,54 +4,40 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from statistics import fmean
 from textwrap import fill
 
-from tightlip.decimals import bound_up, round_down, round_nearest
+from tightlip.decimals import round_nearest
 from tightlip.errors import TightlipError
-from tightlip.report.fields import Fields, read_fields
+from tightlip.records import CellRow, Definition, Fields, read_fields
+from tightlip.records.metric import FILE
 from tightlip.report.surfaces import Surface, read_surface
 from tightlip.report.wording import scalar, spoken
 
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
-PROVEN = {"constant": bound_up, "bound": round_down}
-"""Metrics that are bounds: shown rounded in the safe direction."""
-
 Curve = dict[str, list[float]]
 """Columns of equal length: the first is drawn along x, each other one along y."""
-
-Explanations = dict[str, dict[str, str]]
-"""What each name of "config", "metrics" and "curves" means."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of an experiment: its options, which of them are axes, its seed, numbers, drawings, provenance.
+    """One cell of an experiment as it is shown: options in words, numbers that are NaN where there are none."""
 
-    Rows of earlier versions lack the fields from ``about`` on.
-    """
-
-    experiment: str
-    summary: str
+    record: CellRow
+    definition: Definition
     config: dict[str, str]
-    axes: tuple[str, ...]
-    seed: int
     metrics: dict[str, float]
     curve: Curve
     surface: Surface | None
-    commit: str
-    dirty: bool
-    device: str
-    machine: str
-    seconds: float
-    about: str
-    preset: str
-    place: float
-    explanations: Explanations
-    truth: dict[str, float]
-    true_curves: Curve
+
+    @property
+    def commit(self) -> str:
+        """The commit, or of an installed package its version."""
+        version = self.record.versions.get("tightlip")
+        return self.record.commit or ("unknown" if version is None else f"tightlip {version}, installed")
 
 
 @dataclass(frozen=True)
@@ -75,11 +61,11 @@ class Group:
         values = self.values(name)
         if not values:
             return "–"
-        rounded = PROVEN.get(name, round_nearest)
-        low, high = rounded(min(values), 4), rounded(max(values), 4)
+        shown = self.rows[0].definition.of(name).shown
+        low, high = shown(min(values)), shown(max(values))
         notes = [f"{low}–{high}"] if low != high else []
         notes += [f"{len(values)} of {len(self.rows)} seeds"] if len(values) < len(self.rows) else []
-        return rounded(fmean(values), 4) + (f" ({', '.join(notes)})" if notes else "")
+        return shown(fmean(values)) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def is_experiment(folder: Path) -> bool:
@@ -95,31 +81,26 @@ def read_groups(folder: Path) -> list[Group]:
     Raises:
         TightlipError: if there is no row, a row is damaged, or rows are of several experiments.
     """
-    rows = [_row(read_fields(path)) for path in sorted(Path(folder).glob("*seed*.json"))]
-    if not rows:
-        raise TightlipError(f"{folder} holds no rows of an experiment: make them with 'tightlip run'")
-    if len({row.experiment for row in rows}) > 1:
-        names = ", ".join(sorted({row.experiment for row in rows}))
-        raise TightlipError(f"{folder} mixes rows of {names}: keep each experiment in a folder of its own")
-    axes = dict.fromkeys(axis for row in rows for axis in row.axes)
+    rows = _read_rows(folder)
+    axes = dict.fromkeys(axis for row in rows for axis in row.record.axes)
     options = dict.fromkeys(name for row in rows for name in row.config)
     varying = [name for name in options if len({row.config.get(name) for row in rows}) > 1]
     keys = list(axes | dict.fromkeys(varying))
     groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple((name, row.config.get(name, "")) for name in keys), []).append(row)
-    ordered = [Group(key, tuple(sorted(members, key=lambda row: row.seed))) for key, members in groups.items()]
+    ordered = [Group(key, tuple(sorted(members, key=lambda row: row.record.seed))) for key, members in groups.items()]
     return sorted(ordered, key=_rank)
 
 
 def columns(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
-    """The names of the axes and of the metrics as they occur, save that what was published follows the objective."""
+    """The names of the axes and of the metrics as they occur, save that what was published follows what it is of."""
     axes = dict.fromkeys(name for group in groups for name, _ in group.key)
-    metrics = list(dict.fromkeys(name for group in groups for row in group.rows for name in row.metrics))
-    if {"objective", "published"} <= set(metrics):
-        metrics.remove("published")
-        metrics.insert(metrics.index("objective") + 1, "published")
-    return list(axes), metrics
+    names = dict.fromkeys(name for group in groups for row in group.rows for name in row.metrics)
+    published = {name: definition(groups).of(name).published for name in names}
+    pairs = {name: other for name, other in published.items() if other in names}
+    metrics = [[name, pairs[name]] if name in pairs else [name] for name in names if name not in pairs.values()]
+    return list(axes), [name for pair in metrics for name in pair if name is not None]
 
 
 def shared(groups: Sequence[Group]) -> dict[str, str]:
@@ -128,22 +109,20 @@ def shared(groups: Sequence[Group]) -> dict[str, str]:
     return {name: value for name, value in groups[0].rows[0].config.items() if name not in axes}
 
 
-def explanations(groups: Sequence[Group]) -> Explanations:
-    """What the rows together explain."""
-    rows = [row for group in groups for row in group.rows]
-    parts = ("config", "metrics", "curves")
-    return {part: {k: v for row in rows for k, v in row.explanations.get(part, {}).items()} for part in parts}
+def definition(groups: Sequence[Group]) -> Definition:
+    """What the experiment says of itself, in its file or in its rows."""
+    return reduce(Definition.with_words_of, (row.definition for group in groups for row in group.rows))
 
 
 def truth(groups: Sequence[Group]) -> dict[str, str]:
     """Metrics whose true value is known."""
-    known = {name: value for group in groups for row in group.rows for name, value in row.truth.items()}
-    return {name: round_nearest(value) for name, value in known.items()}
+    known = {name: metric.truth for name, metric in definition(groups).metrics.items()}
+    return {name: round_nearest(value) for name, value in known.items() if value is not None}
 
 
 def presets(groups: Sequence[Group]) -> list[str]:
     """The names of the presets that the rows were made with, as far as they say."""
-    return sorted({row.preset for group in groups for row in group.rows if row.preset})
+    return sorted({row.record.preset for group in groups for row in group.rows if row.record.preset})
 
 
 def text_table(groups: Sequence[Group]) -> str:
@@ -161,12 +140,12 @@ def text_table(groups: Sequence[Group]) -> str:
 def text_key(groups: Sequence[Group]) -> str:
     """For a terminal: what is the same in all rows, and what each column means."""
     axes, metrics = columns(groups)
-    words = explanations(groups)
+    words = definition(groups)
     same = ", ".join(f"{name} {value}" for name, value in shared(groups).items())
     lines = [f"preset: {' and '.join(presets(groups))}"] if presets(groups) else []
     lines += [f"the same in all rows: {same}"] if same else []
-    lines += [f"{name}: {words['config'][name]}" for name in axes if name in words["config"]]
-    lines += [f"{name}: {words['metrics'][name]}" for name in metrics if name in words["metrics"]]
+    lines += [f"{name}: {words.config[name]}" for name in axes if name in words.config]
+    lines += [f"{name}: {words.of(name).words}" for name in metrics if words.of(name).words]
     return "\n".join(fill(line, 100, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
 
 
@@ -174,68 +153,35 @@ def _rank(group: Group) -> tuple[float, list[list[str | float]]]:
     """The place in the grid; then values by the numbers in them: few, few3, few15."""
     values = [NUMBER.split(value) for _, value in group.key]
     natural = [[float(part) if place % 2 else part for place, part in enumerate(parts)] for parts in values]
-    return min(row.place for row in group.rows), natural
+    places = [row.record.place for row in group.rows]
+    return min(math.inf if place is None else place for place in places), natural
 
 
-def _row(fields: Fields) -> Row:
-    config = fields.inside("config")
-    metrics = fields.inside("metrics")
-    axes = fields.raw("axes")
-    numbers = {
-        name: metrics.number(name) if not isinstance(value, bool) else float(value)
-        for name, value in metrics.values.items()
-        if name not in ("curve", "surface")
-    }
-    curve: Curve = {}
-    if "curve" in metrics.values:
-        curve = _columns(metrics, "curve")
-    true_curves = _columns(fields, "true_curves") if "true_curves" in fields.values else {}
-    if len({len(column) for column in (*curve.values(), *true_curves.values())}) > 1:
+def _read_rows(folder: Path) -> list[Row]:
+    """All rows of a folder, which must be of one experiment."""
+    files = [read_fields(path) for path in sorted(Path(folder).glob("*seed*.json"))]
+    if not files:
+        raise TightlipError(f"{folder} holds no rows of an experiment: make them with 'tightlip run'")
+    told = [Definition.read(folder / FILE)] if (folder / FILE).exists() else []
+    names = sorted({fields.text("experiment") for fields in files} | {one.experiment for one in told})
+    if len(names) > 1:
+        raise TightlipError(f"{folder} mixes rows of {', '.join(names)}: keep each experiment in a folder of its own")
+    return [_row(fields, told[0] if told else Definition(names[0])) for fields in files]
+
+
+def _row(fields: Fields, told: Definition) -> Row:
+    """One row; what it says of itself, in format 1, holds where the experiment's file does not."""
+    record = CellRow.from_json(fields)
+    old = fields.values["format"] == 1
+    drawings = fields.inside("metrics" if old else "drawings") if record.drawings else fields
+    curve = drawings.columns("curve") if "curve" in record.drawings else {}
+    if len({len(column) for column in (*curve.values(), *record.true_curves.values())}) > 1:
         fields.fail("true_curves", "columns as long as the curve's")
     return Row(
-        experiment=fields.text("experiment"),
-        summary=fields.text("summary"),
-        config={name: scalar(value) for name, value in config.values.items()},
-        axes=tuple(str(axis) for axis in axes) if isinstance(axes, list) else fields.fail("axes", "a list of options"),
-        seed=fields.integer("seed"),
-        metrics=numbers,
-        curve=curve,
-        surface=read_surface(metrics.inside("surface")) if "surface" in metrics.values else None,
-        commit=_commit(fields),
-        dirty=bool(fields.raw("dirty")),
-        device=fields.text("device"),
-        machine=fields.text("machine"),
-        seconds=fields.inside("seconds").number("total"),
-        about=fields.text("about") if "about" in fields.values else "",
-        preset=fields.text("preset") if "preset" in fields.values else "",
-        place=fields.integer("place") if "place" in fields.values else math.inf,
-        explanations=_explanations(fields),
-        truth=fields.table("truth") if "truth" in fields.values else {},
-        true_curves=true_curves,
+        record,
+        Definition.from_json(fields).with_words_of(told) if old else told,
+        {name: scalar(value) for name, value in record.config.items()},
+        {name: math.nan if value is None else float(value) for name, value in record.metrics.items()},
+        curve,
+        read_surface(drawings.inside("surface")) if "surface" in record.drawings else None,
     )
-
-
-def _columns(fields: Fields, key: str) -> Curve:
-    inside = fields.inside(key)
-    columns = {name: inside.numbers(name).tolist() for name in inside.values}
-    if len({len(column) for column in columns.values()}) > 1:
-        fields.fail(key, "columns of equal length")
-    return columns
-
-
-def _commit(fields: Fields) -> str:
-    """The commit, or of an installed package its version."""
-    if fields.raw("commit") is not None:
-        return fields.text("commit")
-    versions = fields.inside("versions") if "versions" in fields.values else None
-    version = versions.text("tightlip") if versions is not None and "tightlip" in versions.values else None
-    return "unknown" if version is None else f"tightlip {version}, installed"
-
-
-def _explanations(fields: Fields) -> Explanations:
-    if "explanations" not in fields.values:
-        return {}
-    parts = fields.inside("explanations")
-    return {
-        key: {name: part.text(name) for name in part.values} for key in parts.values for part in [parts.inside(key)]
-    }

@@ -20,8 +20,8 @@ from matplotlib.collections import PolyCollection
 from numpy.typing import NDArray
 
 from tightlip.decimals import round_nearest
+from tightlip.records import Fields
 from tightlip.report.drawing import COLORS, LEVELS, Plot, plot
-from tightlip.report.fields import Fields
 
 Array = NDArray[np.float64]
 

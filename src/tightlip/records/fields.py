@@ -8,14 +8,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tightlip.errors import TightlipError
 
-FORMAT = 1
+FORMAT = 2
+"""Of what is written; format 1 is read as well."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Fields:
     def integer(self, key: str) -> int:
         """A whole number."""
         value = self.raw(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) else self.fail(key, "a whole number")
+        return value if _is_integer(value) else self.fail(key, "a whole number")
 
     def numbers(self, key: str) -> NDArray[np.float64]:
         """A list of numbers as a float64 vector; `null` is NaN."""
@@ -66,12 +67,24 @@ class Fields:
             self.fail(key, "a list of numbers")
         return np.array([_number(item) for item in value], dtype=np.float64)
 
-    def texts(self, key: str) -> list[str]:
-        """A list of strings; an absent one is empty."""
-        value = self.values.get(key, [])
+    def integers(self, key: str) -> NDArray[np.int64]:
+        """A list of whole numbers as a vector."""
+        value = self.raw(key)
+        if not isinstance(value, list) or not all(_is_integer(item) and abs(item) < 2**63 for item in value):
+            self.fail(key, "a list of whole numbers")
+        return np.array(value, dtype=np.int64)
+
+    def flag(self, key: str) -> bool | None:
+        """Whether, or `null` where that is not known."""
+        value = self.raw(key)
+        return value if value is None or isinstance(value, bool) else self.fail(key, "true, false or null")
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self.raw(key)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self.fail(key, "a list of strings")
-        return value
+        return tuple(value)
 
     def pixels(self, key: str) -> NDArray[np.float64]:
         """An image (height, width) or (channels, height, width) as float64 (channels, height, width); `null` is NaN."""
@@ -101,17 +114,32 @@ class Fields:
             self.fail(key, "a list of objects")
         return [self._enter(f"{key}[{place}]", item) for place, item in enumerate(value)]
 
+    def mapping(self, key: str) -> dict[str, Any]:
+        """The JSON object in this field, as it stands."""
+        return dict(self.inside(key).values)
+
     def table(self, key: str) -> dict[str, float]:
         """The object in this field, its values being numbers."""
         inner = self.inside(key)
         return {name: inner.number(name) for name in inner.values}
+
+    def words(self, key: str) -> dict[str, str]:
+        """The object in this field, its values being strings."""
+        inner = self.inside(key)
+        return {name: inner.text(name) for name in inner.values}
+
+    def columns(self, key: str) -> dict[str, list[float]]:
+        """The object in this field, its values being lists of numbers, all of one length."""
+        inner = self.inside(key)
+        columns = {name: inner.numbers(name).tolist() for name in inner.values}
+        return columns if len({*map(len, columns.values())}) <= 1 else self.fail(key, "columns of equal length")
 
     def _enter(self, key: str, values: Mapping[str, object]) -> "Fields":
         return Fields(self.file, f"{self.where}{key}.", values)
 
 
 def read_fields(file: Path) -> Fields:
-    """Read one JSON file of a run.
+    """Read one JSON file.
 
     Raises:
         TightlipError: the file is absent, unreadable, not a JSON object, or of another format.
@@ -132,9 +160,9 @@ def read_fields(file: Path) -> Fields:
         ) from None
     if not isinstance(values, dict):
         raise TightlipError(f"{file} holds {_brief(values)}, but a report needs a JSON object; make the run again")
-    if values.get("format") != FORMAT or isinstance(values.get("format"), bool):
+    if not _is_integer(values.get("format")) or values["format"] not in (1, FORMAT):
         raise TightlipError(
-            f"{file} has format {_brief(values.get('format'))}, and this version reads format {FORMAT}; "
+            f"{file} has format {_brief(values.get('format'))}, and this version reads formats 1 and {FORMAT}; "
             "use the version of tightlip that wrote the run, or make the run again"
         )
     return Fields(file, "", values)
@@ -142,6 +170,10 @@ def read_fields(file: Path) -> Fields:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:
