@@ -39,7 +39,7 @@ More about squares.
 
 from dataclasses import dataclass
 
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

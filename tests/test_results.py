@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tightlip.experiments import EXPERIMENTS
-from tightlip.experiments.grid import cells
+from tightlip.experiments.cells import cells
 from tightlip.experiments.words import definition_of
 from tightlip.records import BenchRow, CellRow, CertificateFile, Definition, RunRow
 from tightlip.records.metric import FILE

@@ -283,7 +283,7 @@ sys.exit(main(["run", "sleeper", "--output", sys.argv[1]]))
 SLEEPER = '''"""Cells that sleep."""
 import pathlib, time
 from dataclasses import dataclass
-from tightlip.experiments.grid import Preset
+from tightlip.experiments.protocol import Preset
 
 @dataclass(frozen=True)
 class Config:

@@ -4,7 +4,7 @@ import pytest
 
 from tightlip.cli import main
 from tightlip.experiments import EXPERIMENTS
-from tightlip.experiments.grid import Preset
+from tightlip.experiments.protocol import Preset
 from tightlip.records import Metric
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from tightlip import TightlipError
 from tightlip.experiments import EXPERIMENTS
-from tightlip.experiments.grid import Preset, cells, named, run_cells
+from tightlip.experiments.cells import cells
+from tightlip.experiments.protocol import Preset, named
+from tightlip.experiments.rows import run_cells
 from tightlip.experiments.words import definition_of, summary_of
 from tightlip.records import CellRow, Definition, Metric
 

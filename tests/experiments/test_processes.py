@@ -15,12 +15,12 @@ from contextlib import suppress
 import pytest
 
 from tightlip import TightlipError
-from tightlip.experiments import EXPERIMENTS, grid
+from tightlip.experiments import EXPERIMENTS, executors, rows
 
 SLEEPER = '''"""Cells that sleep."""
 import pathlib, time
 from dataclasses import dataclass
-from tightlip.experiments.grid import Preset
+from tightlip.experiments.protocol import Preset
 
 @dataclass(frozen=True)
 class Config:
@@ -127,7 +127,7 @@ class KilledProcesses:
 
 
 def test_a_process_that_is_killed_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(grid, "ProcessPoolExecutor", KilledProcesses)
+    monkeypatch.setattr(executors, "ProcessPoolExecutor", KilledProcesses)
     experiment = EXPERIMENTS["bjorck_convergence"]
     with pytest.raises(TightlipError, match="killed, perhaps for want of memory"):
-        grid.run_cells(experiment, experiment.SMOKE, tmp_path, jobs=2)
+        rows.run_cells(experiment, experiment.SMOKE, tmp_path, jobs=2)

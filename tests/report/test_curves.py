@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tightlip.experiments import absolute_value
-from tightlip.experiments.grid import run_cells
+from tightlip.experiments.rows import run_cells
 from tightlip.report import curves, render, render_experiments
 from tightlip.report.rows import read_groups
 

@@ -9,7 +9,9 @@ import tyro
 from ..choices import unknown
 from ..errors import TightlipError
 from ..experiments import EXPERIMENTS
-from ..experiments.grid import cells, named, run_cells
+from ..experiments.cells import cells
+from ..experiments.protocol import named
+from ..experiments.rows import run_cells
 from ..experiments.words import summary_of
 from ..report import write_experiments
 from ..report.rows import read_groups, text_key, text_table

@@ -17,7 +17,7 @@ from . import (
     theorem_1,
     two_norm_universality,
 )
-from .grid import Experiment
+from .protocol import Experiment
 from .words import name_of
 
 EXPERIMENTS: dict[str, Experiment] = {

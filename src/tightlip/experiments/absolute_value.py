@@ -12,7 +12,7 @@ import torch
 from ..records import Metric
 from ..transport import absolute_value
 from .critics import MEASURED, critic, distance_to_potential, measured, trained
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..choices import chosen, unknown
 from ..linalg.polar import iterate, norm_bound, polar, residual
 from ..linalg.schedules import Schedule, bjorck, express
-from .grid import Preset
+from .protocol import Preset
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     **{f"bjorck{order}": partial(bjorck, order=order) for order in range(1, 6)},

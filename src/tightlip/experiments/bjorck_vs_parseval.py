@@ -22,7 +22,7 @@ from ..linalg.schedules import bjorck
 from ..losses import kantorovich
 from ..networks import mlp
 from ..records import Metric
-from .grid import Preset
+from .protocol import Preset
 
 SCHEMES: dict[str, tuple[Callable[[], Constraint], str]] = {
     "exact_step": (Orthonormal, "step"),

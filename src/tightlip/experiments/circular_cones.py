@@ -13,7 +13,7 @@ from torch import Tensor
 from ..records import Metric
 from ..transport import circular_cones
 from .critics import MEASURED, critic, distance_to_potential, measured, trained
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..audit import lipschitz
 from ..constructions import square_pyramids
 from ..diagnostics import gradient_norm
 from ..records import Metric
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

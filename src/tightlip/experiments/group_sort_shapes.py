@@ -12,7 +12,7 @@ import torch
 from ..activations import group_sort
 from ..diagnostics import gradient_norm
 from ..records import Metric
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, measured, trained
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

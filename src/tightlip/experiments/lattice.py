@@ -17,7 +17,7 @@ from ..audit import lipschitz
 from ..constructions import lattice_interpolant
 from ..norms import as_norm
 from ..records import Metric
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

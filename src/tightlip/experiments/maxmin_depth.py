@@ -15,7 +15,7 @@ from ..choices import chosen
 from ..constraints import Orthonormal
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, measured, trained
-from .grid import Preset
+from .protocol import Preset
 
 CHANGES: dict[str, dict[str, Any]] = {
     "base": {},

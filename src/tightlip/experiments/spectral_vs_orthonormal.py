@@ -15,7 +15,7 @@ from ..constraints import Constraint, Orthonormal, SpectralBall
 from ..diagnostics import gradient_norm
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, linear_layers, measured, trained
-from .grid import Preset
+from .protocol import Preset
 
 CONSTRAINTS: dict[str, type[Constraint]] = {"spectral": SpectralBall, "orthonormal": Orthonormal}
 

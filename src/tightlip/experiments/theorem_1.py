@@ -17,7 +17,7 @@ from ..diagnostics import gradient_norm
 from ..losses import kantorovich
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, measured
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

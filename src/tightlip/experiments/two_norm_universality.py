@@ -18,7 +18,7 @@ from ..errors import TightlipError
 from ..records import Metric
 from ..transport import Spheres
 from .critics import MEASURED, critic, linear_layers, measured, trained
-from .grid import Preset
+from .protocol import Preset
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""The rows of an experiment: one JSON file for each cell, resumable cell by cell.
+
+`run_cells` works through the product of the grid and the seeds. A row that is there already, with the same config and
+seed, is not computed again; so an interrupted run goes on where it stopped.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..arguments import integer
+from ..errors import TightlipError
+from ..locking import sole_writer
+from ..provenance import commit, provenance
+from ..records import FORMAT, CellRow, read_fields
+from ..records.cell import DRAWINGS
+from ..records.metric import FILE
+from .cells import Cell, cells
+from .executors import executor
+from .protocol import Experiment, Preset
+from .words import definition_of, name_of
+
+logger = logging.getLogger(__name__)
+
+
+def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1) -> list[CellRow]:
+    """Compute every missing cell into ``folder``, each in a file of its own; all rows, in the order of the grid.
+
+    Args:
+        experiment: A module as described above.
+        preset: Which cells.
+        folder: Where the rows are; made if absent.
+        jobs: Processes at once; they share torch's threads, and end when this process does.
+
+    Raises:
+        TightlipError: if cells failed, naming each with its reason; the others' rows are written. If another process
+            is at work in the folder.
+    """
+    integer("jobs", jobs, most=256)
+    todo = list(cells(experiment, preset))
+    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        definition_of(experiment).write(folder / FILE)
+        there = [_row_there(cell, folder) for cell in todo]
+        missing = [cell for cell, row in zip(todo, there, strict=True) if row is None]
+        _tell_of(name_of(experiment), there)
+        failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))), len(todo))
+        if failed:
+            raise TightlipError(f"{len(failed)} of {len(todo)} cells failed, the others are kept: {'; '.join(failed)}")
+    rows = [read_row(folder / cell.file, cell) for cell in todo]
+    return [row for row in rows if row is not None]
+
+
+def _row_there(cell: Cell, folder: Path) -> CellRow | None:
+    """A cell's row, if it has one; one of an earlier version gets what it lacks, its numbers stay."""
+    path = folder / cell.file
+    row = read_row(path, cell)
+    if row is None:
+        return None
+    whole = replace(row, preset=row.preset or cell.preset, place=cell.place if row.place is None else row.place)
+    if (row.preset, row.place) != (whole.preset, whole.place) or read_fields(path).values["format"] != FORMAT:
+        whole.write(path)
+    return whole
+
+
+def _tell_of(name: str, there: Sequence[CellRow | None]) -> None:
+    rows, now = [row for row in there if row is not None], commit()[0]
+    logger.info("%s: %d of %d cells are there already", name, len(rows), len(there))
+    others = sum(row.commit != now for row in rows)
+    if others:
+        logger.info("%d of them are of another commit: to compute them again, delete their files", others)
+
+
+def _compute(experiment: Experiment, missing: list[Cell], folder: Path, jobs: int, total: int) -> list[str]:
+    """Why cells failed."""
+    there = total - len(missing)
+    known = experiment if jobs == 1 else experiment.__name__  # modules do not pickle, so other processes get names
+    outcomes = executor(jobs)(partial(_attempt, known, folder), missing)
+    with closing(outcomes), tqdm(total=total, initial=there, unit="cell", disable=None if missing else True) as bar:
+        told = [
+            _told(bar, cell, problem, f"{place} of {total}")
+            for place, (cell, problem) in enumerate(outcomes, there + 1)
+        ]
+    return [problem for problem in told if problem is not None]
+
+
+def _told(bar: Any, cell: Cell, problem: str | None, place: str) -> str | None:
+    bar.update()
+    logger.log(logging.INFO if bar.disable else logging.DEBUG, "%s: %s, %s", cell.words, problem or "done", place)
+    return None if problem is None else f"{cell.words}: {problem}"
+
+
+def _attempt(experiment: Experiment | str, folder: Path, cell: Cell) -> str | None:
+    """Compute and write one row; why that failed, or None."""
+    logger.debug("%s: computing", cell.words)
+    module: Any = __import__(experiment, fromlist=["run"]) if isinstance(experiment, str) else experiment
+    began = time.perf_counter()
+    try:
+        metrics = module.run(module.Config(**cell.config), cell.seed)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the other cells go on
+        return f"{type(error).__name__}: {error}"
+    drawings = {kind: metrics.pop(kind) for kind in DRAWINGS if kind in metrics}
+    row = CellRow(
+        command="run",
+        experiment=cell.experiment,
+        preset=cell.preset,
+        place=cell.place,
+        axes=cell.axes,
+        config=cell.config,
+        seed=cell.seed,
+        data=metrics.pop("data", {"name": "synthetic", "sha256": None}),
+        metrics=metrics,
+        drawings=drawings,
+        true_curves=_true_curves(module, drawings),
+        seconds={"total": round(time.perf_counter() - began, 3)},
+        **provenance("cpu"),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    row.write(folder / cell.file)
+    return None
+
+
+def _true_curves(experiment: Experiment, drawings: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What the columns of a curve should be, where that is known."""
+    x: list[float] = next(iter(drawings.get("curve", {}).values()), [])
+    known = getattr(experiment, "TRUE_CURVES", {})
+    return {name: [float(truth(value)) for value in x] for name, truth in known.items()} if x else {}
+
+
+def read_row(path: Path, cell: Cell) -> CellRow | None:
+    """The row of this very cell, or None if it is not there or the file is damaged."""
+    try:
+        row = CellRow.read(path)
+    except TightlipError:
+        return None
+    same = (row.experiment, row.config, row.seed) == (cell.experiment, cell.config, cell.seed)
+    return row if same else None
