@@ -25,7 +25,7 @@ import tightlip
 from tightlip.linalg.convolutions import convolution_norm_bounds
 from tightlip.linalg.geometry import Geometry
 from tightlip.provenance import provenance, write_json
-from tightlip.timing import interleaved
+from tightlip.stopwatch import interleaved
 
 Make = Callable[[int], nn.Module]
 """A convolution from c channels to c."""

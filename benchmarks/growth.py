@@ -27,7 +27,7 @@ from torch import nn
 import tightlip
 from tightlip.provenance import provenance
 from tightlip.records import BenchRow
-from tightlip.timing import interleaved
+from tightlip.stopwatch import interleaved
 
 
 class PlainMaxMin(nn.Module):

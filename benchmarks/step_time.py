@@ -29,7 +29,7 @@ import tightlip
 from tightlip.linalg.schedules import bjorck
 from tightlip.provenance import provenance
 from tightlip.records import BenchRow
-from tightlip.timing import interleaved
+from tightlip.stopwatch import interleaved
 
 
 def plain(n: int, wrap: Callable[[nn.Linear], nn.Module] = lambda layer: layer) -> nn.Sequential:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tightlip import Orthonormal, TightlipError, constrain, hold
+from tightlip.stopwatch import interleaved, stopwatch
 from tightlip.timing import (
     BLOCKS,
     EACH,
@@ -19,9 +20,7 @@ from tightlip.timing import (
     Scheme,
     benchmark,
     costed,
-    interleaved,
     schemes,
-    stopwatch,
 )
 
 WIDTHS = [16, 32, 32, 4]

@@ -10,7 +10,6 @@ import itertools
 import logging
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from .constraints.frame import block_count
 from .errors import TightlipError
 from .linalg.polar import residual
 from .networks import checked_widths, mlp
+from .stopwatch import interleaved, stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -155,52 +155,12 @@ def _scheme(shapes: Sequence[tuple[int, int]], constraints: Sequence[Orthonormal
     return Scheme(tuple(constraints), tuple(blocks))
 
 
-def interleaved(
-    steps: Mapping[str, Callable[[], object]],
-    rounds: int,
-    warm_up: int = 0,
-    slow: float = math.inf,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[dict[str, float]]:
-    """Seconds of every step, round by round, after ``warm_up`` rounds that do not count.
-
-    A step that took longer than ``slow`` times the first of ``steps``, in the second round and in the third, runs in
-    every third round from there on.
-    """
-    rare = set(steps)
-    for number in range(warm_up + rounds):
-        runs = [name for name in steps if number < 3 or name not in rare or (number - warm_up) % 3 == 0]
-        times = {name: _seconds(steps[name], clock) for name in runs}
-        if number in (1, 2):
-            rare &= {name for name in steps if times[name] > slow * times[next(iter(steps))]}
-        if number >= warm_up:
-            yield times
-
-
-def _seconds(step: Callable[[], object], clock: Callable[[], float]) -> float:
-    began = clock()
-    step()
-    return clock() - began
-
-
 def costed(scheme: Scheme, name: str, times: Sequence[Mapping[str, float]]) -> Scheme:
     """``scheme`` with what its steps cost in these rounds; quartiles are interpolated between rounds."""
     present = [(row[name], row[name] / row[UNCONSTRAINED]) for row in times if name in row]
     seconds, ratios = zip(*present, strict=True)
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     return replace(scheme, seconds=statistics.median(seconds), ratio=middle, quartiles=(low, high), rounds=len(present))
-
-
-def stopwatch(device: str) -> Callable[[], float]:
-    """A clock that is read when ``device`` has done what it was given."""
-    if torch.device(device).type == "cpu":
-        return time.perf_counter
-
-    def read() -> float:
-        torch.accelerator.synchronize(device)
-        return time.perf_counter()
-
-    return read
 
 
 class _Candidate:
