@@ -45,16 +45,15 @@ bench: $(RUN)  ## step times beside peers, as ratios within one run; writes resu
 	@$(PIP) install --quiet --no-deps geotorch==0.4.0 deel-torchlip==1.0.5 orthogonium==0.0.4 einops
 	@$(BIN)/python benchmarks/step_time.py $(ARGS)
 
-# The paper's experiments in its order; those without rows are named and left out.
-PAPER := group_sort_shapes folding lattice absolute_value circular_cones high_dim_cones maxmin_depth theorem_1 \
-         spectral_vs_orthonormal bjorck_convergence bjorck_vs_parseval two_norm_universality
-THERE  = $(strip $(foreach name,$(PAPER),$(if $(wildcard $(RESULTS)/$(name)/*seed*.json),$(name))))
-ABSENT = $(filter-out $(THERE),$(PAPER))
-
+# The experiments of `tightlip list`, in its order; those without rows are named and left out.
 paper: $(RUN)  ## every table and figure of the paper that has rows in results/, on one page: paper.html
-	@$(if $(ABSENT),echo "Left out for want of rows in $(RESULTS)/: $(ABSENT)")
-	@$(if $(THERE),,echo "None has rows: make them with '$(BIN)/tightlip run NAME --preset paper --output $(RESULTS)'" >&2; exit 1)
-	@$(BIN)/tightlip report $(addprefix $(RESULTS)/,$(THERE)) --output paper.html
+	@there=; absent=; for name in $$($(BIN)/tightlip list | cut -d ' ' -f 1); do \
+	  if ls "$(RESULTS)/$$name"/*seed*.json >/dev/null 2>&1; then there="$$there $(RESULTS)/$$name"; \
+	  else absent="$$absent $$name"; fi; done; \
+	if [ -n "$$absent" ]; then echo "Left out for want of rows in $(RESULTS)/:$$absent"; fi; \
+	if [ -z "$$there" ]; then \
+	  echo "None has rows: make them with '$(BIN)/tightlip run NAME --preset paper --output $(RESULTS)'" >&2; exit 1; fi; \
+	$(BIN)/tightlip report $$there --output paper.html
 
 lint: $(DEV)  ## ruff and mypy, changing nothing
 	@$(BIN)/ruff check .
