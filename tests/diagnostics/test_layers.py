@@ -18,6 +18,7 @@ from tightlip import (
     Scale,
     TightlipError,
     constrain,
+    convnet,
     freeze,
     lipschitz,
     mlp,
@@ -241,3 +242,33 @@ def test_a_table_stays_as_wide_as_a_screen_however_many_channels_there_are():
     assert max(map(len, table.splitlines())) < 160
     assert "Normalize(784 channels, mean -1 to 1, std 0.5)" in table and "…)" in table
     assert "Normalize(0.5, 2.0)" in str(summary(Normalize(0.5, 2.0)))
+
+
+def test_kernels_show_their_smallest_singular_value_and_networks_without_any_have_no_such_column():
+    torch.manual_seed(0)
+    network = convnet((1, 8, 8), 3, channels=(8,), hidden=())
+    shown = summary(network)
+    kernels = [row for row in shown.rows if row.module == "Conv2d"]
+    assert len(kernels) == 2 and all(1 - 1e-5 < row.smallest <= 1 for row in kernels)
+    assert all(row.smallest is None for row in shown.rows if row.module != "Conv2d")
+    assert "σ_min ≥" in str(shown) and "σ_min ≥" not in str(summary(mlp([2, 4, 2])))
+
+
+def test_a_kernel_that_vanishes_somewhere_shows_nothing():
+    layer = nn.Conv2d(1, 1, (1, 2), bias=False)
+    nn.init.ones_(layer.weight)
+    assert summary(nn.Sequential(layer)).rows[0].smallest is None
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(2, 2), (2, 3), (2, 4), (1, 3), (3, 3)])
+def test_the_smallest_singular_value_of_a_stride_is_that_of_circular_images_or_less(stride, kernel):
+    torch.manual_seed(0)
+    layer = constrain(nn.Conv2d(4, 8, kernel, stride, bias=False), Orthonormal())
+    layer = freeze(nn.Sequential(layer))[0].double()
+    (bound,) = (row.smallest for row in summary(nn.Sequential(layer)).rows)
+    side = 2 * stride
+    basis = torch.eye(4 * side * side, dtype=torch.float64).view(-1, 4, side, side)
+    around = nn.functional.pad(basis, (0, kernel - stride, 0, kernel - stride), "circular")
+    sigma = torch.linalg.svdvals(layer(around).flatten(1))
+    rank = min(8, 4 * stride**2) * 4  # output pixels
+    assert 1 - 1e-5 < bound <= float(sigma[rank - 1]) + 1e-12

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from typing import TypeVar
 
@@ -16,9 +16,11 @@ from ..audit import Bound, Join, gains, lipschitz, refuse_altered, registered
 from ..constraints import Constraint, constraint_of
 from ..errors import TightlipError
 from ..graphs.tracing import as_graph
+from ..linalg.convolutions import smallest_singular_value_bound
 from ..linalg.polar import residual
 from ..linalg.rounding import round_up
 from ..norms import as_norm, norm_name
+from ..rules.convolution import geometry_of
 from .subject import copied
 
 T = TypeVar("T")
@@ -30,7 +32,9 @@ class SummaryRow:
     """One layer: what it is, what is proven of it, and on which set it is held.
 
     ``weight`` is the shape of its weight; ``parameters`` counts numbers, those behind a parametrization included;
-    ``bound`` is None where the audit refuses; ``residual`` is ‖WᵀW − I‖₂ on the small side, for matrices, in float64.
+    ``bound`` is None where the audit refuses; ``residual`` is ‖WᵀW − I‖₂ on the small side, for matrices, in float64;
+    ``smallest`` is a proven lower bound on the singular values of a kernel, on images without an edge (circular padding
+    of images that the stride divides), and None where nothing is proven.
     """
 
     name: str
@@ -40,6 +44,7 @@ class SummaryRow:
     bound: Bound | None
     residual: float | None
     constraint: Constraint | None
+    smallest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,10 @@ class Summary:
     def __str__(self) -> str:
         merged = self.total.bound.merged if self.total.bound is not None else ()
         lines = [_HEADER, *map(_cells, self.rows), *itertools.starmap(_merged, merged), _cells(self.total)]
+        if all(row.smallest is None for row in self.rows):  # there are no kernels
+            lines = [line[:_SMALLEST] + line[_SMALLEST + 1 :] for line in lines]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = ["  ".join(map(_aligned, line, widths, _HEADER)).rstrip() for line in lines]
+        text = ["  ".join(map(_aligned, line, widths, lines[0])).rstrip() for line in lines]
         ruler = "─" * max(map(len, text))
         return "\n".join([text[0], ruler, *text[1:-1], ruler, text[-1]])
 
@@ -136,7 +143,19 @@ def _row(name: str, layer: nn.Module, opened: bool, pairs: Pairs) -> SummaryRow:
         _unless_refused(lambda: _bound(layer, name, (*own, *pairs))),
         None if matrix is None else _residual_norm(matrix),
         constraint,
+        _smallest(layer, weight),
     )
+
+
+def _smallest(layer: nn.Module, weight: object) -> float | None:
+    """What is proven of the singular values of a convolution from below."""
+    if type(layer) not in _KERNELS or not isinstance(weight, Tensor):
+        return None
+    geometry = _unless_refused(lambda: geometry_of(layer))  # type: ignore[arg-type]
+    if geometry is None:
+        return None
+    given = weight, geometry.dilation, geometry.groups, geometry.stride
+    return _unless_refused(lambda: smallest_singular_value_bound(*given)) or None
 
 
 def _bound(layer: nn.Module, name: str, pairs: Pairs) -> Bound | None:
@@ -156,8 +175,11 @@ def _residual_norm(weight: Float[Tensor, "out in"]) -> float:
 WIDEST = 72
 """Most letters of a layer's options in a table."""
 
-_HEADER = ("layer", "module", "weight", "parameters", "norms", "constant ≤", "‖WᵀW − I‖₂", "constraint")
-_NUMBERS = ("parameters", "constant ≤", "‖WᵀW − I‖₂")
+_KERNELS = (nn.Conv1d, nn.Conv2d)
+
+_HEADER = ("layer", "module", "weight", "parameters", "norms", "constant ≤", "σ_min ≥", "‖WᵀW − I‖₂", "constraint")
+_NUMBERS = ("parameters", "constant ≤", "σ_min ≥", "‖WᵀW − I‖₂")
+_SMALLEST = _HEADER.index("σ_min ≥")
 
 
 def _cells(row: SummaryRow) -> tuple[str, ...]:
@@ -169,6 +191,7 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
         f"{row.parameters:,}",
         "" if bound is None else f"{norm_name(bound.input_norm)}→{norm_name(bound.output_norm)}",
         "unproven" if bound is None else _up(bound.constant, 8),
+        "" if row.smallest is None else _down(row.smallest, 8),
         "" if row.residual is None else _up(row.residual, 2),
         "" if constraint is None else repr(constraint),
     )
@@ -185,6 +208,7 @@ def _merged(name: str, text: str, bound: Bound) -> tuple[str, ...]:
         _up(bound.constant, 8),
         "",
         "",
+        "",
     )
 
 
@@ -192,10 +216,14 @@ def _aligned(cell: str, width: int, title: str) -> str:
     return cell.rjust(width) if title in _NUMBERS else cell.ljust(width)
 
 
-def _up(value: float, digits: int) -> str:
+def _up(value: float, digits: int, rounding: str = ROUND_CEILING) -> str:
     """A number in decimals, rounded up to so many significant digits (at most 15, which every float64 can tell)."""
-    rounded = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(Decimal(value))
+    rounded = Context(prec=digits, rounding=rounding).create_decimal(Decimal(value))
     return f"{float(rounded):.{digits}g}"
+
+
+def _down(value: float, digits: int) -> str:
+    return _up(value, digits, ROUND_FLOOR)
 
 
 def _kind(module: nn.Module) -> str:

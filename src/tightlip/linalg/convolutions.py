@@ -55,20 +55,21 @@ def convolution_norm_bounds(
 
 
 def smallest_singular_value_bound(
-    weight: Float[Tensor, "out in *taps"], dilation: Sequence[int], groups: int = 1
+    weight: Float[Tensor, "out in *taps"], dilation: Sequence[int], groups: int = 1, stride: Sequence[int] | None = None
 ) -> float:
-    """A proven lower bound on the singular values of a circular convolution of stride 1, for images of every size.
+    """A proven lower bound on the singular values of a circular convolution, for images of every size.
 
-    There are min(out, in) of them per pixel and group: ‖Kx‖ ≥ σ‖x‖ where out ≥ in, else ‖Kᵀy‖ ≥ σ‖y‖. The output must
-    be as large as the image. Close for nearly orthonormal kernels; 0 where nothing is proven.
+    There are min(out, in·∏ strides) of them per output pixel and group: ‖Kx‖ ≥ σ‖x‖ where out is the larger, else
+    ‖Kᵀy‖ ≥ σ‖y‖. The stride, 1 by default, must divide the image, and the output be as large as the image over the
+    stride. Close for nearly orthonormal kernels; 0 where nothing is proven.
 
     Raises:
         TightlipError: if the weights are not finite, or not of this shape.
     """
-    once = (1,) * len(dilation)
-    geometry = Geometry(once, dilation, ((0, 0),) * len(dilation), groups)
+    stride = (1,) * len(dilation) if stride is None else stride
+    geometry = Geometry(stride, dilation, ((0, 0),) * len(dilation), groups)
     normalized, exponent = normalize_exactly(weight)
-    phases = polyphase(grouped(normalized, geometry), once, dilation)
+    phases = polyphase(grouped(normalized, geometry), stride, dilation)
     return -scaled_up(-smallest_at_any_frequency(phases), exponent) if phases.any() else 0.0
 
 
