@@ -191,7 +191,7 @@ def study(name: str, optimizer: str, only: list[str]) -> None:
             "mean": statistics.mean(values),
             "spread": max(values) - min(values),
         }
-        print(f"{name} {scheme:18} {row['table'][scheme]}")
+        print(f"{name} {scheme:18} {results['table'][scheme]}")
         row.write(path)
 
 
