@@ -54,6 +54,7 @@ MOVED = {
     "a view of several sizes": lambda x: x.view(x.size(0), 2, 12),
     "a view with one free size": lambda x: x.reshape(x.shape[0], 3, -1),
     "a view of all sizes": lambda x: x.view(-1, 8, 3),
+    "a view by the size of another value": lambda x: x.mT.reshape(x.size(0), -1),
     "a view by a tuple": lambda x: x.view((x.size(0), -1)),
     "padded": lambda x: F.pad(x, (1, 2)),
     "a number added": lambda x: 0.5 - (x + 3),

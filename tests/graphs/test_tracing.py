@@ -175,6 +175,7 @@ LIES = {
     "a spread": (lambda m, x: x / x.std(), "divides by the size"),
     "attention": (lambda m, x: F.scaled_dot_product_attention(x, x, x), "multiplies values"),
     "einsum": (lambda m, x: torch.einsum("ij,ij->i", x, x), "multiplies values"),
+    "a clamp from above to below": (lambda m, x: x.clamp(1.0, -1.0), "arguments that no rule speaks of"),
     "a clamp with one end": (lambda m, x: x.clamp(min=1.0), "has one end"),
     "computed sizes": (lambda m, x: x.reshape(x.size(0), x.size(1) // 2, 2), "no rule|computed sizes"),
     "an interpolation to a size": (lambda m, x: F.interpolate(x[:, None], size=9), "index|as often as"),

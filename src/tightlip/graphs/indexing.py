@@ -81,7 +81,7 @@ def reshaped(node: FxNode) -> tuple[FxNode, nn.Module]:
     if len(sizes) == 1 and isinstance(sizes[0], list | tuple):
         sizes = list(sizes[0])
     first, rest = (sizes[0] if sizes else None), sizes[1:]
-    own = isinstance(first, fx.Node) and examples_of(first) is source
+    own = isinstance(first, fx.Node) and examples_of(first) is not None  # of any value: all have as many
     numbers = bool(rest) and all(type(size) is int and (size > 0 or size == -1) for size in rest)
     if not numbers or rest.count(-1) > (1 if own else 0) or not (own or first == -1):
         raise refused(

@@ -160,7 +160,7 @@ class Table:
             layer = ops.FUNCTIONS[node.target](*args, **kwargs)
         except TightlipError as problem:
             raise refused(node, str(problem)) from problem
-        except (TypeError, ValueError, KeyError, AttributeError) as problem:
+        except (TypeError, ValueError, KeyError, AttributeError, AssertionError) as problem:
             raise refused(node, "has arguments that no rule speaks of") from problem
         self._layer(node, layer, node.name, source)
 
