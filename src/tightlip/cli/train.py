@@ -92,7 +92,8 @@ class Train:
     @property
     def _stem(self) -> str:
         """What a folder without a name of its own is called, before the time."""
-        return f"{Path(self.config.data).stem or 'data'}-l{self.config.norm}-{self.config.activation}"
+        network = "" if self.config.network == "mlp" else f"{self.config.network}-"
+        return f"{Path(self.config.data).stem or 'data'}-{network}l{self.config.norm}-{self.config.activation}"
 
     def _folder(self) -> Path:
         if self.name is not None and Path(self.name).name != self.name:
