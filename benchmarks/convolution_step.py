@@ -24,7 +24,8 @@ from torch import nn
 import tightlip
 from tightlip.linalg.convolutions import convolution_norm_bounds
 from tightlip.linalg.geometry import Geometry
-from tightlip.provenance import provenance, write_json
+from tightlip.provenance import provenance
+from tightlip.records import BenchRow
 from tightlip.stopwatch import interleaved
 
 Make = Callable[[int], nn.Module]
@@ -146,7 +147,8 @@ def main() -> None:
         f"c={c}": compare(c, options.batch, options.rounds, options.warm_up, options.rate) for c in options.channels
     }
     config = {key: value for key, value in vars(options).items() if key != "output"}
-    write_json(options.output, {"config": config, "seed": 0, **provenance("cpu"), "rows": rows})
+    row = BenchRow(benchmark="convolution-step", config=config, seed=0, results={"rows": rows}, **provenance("cpu"))
+    row.write(options.output)
 
 
 if __name__ == "__main__":
