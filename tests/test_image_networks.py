@@ -136,5 +136,7 @@ def test_even_kernels_and_impossible_patches_are_refused():
         mixer((1, 8, 8), 3, patch=0)
     with pytest.raises(TightlipError, match="part must be"):
         mixer((1, 8, 8), 3, part=2)
+    with pytest.raises(TightlipError, match="give fewer stages, a smaller kernel"):
+        convnet((3, 4, 4), 2, channels=(6, 6), patch=2, hidden=(), kernel=5, padding_mode="circular", depth=2)
     with pytest.raises(TightlipError, match="reads pixels again"):
         convnet((1, 8, 8), 3, padding_mode="reflect")

@@ -19,6 +19,7 @@ from tightlip import (
     Scale,
     TightlipError,
     certify,
+    graphs,
     lipschitz,
     load,
     rule,
@@ -357,3 +358,39 @@ def test_a_type_of_a_callers_own_may_state_its_matrix():
     network = nn.Sequential(Turn(), linear(matrix.mT.tolist()))
     assert lipschitz(network, INF, INF).constant == pytest.approx(1, rel=1e-12)
     assert largest_slope(network, (2,), INF, INF) == pytest.approx(1, rel=1e-9)
+
+
+def test_a_convolution_is_merged_with_a_batch_norm_of_images_of_as_many_axes_only():
+    """`BatchNorm1d` after `Conv2d` takes a single image (channels, height, width), and scales its rows of pixels."""
+    convolution = nn.Conv2d(2, 2, 1, bias=False, dtype=torch.float64)
+    convolution.weight.data = torch.diag(torch.tensor([1e-3, 1.0], dtype=torch.float64)).reshape(2, 2, 1, 1)
+    for kind, merged in ((nn.BatchNorm1d, False), (nn.BatchNorm2d, True), (nn.BatchNorm3d, False)):
+        batch_norm = kind(2, eps=0.0, dtype=torch.float64).eval()
+        batch_norm.weight.data = torch.tensor([1e3, 1.0], dtype=torch.float64)
+        bound = lipschitz(nn.Sequential(convolution, batch_norm), 2, 2).constant
+        assert bound == pytest.approx(1.0 if merged else 1e3)
+
+
+def test_one_tap_with_padding_is_not_one_matrix_at_every_pixel():
+    """Replicated padding copies a pixel; the product with a kernel before it would forget that."""
+    first, then = nn.Conv1d(1, 1, 3, bias=False), nn.Conv1d(1, 1, 1, padding=1, padding_mode="replicate", bias=False)
+    first.weight.data = torch.tensor([[[0.0, 1.0, 0.0]]])
+    then.weight.data = torch.ones(1, 1, 1)
+    network = nn.Sequential(first, then)
+    jacobian = torch.func.jacrev(lambda x: network(x)[0, 0])(torch.zeros(1, 1, 3))[:, 0, 0].detach()
+    assert float(torch.linalg.vector_norm(jacobian, 1, 0).max()) == 3
+    assert lipschitz(network, 1, 1).constant >= 3
+    assert lipschitz(network, 2, 2).constant >= 3**0.5
+
+
+@pytest.mark.parametrize(
+    "between", [nn.Unflatten(1, (1, 2)), graphs.Unsqueeze(1), nn.Sequential(graphs.Unsqueeze(1), graphs.Squeeze(2))]
+)
+def test_what_reshapes_rows_ends_what_is_known_of_them(between):
+    """(batch, 1, 2): a batch normalization then scales axis 1, which is not the one of the linear layer."""
+    linear = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+    linear.weight.data = torch.diag(torch.tensor([1e-3, 1.0], dtype=torch.float64))
+    batch_norm = nn.BatchNorm1d(2, eps=0.0, dtype=torch.float64).eval()
+    batch_norm.weight.data = torch.tensor([1e3, 1.0], dtype=torch.float64)
+    assert lipschitz(nn.Sequential(nn.Flatten(), linear, batch_norm), 2, 2).constant == pytest.approx(1.0)
+    assert lipschitz(nn.Sequential(nn.Flatten(), between, linear, batch_norm), 2, 2).constant == pytest.approx(1e3)

@@ -174,5 +174,11 @@ class _Stack:
             held = isinstance(layer, nn.Linear | nn.Conv2d)
             new = lifted(layer, self.constraint, self.hold) if held else layer  # type: ignore[arg-type, type-var]
             self.layers += new if isinstance(new, nn.Sequential) else [new]
-            with torch.no_grad():
-                self.x = new(self.x)
+            try:
+                with torch.no_grad():
+                    self.x = new(self.x)
+            except RuntimeError as problem:
+                raise TightlipError(
+                    f"an image of {list(self.image)} has become {list(self.x.shape[1:])}, which {layer} cannot take "
+                    f"({problem}): give fewer stages, a smaller kernel, or padding_mode='zeros'"
+                ) from problem

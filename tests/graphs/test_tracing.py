@@ -45,6 +45,13 @@ def halves(x):
     return a - b
 
 
+def alone(x):
+    x *= 3.0
+    x -= 0.5
+    x /= 2
+    return x
+
+
 HONEST = {
     "a residual": lambda m, x: x + m.layer(x),
     "a difference": lambda m, x: m.layer(x) - 0.5 * x,
@@ -64,6 +71,8 @@ HONEST = {
     "added in place": lambda m, x: m.layer(x).add_(x),
     "nothing": lambda m, x: x,
     "an unused branch": lambda m, x: (m.layer(x), x.relu())[1],
+    "by keywords": lambda m, x: torch.cat(tensors=[torch.relu(input=x), torch.flatten(input=x, start_dim=1)], axis=1),
+    "in place on what is not used again, by an operator": lambda m, x: alone(m.layer(x)),
     "a tuple": lambda m, x: (m.layer(x), x),
     "names": lambda m, x: {"class": m.layer(x), "raw": x},
 }
@@ -112,6 +121,13 @@ def written(m, x):
     with torch.no_grad():
         m.wide.add_(1.0)
     return m.layer(x)
+
+
+def augmented(value, sign, other):
+    """``value`` changed by an augmented assignment, and then used with what it was, as another name for it sees it."""
+    known = {"changed": value, "other": other}
+    exec(f"changed {sign} other", known)
+    return known["changed"] + value
 
 
 LIES = {
@@ -175,6 +191,19 @@ LIES = {
     "a spread": (lambda m, x: x / x.std(), "divides by the size"),
     "attention": (lambda m, x: F.scaled_dot_product_attention(x, x, x), "multiplies values"),
     "einsum": (lambda m, x: torch.einsum("ij,ij->i", x, x), "multiplies values"),
+    "added in place by an operator": (lambda m, x: augmented(x, "+=", x), "in place"),
+    "subtracted in place by an operator": (lambda m, x: augmented(m.layer(x), "-=", 0.5 * x), "in place"),
+    "multiplied in place by an operator": (lambda m, x: augmented(m.layer(x), "*=", 20.0), "in place"),
+    "divided in place by an operator": (lambda m, x: augmented(x, "/=", 0.25), "in place"),
+    "a slice multiplied in place": (lambda m, x: (augmented(x[:, :1], "*=", 9), x)[1], "in place"),
+    "a view multiplied in place": (lambda m, x: (augmented(x.view(-1, 4), "*=", 9), x)[1], "in place"),
+    "a transpose multiplied in place": (lambda m, x: (augmented(x.mT, "*=", 9), x)[1], "in place"),
+    "a power in place": (lambda m, x: augmented(m.layer(x), "**=", 2), "no rule speaks of"),
+    "a matrix product in place": (lambda m, x: augmented(m.layer(x), "@=", x), "no rule speaks of|multiplies"),
+    "a number without a float64": (lambda m, x: x + 10**400, "float64 cannot hold"),
+    "keys that are not strings": (lambda m, x: {1: x, "1": 2 * x}, "keys are not strings"),
+    "names of what is not there": (lambda m, x: torch.cat([x, x], 1, out=x), "no rule speaks of"),
+    "no tensor": (lambda m, x: torch.relu(torch.ones(4)) + x, "outside of a layer|no rule speaks of"),
     "a clamp from above to below": (lambda m, x: x.clamp(1.0, -1.0), "arguments that no rule speaks of"),
     "a clamp with one end": (lambda m, x: x.clamp(min=1.0), "has one end"),
     "computed sizes": (lambda m, x: x.reshape(x.size(0), x.size(1) // 2, 2), "no rule|computed sizes"),
@@ -329,3 +358,47 @@ def test_a_lenet_like_forward_with_pooling_is_audited(seed):
     frozen = freeze(network)
     torch.testing.assert_close(frozen(x), network(x), rtol=0, atol=1e-6)
     assert max(jacobian_norm(frozen, each) for each in x) <= lipschitz(network, 2, 2).constant
+
+
+class Named(nn.Module):
+    """Layers that are called as torch.fx calls functions."""
+
+    def __init__(self, name, function):
+        super().__init__()
+        self.add_module(name, nn.Linear(4, 4))
+        self.name, self.function = name, function
+
+    def forward(self, x):
+        return self._modules[self.name](self.function(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("relu", torch.relu),
+        ("flatten", lambda x: x.flatten(1)),
+        ("getitem", lambda x: torch.cat([x[:, :2], x[:, 2:]], 1)),
+        ("stack_0", lambda x: torch.stack([x, x], 1)[:, 1]),
+        ("pad", lambda x: F.pad(x, (0, 0))),
+        ("mul", lambda x: 1.0 * x),
+        ("add", lambda x: x + 0.5),
+    ],
+)
+def test_a_layer_that_is_called_as_a_function_is_another(name, function, seed):
+    network, x = Named(name, function).eval(), torch.randn(5, 4)
+    network._modules[name].weight.data.mul_(100)
+    graph = trace(network)
+    torch.testing.assert_close(graph(x), network(x))
+    assert jacobian_norm(graph, x[0]) > 10
+    assert lipschitz(network, 2, 2).constant >= max(jacobian_norm(graph, each) for each in x) / (1 + 1e-6)
+
+
+def test_a_forward_that_asks_what_it_is_called_with_is_not_certified(seed):
+    def forward(m, x):
+        return m.layer(100 * x if isinstance(x, torch.Tensor) else x)
+
+    network, x = Module(forward).eval(), torch.randn(6, 4)
+    with pytest.raises(TightlipError, match="makes of these inputs what its trace does not"):
+        certify(network, x)
+    assert certify(trace(network), x).radius.shape == (6,)
+    assert certify(Module(lambda m, x: m.layer(x) + x).train(), x).radius.shape == (6,)

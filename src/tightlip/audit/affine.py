@@ -39,11 +39,13 @@ class Channels:
     """Channel c, on axis 1, times a number of its own.
 
     ``rows`` says that the forward refuses values of more than two axes whose last axis is as long as axis 1: where a
-    matrix fits beside it, these are rows.
+    matrix fits beside it, these are rows. ``pixels`` is the number of axes after the channels that the forward takes,
+    one that may be absent included; None: any.
     """
 
     scales: Scales
     rows: bool = False
+    pixels: int | None = None
 
     def norms(self) -> Table:
         """The largest of the numbers, for every pair."""

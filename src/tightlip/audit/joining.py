@@ -45,9 +45,9 @@ def joined(first: Linearly, then: Linearly, flat: bool, rows: bool) -> Linearly 
         case Matrix(), Matrix():
             return _product(first, then)
         case Channels(), Kernel() if not flat:
-            return _scaled_kernel(then, first.scales, inputs=True)
+            return _scaled_kernel(then, first, inputs=True)
         case Kernel(), Channels() if not flat:
-            return _scaled_kernel(first, then.scales, inputs=False)
+            return _scaled_kernel(first, then, inputs=False)
         case Kernel(), Kernel() if not flat:
             return _product_of_kernels(first, then)
     return None
@@ -55,7 +55,10 @@ def joined(first: Linearly, then: Linearly, flat: bool, rows: bool) -> Linearly 
 
 def _channels(first: Channels, then: Channels, flat: bool) -> Channels | None:
     scales = _per_feature(first.scales, len(then.scales), flat)
-    return None if scales is None else Channels(scales.times(then.scales), first.rows or then.rows)
+    pixels = {first.pixels, then.pixels} - {None}
+    if scales is None or len(pixels) > 1:
+        return None
+    return Channels(scales.times(then.scales), first.rows or then.rows, next(iter(pixels), None))
 
 
 def _scaled_columns(first: Channels, then: Matrix, flat: bool) -> Matrix | None:
@@ -83,9 +86,15 @@ def _product(first: Matrix, then: Matrix) -> Matrix | None:
     return Matrix(then.enclosure.after(first.enclosure))
 
 
-def _scaled_kernel(kernel: Kernel, scales: Scales, inputs: bool) -> Kernel | None:
-    """Along axis 0 of the weight there are all channels of one side; along axis 1 those of the other in one group."""
+def _scaled_kernel(kernel: Kernel, channels: Channels, inputs: bool) -> Kernel | None:
+    """Where both speak of images with as many axes: of others, such as one without a batch, axis 1 is another.
+
+    Along axis 0 of the weight there are all channels of one side; along axis 1 those of the other in one group.
+    """
     (long, short), taps, groups = kernel.shape[:2], kernel.shape[2:], kernel.geometry.groups
+    scales = channels.scales
+    if channels.pixels not in (None, len(taps)):
+        return None
     ones = (1,) * len(taps)
     if inputs == kernel.geometry.transposed:
         fits, shape = len(scales) == long, (long, 1, *ones)

@@ -77,6 +77,8 @@ class Audit:
 def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
     """A proven Lipschitz constant of ``module`` from the p-norm to the q-norm of flattened inputs and outputs.
 
+    It is that of the map from one example to its output, for inputs that have a batch as their first axis.
+
     Args:
         module: A network of modules with rules; training mode, caches and flags are ignored.
         p: Norm of the input: 1, 2 or ``math.inf``.

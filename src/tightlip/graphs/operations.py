@@ -170,7 +170,15 @@ ATTRIBUTES: dict[str, Maker] = {"mT": lambda: Transpose(-2, -1)}
 """What stands for a layer without being called."""
 
 ADD = (operator.add, torch.add, "add")
-ADD_IN_PLACE = (operator.iadd, "add_")
+IN_PLACE: dict[Any, Any] = {
+    operator.iadd: operator.add,
+    "add_": operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+"""What works in place, and what it makes."""
+
 SUBTRACT = (operator.sub, torch.sub, torch.subtract, "sub")
 MULTIPLY = (operator.mul, torch.mul, torch.multiply, "mul")
 DIVIDE = (operator.truediv, torch.div, torch.true_divide, "div")

@@ -11,6 +11,7 @@ from ..audit import Concat, Join, Sum, refuse_altered, registered
 from ..audit.trust import original_type, refuse_hidden_code
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
+from ..stored import exact_float
 from . import operations as ops
 from .arithmetic import Offset
 from .axes import Select, Unsqueeze
@@ -31,7 +32,42 @@ def _is_leaf(module: nn.Module) -> bool:
     return all(isinstance(part.operation, Join) or _is_leaf(part.operation) for part in inside)
 
 
+def _in_place(function: Any) -> Any:
+    def recorded(value: fx.Proxy, other: Any) -> fx.Proxy:
+        return value.tracer.create_proxy("call_function", function, (value, other), {})
+
+    return recorded
+
+
+class _InPlace:
+    """What tensors do in place, and torch.fx would record as work on a copy: y *= 2 changes all that y is a view of."""
+
+    __iadd__, __isub__, __imul__, __itruediv__ = map(
+        _in_place, (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+    )
+    __ifloordiv__, __imod__, __ipow__, __imatmul__ = map(
+        _in_place, (operator.ifloordiv, operator.imod, operator.ipow, operator.imatmul)
+    )
+    __iand__, __ior__, __ixor__, __ilshift__, __irshift__ = map(
+        _in_place, (operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift)
+    )
+
+
+class _Value(_InPlace, fx.Proxy):
+    """A tensor of the trace."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _Attribute(self, name)
+
+
+class _Attribute(_InPlace, fx.proxy.Attribute):
+    """What is read of one, such as x.mT."""
+
+
 class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Value(node, self)
+
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return _is_leaf(module)
 
@@ -50,7 +86,7 @@ class Table:
         self.layers: dict[str, nn.Module] = {}
         self.rows: list[Row] = []
         self.values: dict[FxNode, int] = {}
-        self.keys: dict[str, str] = {}
+        self.keys: dict[tuple[str, str], str] = {}
         self.modules = dict(network.named_modules())
         refuse_hidden_code(network, type(network).__name__)
         try:
@@ -84,9 +120,10 @@ class Table:
         self.rows.append((operation, tuple(self.values[i] for i in inputs)))
         self.values[node] = len(self.rows)
 
-    def _layer(self, node: FxNode, layer: nn.Module, key: str, source: Any) -> None:
+    def _layer(self, node: FxNode, layer: nn.Module, key: tuple[str, str], source: Any) -> None:
+        """A row that calls a layer; ``key`` tells modules from functions, whose names may be the same."""
         if key not in self.keys:
-            name = key.replace(".", "_")
+            name = key[1].replace(".", "_")
             while name in self.layers or hasattr(Graph, name) or name in ("table", "training"):
                 name += "_"
             self.keys[key] = name
@@ -99,10 +136,10 @@ class Table:
             raise refused(node, "calls a layer with more than one tensor")
         if overwrites(layer):
             refuse_shared(node, node.args[0], self.modules)
-        self._layer(node, layer, node.target, node.args[0])
+        self._layer(node, layer, (node.op, node.target), node.args[0])
 
     def _computed(self, node: FxNode) -> None:
-        args, kwargs = list(node.args), dict(node.kwargs)
+        args, kwargs = _arguments(node)
         named = args[1] if node.target is getattr else node.target
         if named in ops.REASONS:
             raise refused(node, ops.REASONS[named])
@@ -110,19 +147,19 @@ class Table:
             return
         if node.target in ops.NEGATE and len(args) == 1:
             self._put(node, Sum(-1.0), *args)
-        elif node.target in (*ops.CONCATENATE, *ops.STACK):
+        elif node.target in (*ops.CONCATENATE, *ops.STACK) and 1 <= len(args) <= 2 and kwargs.keys() <= {"dim"}:
             self._joined(node, *args, **kwargs)
-        elif node.target in ops.RESHAPE:
+        elif node.target in ops.RESHAPE and node.args and not kwargs:
             self._arranged(node, *reshaped(node))
         elif node.target is operator.getitem:
             self._arranged(node, *indexed(node))
-        elif node.target in ops.SELECT and len(args) == 3 and not kwargs:
+        elif node.target in ops.SELECT and [type(a) for a in args[1:]] == [int, int] and not kwargs:
             self._arranged(node, args[0], Select(*args[1:]))
         elif node.target is getattr and args[1] in ops.ATTRIBUTES:
             self._arranged(node, args[0], ops.ATTRIBUTES[args[1]]())
         elif node.target in ops.PIECES:
             pieces(node)
-        elif node.target in ops.FUNCTIONS and [a for a in args if isinstance(a, fx.Node)] == args[:1]:
+        elif node.target in ops.FUNCTIONS and args and [a for a in args if isinstance(a, fx.Node)] == args[:1]:
             self._function(node, args[0], args[1:], kwargs)
         else:
             raise refused(node, "does what no rule speaks of")
@@ -132,9 +169,10 @@ class Table:
         tensors = [a for a in (first, second) if isinstance(a, fx.Node)]
         numbers = [a for a in (first, second) if type(a) in (int, float)]
         target, mixed = node.target, len(tensors) == len(numbers) == 1
-        if len(tensors) == 2 and target in (*ops.ADD, *ops.ADD_IN_PLACE, *ops.SUBTRACT):
-            if target in ops.ADD_IN_PLACE:
-                refuse_shared(node, first, self.modules)
+        if target in ops.IN_PLACE:
+            refuse_shared(node, first, self.modules)
+            target = ops.IN_PLACE[target]
+        if len(tensors) == 2 and target in (*ops.ADD, *ops.SUBTRACT):
             self._put(node, Sum(1.0, -1.0 if target in ops.SUBTRACT else 1.0), *tensors)
         elif mixed and target in ops.MULTIPLY:
             self._put(node, Sum(_weight(node, numbers[0])), *tensors)
@@ -151,7 +189,7 @@ class Table:
         return True
 
     def _arranged(self, node: FxNode, source: Any, layer: nn.Module) -> None:
-        self._layer(node, layer, node.name, source)
+        self._layer(node, layer, (node.op, node.name), source)
 
     def _function(self, node: FxNode, source: FxNode, args: list[Any], kwargs: dict[str, Any]) -> None:
         if kwargs.get("inplace"):
@@ -162,7 +200,7 @@ class Table:
             raise refused(node, str(problem)) from problem
         except (TypeError, ValueError, KeyError, AttributeError, AssertionError) as problem:
             raise refused(node, "has arguments that no rule speaks of") from problem
-        self._layer(node, layer, node.name, source)
+        self._layer(node, layer, (node.op, node.name), source)
 
     def _joined(self, node: FxNode, tensors: Any, dim: Any = 0) -> None:
         if not isinstance(tensors, list | tuple) or type(dim) is not int or dim == 0:
@@ -172,7 +210,7 @@ class Table:
             return
         values = []
         for number, tensor in enumerate(tensors):
-            self._layer(node, Unsqueeze(dim), f"{node.name}_{number}", tensor)
+            self._layer(node, Unsqueeze(dim), (node.op, f"{node.name}_{number}"), tensor)
             values.append(self.values[node])
         self.rows.append((Concat(dim), tuple(values)))
         self.values[node] = len(self.rows)
@@ -188,13 +226,26 @@ class Table:
         outputs = list(made.items()) if isinstance(made, dict) else unnamed
         if not outputs or not all(isinstance(m, fx.Node) and m in self.values for _, m in outputs):
             raise TightlipError("it returns what is not one tensor, nor a tuple or dictionary of tensors")
+        if not all(type(name) is str for name, _ in outputs):
+            raise TightlipError("it returns a dictionary whose keys are not strings")
         self.rows.append((Outputs(*(str(name) for name, _ in outputs)), tuple(self.values[m] for _, m in outputs)))
 
 
+def _arguments(node: FxNode) -> tuple[list[Any], dict[str, Any]]:
+    """Those of a call, with torch's other names for them; the tensor stands first, by whatever name it was given."""
+    args, kwargs = list(node.args), {"dim" if key == "axis" else key: value for key, value in node.kwargs.items()}
+    if not args:
+        args = [kwargs.pop(name) for name in ("input", "tensors", "self") if name in kwargs][:1]
+    if kwargs.get("out", 0) is None:
+        del kwargs["out"]
+    return args, kwargs
+
+
 def _weight(node: FxNode, number: float) -> float:
-    if float(number) != number:
+    held = exact_float(number)
+    if held is None:
         raise refused(node, "has a number that a float64 cannot hold")
-    return float(number)
+    return held
 
 
 def _reciprocal(number: float) -> float:

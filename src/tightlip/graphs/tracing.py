@@ -12,12 +12,16 @@ from typing import Any
 import numpy
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ..audit import Join, is_traced, registered, trace_with
 from ..audit.trust import original_type
 from ..errors import TightlipError
 from .graph import Graph
 from .reading import Table
+
+_COMPARED = 16
+"""How many inputs a forward and its trace are compared on."""
 
 
 def trace(network: nn.Module) -> Graph:
@@ -73,6 +77,39 @@ def as_graph(network: nn.Module) -> nn.Module:
         if known is not None and known.expand is not None:
             found += [part.operation for part in known.expand(module) if not isinstance(part.operation, Join)]
     return network
+
+
+@torch.no_grad()
+def refuse_disagreement(network: nn.Module, graph: nn.Module, x: torch.Tensor) -> None:
+    """Raise where a forward makes something else of a few inputs (batch, …) than the graph that it was traced to.
+
+    A trace cannot see all that a forward does: it may ask whether its input is a tensor at all. Both are computed in
+    eval mode, in the type of the network's own numbers.
+    """
+    if graph is network:
+        return
+    like = next((t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()), x)
+    x = x[:_COMPARED].to(like.device, like.dtype)
+    modes = {module: module.training for module in network.modules()}
+    for module in modes:
+        module.training = False
+    try:
+        made, traced = (tree_leaves(each(x.clone())) for each in (network, graph))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if len(made) != len(traced) or not all(map(_alike, made, traced)):
+        raise TightlipError(
+            f"the forward of {type(network).__name__} makes of these inputs what its trace does not: it may depend on "
+            "what it is called with. Certify what tightlip.trace(network) found, or write a plain forward"
+        )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if one.shape != other.shape:
+        return False
+    size = float(other.abs().max()) if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * size, equal_nan=True)
 
 
 def _state(network: nn.Module) -> list[Any]:

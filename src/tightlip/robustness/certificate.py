@@ -29,7 +29,7 @@ from ..audit import Bound, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..graphs.graph import Graph
-from ..graphs.tracing import as_graph
+from ..graphs.tracing import as_graph, refuse_disagreement
 from ..linalg.rounding import widened
 from .batches import Labeled, batches, labeled
 from .evaluation import Wide, evaluate, wide
@@ -133,7 +133,8 @@ def certify(
     if any(constraint_of(layer) is not None for layer in network.modules()):
         raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
     parts = batches(x, y, batch_size)
-    network = as_graph(network)
+    forward, network = network, as_graph(network)
+    compare = functools.partial(refuse_disagreement, forward, network)
     if isinstance(network, Graph) and (output is not None or network.outputs):
         network = network.only(output)
     elif output is not None:
@@ -150,6 +151,8 @@ def certify(
             if have_labels is not None and have_labels != (labels is not None):
                 raise TightlipError("either every batch has labels or none has: give all of them alike")
             have_labels = labels is not None
+            if not found:
+                compare(inputs)
             found += [judge(*part) for part in _split(inputs, labels, batch_size)]
         except TightlipError as problem:
             if parts is not x:  # slices that were made here have no numbers

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..audit import Channels, Gains, Roundoff, Uniform, rule
+from ..audit.trust import original_type
 from ..errors import TightlipError
 from ..linalg.enclosure import Scales
 from ..linalg.rounding import UNIT_ROUNDOFF, round_up, sqrt_up
@@ -48,7 +49,8 @@ def _channels(module: BatchNorm) -> Channels | Uniform | None:
             return None
     signed = [math.copysign(slope, g) for slope, g in zip(slopes, gamma.tolist(), strict=True)]
     scales = Scales.of(torch.tensor(signed, dtype=torch.float64, device="cpu"), 16.0 * UNIT_ROUNDOFF)
-    return Uniform(scales.largest()) if scales.alike() else Channels(scales)
+    pixels = {nn.BatchNorm1d: 1, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}[original_type(module)]  # type: ignore[index]
+    return Uniform(scales.largest()) if scales.alike() else Channels(scales, pixels=pixels)
 
 
 @rule(nn.BatchNorm1d, options=_OPTIONS, build=partial(_made, nn.BatchNorm1d), affine=_channels)
