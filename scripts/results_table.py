@@ -15,8 +15,8 @@ from tightlip.report.runs import Run, read_run
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 NORMS = {"2": "2-norm", "inf": "∞-norm"}
-HEAD = """| data | norm | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+HEAD = """| data | norm | network | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -26,16 +26,18 @@ def table(folder: Path = ROOT / "results") -> str:
     for path in sorted(folder.glob("*/metrics.json")):
         run = read_run(path.parent)
         config = run.row.config
-        groups[config["data"], config["norm"], config["activation"], exact(config["eps"])].append(run)
+        network = config.get("network", "mlp"), config["activation"]
+        groups[config["data"], config["norm"], *network, exact(config["eps"])].append(run)
     return HEAD + "".join(_line(key, runs) for key, runs in sorted(groups.items()))
 
 
 def _line(key: tuple[str, ...], runs: list[Run]) -> str:
-    data, norm, activation, eps = key
+    data, norm, network, activation, eps = key
     tests = [run.row.test for run in runs]
     cells = [
         data,
         NORMS[norm],
+        network,
         activation,
         str(len(runs)),
         _percent([test.accuracy for test in tests]),
@@ -44,7 +46,7 @@ def _line(key: tuple[str, ...], runs: list[Run]) -> str:
         _percent([test.attacked[eps] for test in tests]),
         _percent([_certified_of_attacked(run) for run in runs], math.floor),
         f"{round_up(max(run.proof.bound.constant for run in runs), 9)}",
-        f"≤ {math.ceil(max(run.row.seconds['train'] for run in runs) / 60)} min, {_where(runs)}",
+        f"≤ {_minutes(runs)}, {_where(runs)}",
     ]
     return f"| {' | '.join(cells)} |\n"
 
@@ -62,6 +64,14 @@ def _percent(values: list[float], rounding: Callable[[float], int] = round) -> s
 
     mean = text(sum(values) / len(values))
     return f"{mean} %" if len(values) == 1 else f"{mean} % ({text(min(values))}–{text(max(values))})"
+
+
+def _minutes(runs: list[Run]) -> str:
+    """The longest training, by the processor's clock where all were timed by it."""
+    computed = [run.row.cpu_seconds["train"] for run in runs if run.row.cpu_seconds is not None]
+    if len(computed) == len(runs):
+        return f"{math.ceil(max(computed) / 60)} CPU min"
+    return f"{math.ceil(max(run.row.seconds['train'] for run in runs) / 60)} min"
 
 
 def _where(runs: list[Run]) -> str:
