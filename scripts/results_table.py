@@ -15,7 +15,8 @@ from tightlip.report.runs import Run, read_run
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 NORMS = {"2": "2-norm", "inf": "∞-norm"}
-HEAD = """| data | norm | network | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
+HEAD = """\
+| data | norm | network | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
