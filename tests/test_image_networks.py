@@ -81,11 +81,17 @@ def test_it_is_trained_certified_saved_and_loaded(make, tmp_path):
     assert torch.equal(load(tmp_path / "n.safetensors")(x), frozen(x))
 
 
-def test_circular_layers_that_do_not_widen_keep_the_norm_of_gradients():
-    """Up to the patches, which widen: 4 → 8 channels, and a dense head of one output."""
-    network = freeze(convnet((8, 8, 8), 1, channels=(32,), depth=3, hidden=(), padding_mode="circular")).double()
+def test_six_circular_layers_keep_the_norm_of_gradients_after_training():
+    network = convnet((8, 8, 8), 1, channels=(32,), patch=2, depth=6, hidden=(), padding_mode="circular")
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    hold(network, optimizer)
+    for _ in range(5):
+        optimizer.zero_grad()
+        network(torch.randn(8, 8, 8, 8)).square().mean().backward()
+        optimizer.step()
     x = torch.randn(5, 8, 8, 8, dtype=torch.float64)
-    assert torch.allclose(gradient_norm(network, x), torch.ones(5, dtype=torch.float64), atol=1e-5)
+    norms = gradient_norm(freeze(network).double(), x)
+    assert torch.allclose(norms, torch.ones(5, dtype=torch.float64), atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [7, 9, 11])
