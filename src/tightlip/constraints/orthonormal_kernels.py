@@ -18,7 +18,6 @@ from ..linalg.peeling import factor
 from .carrier import by
 from .constraint import Constraint, Hold
 
-
 TRIALS, ITSELF = 8, 1e-3
 """How often factors are found again, and by how much entries may move of a product that is itself."""
 
