@@ -38,7 +38,33 @@ def by_keywords(x):
     return torch.cat([b, a], dim=2)
 
 
+def by_sizes(x):
+    batch, tokens, channels = x.shape
+    return x.view(batch, tokens * channels)
+
+
+def by_size_of_two_axes(x):
+    image = x.unflatten(2, (2, 3))
+    batch, channels, height, width = image.size()
+    return image.reshape(batch, channels, height * width)
+
+
+def by_size_and_numbers(x):
+    return x.view(x.size(0), x.size(1), 2, -1)
+
+
 MOVED = {
+    "a view by all sizes": by_sizes,
+    "a view by a product of sizes": by_size_of_two_axes,
+    "a view by sizes and numbers": by_size_and_numbers,
+    "a view that leaves out axes of one entry": lambda x: x[..., None, None].view(x.size(0), -1),
+    "a view that names what is kept": lambda x: (lambda y: y.view(y.size(0), y.size(1), y.size(2)))(x[..., None]),
+    "a product of sizes in the middle": lambda x: (lambda y: y.view(y.size(0), y.size(1) * y.size(2), -1))(
+        x[..., None]
+    ),
+    "new axes by an index": lambda x: x[:, None, :, None],
+    "new axes at the end": lambda x: x[..., None, :, None],
+    "inputs by name": lambda x: torch.reshape(input=torch.neg(input=x), shape=(x.shape[0], -1)),
     "permute": lambda x: x.permute(0, 2, 1),
     "permute of a list": lambda x: torch.permute(x, (0, 2, 1)),
     "permute by negative numbers": lambda x: x.permute(0, -1, -2),
@@ -64,6 +90,16 @@ MOVED = {
 """Functions that keep all entries, each once: norm 1 in the 2-norm, attained everywhere."""
 
 LOOSE = {
+    "one entry an example": lambda x: torch.stack([x.flatten(1)[:, :1].reshape(-1), x[:, 1, :1].view(x.size(0))], 1),
+    "a scaled sum": lambda x: torch.sub(torch.add(x, x.relu(), alpha=2), other=x, alpha=0.5),
+    "put together by axis": lambda x: torch.cat([x, x.relu()], axis=1),
+    "the last chunk": lambda x: x.chunk(3, dim=2)[-1],
+    "the last unbound": lambda x: x.unbind(1)[-1],
+    "the last of stated pieces": lambda x: x.split([1, 3], dim=1)[-1],
+    "narrowed": lambda x: torch.narrow(x, dim=1, start=1, length=2),
+    "select by keywords": lambda x: x.select(dim=1, index=-1),
+    "softmax": lambda x: F.softmax(x, dim=-1),
+    "dropout of channels": lambda x: F.dropout1d(x, training=False),
     "unbound and stacked": unpacked,
     "chunked": chunked,
     "split by keywords": by_keywords,
@@ -152,6 +188,13 @@ def test_a_layer_never_takes_the_batch_for_features():
         trace(network)(torch.zeros(3, 4))
     network = Forward(lambda x: torch.stack([x[:, 0] + 1.0, x[:, 1]], dim=1))
     assert trace(network)(torch.zeros(3, 4)).shape == (3, 2)
+
+
+def test_a_vector_of_examples_is_not_made_of_several_entries():
+    graph = trace(Forward(lambda x: x.view(-1)))
+    assert graph(torch.zeros(5, 1)).shape == (5,)
+    with pytest.raises(RuntimeError, match="unflatten"):
+        graph(torch.zeros(5, 2))
 
 
 class MixerBlock(nn.Module):

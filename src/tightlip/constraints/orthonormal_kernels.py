@@ -18,6 +18,9 @@ from ..linalg.peeling import factor
 from .carrier import by
 from .constraint import Constraint, Hold
 
+TRIALS, ITSELF = 8, 1e-3
+"""How often factors are found again, and by how much entries may move of a product that is itself."""
+
 
 class OrthonormalKernels(Constraint):
     """Weights (out, in, *taps) of convolutions with norm 1, for images of any size; what `Orthonormal` is on kernels.
@@ -46,8 +49,17 @@ class OrthonormalKernels(Constraint):
         return self._asked
 
     def map(self, weight: Float[Tensor, "out in *taps"]) -> Float[Tensor, "out in *taps"]:
-        """The product of the factors that are found; without a derivative."""
-        return compose(factor(self._kernels(weight), self.shape)).reshape(weight.shape)
+        """The product of the factors that are found, again until it is found to be itself; without a derivative.
+
+        Of a product with few channels another may be found: one that comes back is as good, and stays what it is.
+        """
+        kernels = self._kernels(weight)
+        for _ in range(TRIALS):
+            product = compose(factor(kernels, self.shape))
+            moved, kernels = float((product - kernels).abs().amax()), product
+            if moved <= ITSELF:
+                break
+        return kernels.reshape(weight.shape)
 
     def distance(self, weight: Float[Tensor, "out in *taps"]) -> float:
         """A bound on every |σ² − 1|, the largest over the groups."""

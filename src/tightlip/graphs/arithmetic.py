@@ -28,6 +28,7 @@ class Mean(OfAxes):
         count: How many entries are averaged, n, where that is known: the bound in the 2-norm is 1/√n. Inputs with
             another number are refused. None takes any, and the bound is that of n = 1.
 
+    >>> import torch
     >>> Mean(1)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([2.])
     """
@@ -51,6 +52,7 @@ class Mean(OfAxes):
 class Offset(OfAxes):
     """A number is added.
 
+    >>> import torch
     >>> Offset(0.5)(torch.tensor([[1.0]]))
     tensor([[1.5000]])
     """

@@ -45,6 +45,7 @@ class OfAxes(nn.Module):
 class Slice(OfAxes):
     """Entries ``start`` to ``stop`` of an axis other than that of the batch, as x[:, start:stop] has them.
 
+    >>> import torch
     >>> Slice(1, 0, 2)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[1., 2.]])
     """
@@ -63,6 +64,7 @@ class Slice(OfAxes):
 class Select(OfAxes):
     """Entry ``index`` of an axis other than that of the batch, as x[:, index] has it.
 
+    >>> import torch
     >>> Select(1, -1)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([3.])
     """
@@ -81,6 +83,7 @@ class Select(OfAxes):
 class Chunk(OfAxes):
     """Piece ``index`` of ``chunks`` along an axis other than that of the batch, as x.chunk(chunks, dim)[index] has it.
 
+    >>> import torch
     >>> Chunk(2, 1, 0)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[1., 2.]])
     """
@@ -104,6 +107,7 @@ class Chunk(OfAxes):
 class Transpose(OfAxes):
     """Two axes other than that of the batch change places.
 
+    >>> import torch
     >>> Transpose(1, 2)(torch.ones(1, 2, 3)).shape
     torch.Size([1, 3, 2])
     """
@@ -122,6 +126,7 @@ class Transpose(OfAxes):
 class Permute(OfAxes):
     """All axes in another order, with that of the batch first.
 
+    >>> import torch
     >>> Permute((0, 2, 3, 1))(torch.ones(1, 2, 3, 4)).shape
     torch.Size([1, 3, 4, 2])
     """
@@ -140,6 +145,7 @@ class Permute(OfAxes):
 class Squeeze(OfAxes):
     """An axis other than that of the batch goes, if it has one entry.
 
+    >>> import torch
     >>> Squeeze(1)(torch.ones(2, 1, 3)).shape
     torch.Size([2, 3])
     """
@@ -156,6 +162,7 @@ class Squeeze(OfAxes):
 class Unsqueeze(OfAxes):
     """A new axis with one entry, after that of the batch.
 
+    >>> import torch
     >>> Unsqueeze(1)(torch.ones(2, 3)).shape
     torch.Size([2, 1, 3])
     """
@@ -172,6 +179,7 @@ class Unsqueeze(OfAxes):
 class Roll(OfAxes):
     """Entries move along an axis other than that of the batch, and around its end.
 
+    >>> import torch
     >>> Roll(1, 1)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[3., 1., 2.]])
     """
@@ -190,6 +198,7 @@ class Roll(OfAxes):
 class Flip(OfAxes):
     """Entries along an axis other than that of the batch in reverse.
 
+    >>> import torch
     >>> Flip(1)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[3., 2., 1.]])
     """

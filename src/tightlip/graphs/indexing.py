@@ -1,15 +1,14 @@
-"""Indices, pieces and shapes of a trace as layers: which entries a node takes, or how it arranges them anew.
+"""Indices and pieces of a trace as layers: which entries a node takes.
 
 What could take entries of other examples, or one entry twice, is refused.
 """
 
-import operator
 from typing import Any
 
 from torch import fx, nn
 
 from . import operations as ops
-from .axes import Chunk, Select, Slice
+from .axes import Chunk, Select, Slice, Unsqueeze
 from .overwriting import FxNode, refused
 
 _NAMES = {"split_size_or_sections": "sizes", "split_size": "sizes", "chunks": "sizes", "input": "tensor"}
@@ -27,7 +26,10 @@ def indexed(node: FxNode) -> tuple[FxNode, nn.Module]:
         dims = list(range(1, len(index)))
     else:
         dims = []
-    layers = [_taken(node, dim, part) for dim, part in zip(dims, index[1:], strict=False) if part != slice(None)]
+    parts = index[1:] if dims else ()
+    if None in parts:
+        return source, _new_axes(node, dims, parts)
+    layers = [_taken(node, dim, part) for dim, part in zip(dims, parts, strict=True) if part != slice(None)]
     if not layers:
         raise refused(
             node, "indexes in a way that may repeat entries or mix examples: use x[:, 2:5], x[:, 0] or x[..., 0]"
@@ -35,6 +37,16 @@ def indexed(node: FxNode) -> tuple[FxNode, nn.Module]:
     if dims[0] > 0:
         layers.reverse()  # a number takes its axis away, and those after it move up
     return source, layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def _new_axes(node: FxNode, dims: list[int], parts: tuple[Any, ...]) -> nn.Module:
+    """x[:, None], x[..., None]: axes are counted as they are in the end, so they are made from where one counts."""
+    if not all(part is None or part == slice(None) for part in parts):
+        raise refused(node, "makes a new axis and takes entries in one index: do one after the other")
+    made = [Unsqueeze(dim) for dim, part in zip(dims, parts, strict=True) if part is None]
+    if dims[0] < 0:
+        made.reverse()
+    return made[0] if len(made) == 1 else nn.Sequential(*made)
 
 
 def _taken(node: FxNode, dim: int, part: Any) -> nn.Module:
@@ -50,17 +62,18 @@ def _taken(node: FxNode, dim: int, part: Any) -> nn.Module:
 
 def _piece(node: FxNode, source: FxNode, index: Any) -> tuple[FxNode, nn.Module]:
     tensor, sizes, dim = pieces(source)
-    if type(index) is not int or index < 0:
-        raise refused(node, "takes a piece that is not a number from 0")
+    if type(index) is not int or (index < 0 and type(sizes) is int and source.target in ops.SPLIT):
+        raise refused(node, "takes a piece that is not a number, or from the end of pieces that are not counted")
     if source.target in ops.UNBIND:
         return tensor, Select(dim, index)
     if source.target in ops.CHUNK:
         return tensor, Chunk(sizes, dim, index)
     if isinstance(sizes, int):
         return tensor, Slice(dim, index * sizes, (index + 1) * sizes)
-    if index >= len(sizes):
+    if not -len(sizes) <= index < len(sizes):
         raise refused(node, f"takes a piece of {len(sizes)} that is not there")
-    return tensor, Slice(dim, sum(sizes[:index]), sum(sizes[: index + 1]))
+    start = sum(sizes[: index % len(sizes)])
+    return tensor, Slice(dim, start, start + sizes[index])
 
 
 def pieces(node: FxNode) -> tuple[FxNode, Any, int]:
@@ -73,37 +86,3 @@ def pieces(node: FxNode) -> tuple[FxNode, Any, int]:
     if type(dim) is not int or dim == 0 or not all(type(size) is int and size > 0 for size in whole):
         raise refused(node, "splits along the axis of the batch, or into sizes that are not numbers")
     return given["tensor"], sizes, dim
-
-
-def reshaped(node: FxNode) -> tuple[FxNode, nn.Module]:
-    """x.view(…): the tensor and the layer of a node that reshapes it and keeps examples apart."""
-    source, *sizes = node.args
-    if len(sizes) == 1 and isinstance(sizes[0], list | tuple):
-        sizes = list(sizes[0])
-    first, rest = (sizes[0] if sizes else None), sizes[1:]
-    own = isinstance(first, fx.Node) and examples_of(first) is not None  # of any value: all have as many
-    numbers = bool(rest) and all(type(size) is int and (size > 0 or size == -1) for size in rest)
-    if not numbers or rest.count(-1) > (1 if own else 0) or not (own or first == -1):
-        raise refused(
-            node,
-            "reshapes what may mix examples, or by computed sizes: use torch.flatten(x, 1), x.flatten(2), nn.Unflatten",
-        )
-    if rest == [-1]:
-        return source, nn.Flatten()
-    return source, nn.Sequential(nn.Flatten(), nn.Unflatten(1, tuple(rest)))  # which refuses other sizes
-
-
-def is_size(node: FxNode) -> bool:
-    """Whether a node is the shape of a value, or one of its numbers."""
-    return (node.target is getattr and node.args[1] == "shape") or examples_of(node) is not None
-
-
-def examples_of(node: FxNode) -> FxNode | None:
-    """x, if the node is x.size(0), x.shape[0] or len(x): how many examples there are."""
-    if node.op == "call_method" and node.target == "size" and node.args[1:] == (0,):
-        return node.args[0]
-    if node.op == "call_function" and node.target is operator.getitem and node.args[1] == 0:
-        shape = node.args[0]
-        if isinstance(shape, fx.Node) and shape.target is getattr and shape.args[1] == "shape":
-            return shape.args[0]
-    return None

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..activations import Abs
 from ..errors import TightlipError
 from .arithmetic import Mean
-from .axes import Flip, Permute, Roll, Squeeze, Transpose, Unsqueeze
+from .axes import Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
 
 Maker = Callable[..., nn.Module]
 
@@ -82,6 +82,18 @@ def _clamp(min: Any = None, max: Any = None) -> nn.Module:
     return nn.Hardtanh(low, high)
 
 
+def _narrow(dim: int, start: int, length: int) -> nn.Module:
+    if not (isinstance(start, int) and isinstance(length, int) and start >= 0 and length > 0):
+        raise ValueError("counted from the end")
+    return Slice(dim, start, start + length)
+
+
+def _softmax(dim: int, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
+    if dtype is not None:
+        raise ValueError("another dtype")
+    return nn.Softmax(dim)
+
+
 def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
     if training:
         raise TightlipError("is random: give training=self.training, and call network.eval()")
@@ -112,9 +124,11 @@ FUNCTIONS: dict[Any, Maker] = {
     **dict.fromkeys((torch.roll, "roll"), _roll),
     **dict.fromkeys((torch.flip, "flip"), lambda *order, dims=(): _flip(*order, *([dims] if dims else []))),
     **dict.fromkeys((torch.clamp, torch.clip, "clamp", "clip"), _clamp),
+    **dict.fromkeys((torch.select, "select"), lambda dim, index: Select(dim, index)),
+    **dict.fromkeys((torch.narrow, "narrow"), _narrow),
     F.pad: _pad,
     F.interpolate: _interpolate,
-    F.dropout: _dropout,
+    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), _dropout),
     F.layer_norm: _layer_norm,
     F.leaky_relu: lambda negative_slope=0.01, inplace=False: nn.LeakyReLU(negative_slope),
     F.elu: lambda alpha=1.0, inplace=False: nn.ELU(alpha),
@@ -129,7 +143,7 @@ FUNCTIONS: dict[Any, Maker] = {
     F.softplus: lambda beta=1.0, threshold=20.0: nn.Softplus(beta, threshold),
     F.softsign: lambda: nn.Softsign(),
     F.logsigmoid: lambda: nn.LogSigmoid(),
-    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), lambda dim: nn.Softmax(dim)),
+    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
     F.avg_pool1d: _pool(nn.AvgPool1d),
     F.avg_pool2d: _pool(nn.AvgPool2d),
     F.avg_pool3d: _pool(nn.AvgPool3d),
@@ -189,7 +203,6 @@ RESHAPE = ("view", "reshape", torch.reshape)
 SPLIT = (torch.split, "split")
 CHUNK = (torch.chunk, "chunk")
 UNBIND = (torch.unbind, "unbind")
-SELECT = (torch.select, "select")
 PIECES = (*CHUNK, *SPLIT, *UNBIND)
 
 FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.MaxPool2d)

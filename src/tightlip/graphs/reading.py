@@ -14,10 +14,11 @@ from ..linalg.rounding import round_up
 from ..stored import exact_float
 from . import operations as ops
 from .arithmetic import Offset
-from .axes import Select, Unsqueeze
+from .axes import Unsqueeze
 from .graph import Graph, Outputs, Row
-from .indexing import indexed, is_size, pieces, reshaped
+from .indexing import indexed, pieces
 from .overwriting import FxNode, overwrites, refuse_shared, refused
+from .sizes import is_size, reshaped
 
 _FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, NameError, NotImplementedError)
 """What forwards raise when they are run on a placeholder, torch.fx.proxy.TraceError among them."""
@@ -112,7 +113,12 @@ class Table:
         elif node.op == "get_attr":
             raise refused(node, "uses a tensor outside of a layer")
         elif not is_size(node):  # those are used in reshaping, or refused there
-            self._computed(node)
+            try:
+                self._computed(node)
+            except TightlipError:
+                raise
+            except (TypeError, ValueError, IndexError) as problem:
+                raise refused(node, "has arguments that no rule speaks of") from problem
 
     def _put(self, node: FxNode, operation: str | Join, *inputs: FxNode) -> None:
         if not all(isinstance(i, fx.Node) and i in self.values for i in inputs):
@@ -140,21 +146,21 @@ class Table:
 
     def _computed(self, node: FxNode) -> None:
         args, kwargs = _arguments(node)
+        if any(isinstance(a, fx.Node) and is_size(a) for a in args[1:]) and node.target not in ops.RESHAPE:
+            raise refused(node, "computes with the sizes of a value: write numbers, or use layers such as nn.Flatten")
         named = args[1] if node.target is getattr else node.target
         if named in ops.REASONS:
             raise refused(node, ops.REASONS[named])
-        if len(args) == 2 and not kwargs and self._summed(node, *args):
+        if len(args) == 2 and set(kwargs) <= {"alpha"} and self._summed(node, *args, **kwargs):
             return
         if node.target in ops.NEGATE and len(args) == 1:
             self._put(node, Sum(-1.0), *args)
         elif node.target in (*ops.CONCATENATE, *ops.STACK) and 1 <= len(args) <= 2 and kwargs.keys() <= {"dim"}:
             self._joined(node, *args, **kwargs)
-        elif node.target in ops.RESHAPE and node.args and not kwargs:
+        elif node.target in ops.RESHAPE and args:
             self._arranged(node, *reshaped(node))
         elif node.target is operator.getitem:
             self._arranged(node, *indexed(node))
-        elif node.target in ops.SELECT and [type(a) for a in args[1:]] == [int, int] and not kwargs:
-            self._arranged(node, args[0], Select(*args[1:]))
         elif node.target is getattr and args[1] in ops.ATTRIBUTES:
             self._arranged(node, args[0], ops.ATTRIBUTES[args[1]]())
         elif node.target in ops.PIECES:
@@ -164,7 +170,7 @@ class Table:
         else:
             raise refused(node, "does what no rule speaks of")
 
-    def _summed(self, node: FxNode, first: Any, second: Any) -> bool:
+    def _summed(self, node: FxNode, first: Any, second: Any, alpha: float = 1) -> bool:
         """Whether a node is a sum, a difference, or a product with a number: then it is a row."""
         tensors = [a for a in (first, second) if isinstance(a, fx.Node)]
         numbers = [a for a in (first, second) if type(a) in (int, float)]
@@ -173,7 +179,10 @@ class Table:
             refuse_shared(node, first, self.modules)
             target = ops.IN_PLACE[target]
         if len(tensors) == 2 and target in (*ops.ADD, *ops.SUBTRACT):
-            self._put(node, Sum(1.0, -1.0 if target in ops.SUBTRACT else 1.0), *tensors)
+            share = _weight(node, alpha)
+            self._put(node, Sum(1.0, -share if target in ops.SUBTRACT else share), *tensors)
+        elif alpha != 1:
+            return False
         elif mixed and target in ops.MULTIPLY:
             self._put(node, Sum(_weight(node, numbers[0])), *tensors)
         elif mixed and target in ops.DIVIDE and first is tensors[0] and not ops.is_zero(second):
@@ -232,16 +241,18 @@ class Table:
 
 
 def _arguments(node: FxNode) -> tuple[list[Any], dict[str, Any]]:
-    """Those of a call, with torch's other names for them; the tensor stands first, by whatever name it was given."""
+    """Those of a call, with torch's other names for them; tensors stand first, by whatever names they were given."""
     args, kwargs = list(node.args), {"dim" if key == "axis" else key: value for key, value in node.kwargs.items()}
     if not args:
         args = [kwargs.pop(name) for name in ("input", "tensors", "self") if name in kwargs][:1]
+    if len(args) == 1 and "other" in kwargs:
+        args.append(kwargs.pop("other"))
     if kwargs.get("out", 0) is None:
         del kwargs["out"]
     return args, kwargs
 
 
-def _weight(node: FxNode, number: float) -> float:
+def _weight(node: FxNode, number: Any) -> float:
     held = exact_float(number)
     if held is None:
         raise refused(node, "has a number that a float64 cannot hold")
