@@ -161,6 +161,13 @@ def test_a_batch_norm_beside_a_linear_is_not_merged_where_values_may_have_more_a
     assert lipschitz(again, 2, 2).constant == pytest.approx(1000, rel=1e-9)
 
 
+def test_a_batch_norm_before_a_linear_is_not_merged_where_values_may_have_more_axes():
+    network = nn.Sequential(batch_norm(nn.BatchNorm1d, [1e3, 1.0], [1.0, 1.0]), linear([[1e-3, 0.0], [0.0, 1.0]]))
+    assert largest_slope(network, (2, 2), 2, 2) == pytest.approx(1000, rel=1e-9)
+    assert lipschitz(network, 2, 2).constant == pytest.approx(1000, rel=1e-9)
+    assert lipschitz(nn.Sequential(nn.Flatten(), network), 2, 2).constant == pytest.approx(1, rel=1e-9)
+
+
 class Doubled(nn.Module):
     """A layer of a caller's own, which makes (batch, 2, features) of rows."""
 

@@ -102,3 +102,36 @@ def test_scales_are_alike_only_with_one_sign_and_zero_has_no_size():
     assert nothing.largest() == 0
     repeated = Scales.of(torch.tensor([1.0, 3.0], dtype=torch.float64)).at(np.array([1, 1, 0]))
     assert len(repeated) == 3 and repeated.largest() == 3
+
+
+def test_entries_that_lose_bits_beside_much_larger_ones_are_enclosed():
+    weight = torch.tensor([[1e300, 1.2345678e-20], [3.3e-30, 0.0]], dtype=torch.float64)
+    found = Enclosure.of(weight)
+    assert_encloses(found, exact(weight))
+    swapped = found.scaled(Scales.of(torch.tensor([1e-300, 1e300], dtype=torch.float64)), (1, -1))
+    assert_encloses(
+        swapped,
+        [[Fraction(a) * Fraction(d) for a, d in zip(row, (1e-300, 1e300), strict=True)] for row in exact(weight)],
+    )
+
+
+def test_each_diagonal_adds_its_rounding():
+    draw = random.Random(0)
+    found, truth = Enclosure.of(torch.ones(40, 1, dtype=torch.float64)), [[Fraction(1)] for _ in range(40)]
+    for _ in range(8):
+        numbers = [draw.uniform(1.0, 2.0) for _ in truth]
+        found = found.scaled(Scales.of(torch.tensor(numbers, dtype=torch.float64)), (-1, 1))
+        truth = [[Fraction(d) * a for a in row] for d, row in zip(numbers, truth, strict=True)]
+        assert_encloses(found, truth)
+
+
+@pytest.mark.parametrize("terms", [3, 4096])
+def test_a_sum_of_n_products_may_be_off_by_gamma_n(terms):
+    """Equal terms round alike, so that errors add up; how far depends on the order of summation, which is not known."""
+    row = torch.full((1, terms), 1 / 3, dtype=torch.float64)
+    found = Enclosure.of(row).after(Enclosure.of(row.mT.contiguous()))
+    assert Fraction(found.share) >= terms * Fraction(1, 2**53)
+    unit = Fraction(2) ** found.exponent
+    truth = terms * Fraction(1 / 3) ** 2
+    center, size = Fraction(float(found.center)), Fraction(float(found.size))
+    assert abs(truth - center * unit) <= Fraction(found.share) * size * unit
