@@ -39,7 +39,7 @@ More about squares.
 
 from dataclasses import dataclass
 
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ METRICS = {"square": "The square."}
 
 
 def run(config, seed):
-    return {"square": float(config.base**2)}
+    return Outcome({"square": float(config.base**2)}, {"dots": {"heights": [1.0, 4.0]}})
 """,
+    "report/dots.html": "{% for heights in drawn %}<p>dots at {{ heights }}</p>{% endfor %}",
 }
 APPENDED = {
     "constraints/__init__.py": "from .frobenius import FrobeniusBall\n",
@@ -77,6 +78,14 @@ def _negate(module: Negate) -> Gains:
     "experiments/architectures.py": """
 
 ARCHITECTURES["narrow"] = Architecture(Sizes((6, 4)), _dense)
+""",
+    "report/drawings.py": """
+
+DRAWINGS["dots"] = Kind(
+    lambda drawings, name: drawings.inside(name).numbers("heights").tolist(),
+    lambda groups, words, name: [group.rows[0].drawn["dots"] for group in groups],
+    "dots.html",
+)
 """,
     "data/sources.py": """
 
@@ -151,6 +160,7 @@ assert tightlip.lipschitz(tightlip.freeze(own), 2).constant <= 1
 
 assert main(["run", "squares", "--output", "."]) == 0
 assert len(list(Path("squares-smoke").glob("*seed*.json"))) == 2 and Path("squares-smoke/report.html").exists()
+assert "dots at [1.0, 4.0]" in Path("squares-smoke/report.html").read_text()
 
 small = ["--network", "narrow", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1", "--name", "r"]
 assert main(["train", "--data", "pair", "--mood", "7", *small]) == 0
@@ -199,4 +209,5 @@ def test_every_row_of_the_table_is_performed():
         "an option of `tightlip train`",
         "an orthonormalization method",
         "an experiment",
+        "a kind of drawing",
     ]

@@ -18,7 +18,7 @@ from tightlip.cli.parsing import options
 from tightlip.data import load, published
 from tightlip.data.arrays import load_arrays
 from tightlip.data.sources import SPECS
-from tightlip.experiments import EXPERIMENTS, classification, evidence
+from tightlip.experiments import EXPERIMENTS, certified_run, evidence
 from tightlip.experiments.classification_options import Config
 from tightlip.serialization import save
 
@@ -28,12 +28,18 @@ SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "
 OTHER = {"bias": "random", "dtype": "float64", "beta2": 0.5}
 """Another value of options that cannot be doubled and are not axes of a grid."""
 
-STUDIES = [(name, field.name) for name, module in EXPERIMENTS.items() for field in fields(module.Config)]
+STUDIES = [
+    (name, field.name)
+    for name, module in EXPERIMENTS.items()
+    for field in fields(module.Config)
+    if name != "classification"  # its options are those of a run, below
+]
 
 
 def outcome(module, config):
-    metrics = module.run(config, 0)
-    return json.dumps({name: value for name, value in metrics.items() if name != "build_seconds"})
+    found = module.run(config, 0)
+    metrics = {name: value for name, value in found.metrics.items() if name != "build_seconds"}
+    return json.dumps([metrics, found.drawings])
 
 
 def another(module, name, value):
@@ -108,7 +114,7 @@ def trained(config, folder, monkeypatch):
 
     monkeypatch.setattr(evidence, "pgd", pgd)
     folder.mkdir()
-    result = classification.run(config, folder, progress=False)
+    result = certified_run.run(config, folder, progress=False)
     history = [
         {key: value for key, value in row.items() if key != "seconds"} for row in result.row.to_json()["history"]
     ]
@@ -133,8 +139,8 @@ def test_every_option_of_a_run_changes_its_numbers(option, data, tmp_path, monke
 def test_a_shift_of_rows_is_refused_and_none_is_recorded(data, tmp_path):
     config = Config(data=data["rows"], hidden=(8,), epochs=1, attack_images=2, attack_steps=1)
     with pytest.raises(TightlipError, match=r"shift=1 .--shift. moves images .*rows have shape .4,.: leave it out"):
-        classification.run(replace(config, shift=1), tmp_path)
-    assert classification.run(config, tmp_path, progress=False).row.config["shift"] == 0
+        certified_run.run(replace(config, shift=1), tmp_path)
+    assert certified_run.run(config, tmp_path, progress=False).row.config["shift"] == 0
 
 
 class Tiny:

@@ -53,6 +53,25 @@ def test_the_table_in_the_readme_is_made_from_the_rows():
     assert shown == script["table"]()
 
 
+def test_the_table_of_convolution_steps_is_that_of_the_row():
+    rows = json.loads((ROOT / "results" / "convolution-step.json").read_text())["results"]["rows"]
+    names = {
+        "`Orthonormal`, zeros": "tightlip",
+        "plain, circular": "plain, circular",
+        "`Orthonormal`, circular": "tightlip, circular",
+        "`Shift` and `Orthonormal` 1×1": "shift and 1×1",
+        "orthogonium AOC, circular": "orthogonium AOC",
+        "deel-torchlip SpectralConv2d, circular": "deel-torchlip SpectralConv2d",
+    }
+    text = (ROOT / "docs" / "theory" / "constraints.md").read_text()
+    for words, name in names.items():
+        found = next(line for line in text.splitlines() if line.startswith(f"| {words} |"))
+        narrow, wide, norm = (cell.strip() for cell in found.strip("|").split("|")[1:])
+        assert [narrow, wide] == [f"{rows[part][name]['ratio']:.2f}" for part in ("c=64", "c=128")]
+        largest = max(rows[part][name]["sigma"] for part in rows)
+        assert norm == "" or largest <= float(norm) <= largest + 0.01
+
+
 @pytest.mark.parametrize("folder", sorted({path.parent for path in CELLS}), ids=lambda folder: folder.name)
 def test_the_rows_of_an_experiment_are_of_its_grid_complete_and_born_from_clean_commits(folder):
     rows = [json.loads(path.read_text()) for path in CELLS if path.parent == folder]

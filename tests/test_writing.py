@@ -283,7 +283,7 @@ sys.exit(main(["run", "sleeper", "--output", sys.argv[1]]))
 SLEEPER = '''"""Cells that sleep."""
 import pathlib, time
 from dataclasses import dataclass
-from tightlip.experiments.protocol import Preset
+from tightlip.experiments.protocol import Outcome, Preset
 
 @dataclass(frozen=True)
 class Config:
@@ -295,7 +295,7 @@ SMOKE = PAPER = Preset()
 def run(config, seed):
     pathlib.Path(__file__).with_name("started").touch()
     time.sleep(300)
-    return {}
+    return Outcome({})
 '''
 
 

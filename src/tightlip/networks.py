@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .activations import MaxMin
-from .constraints import Constraint, Hold, Orthonormal, start
+from .constraints import Constraint, Hold, Orthonormal, constrain_sample
 from .errors import TightlipError
 from .layers import Scale
 
@@ -55,7 +55,7 @@ def mlp(
     layers: list[nn.Module] = []
     features = widths[0]
     for index, (width, member_of) in enumerate(zip(widths[1:], constraint, strict=True)):
-        layers.append(start(nn.Linear(features, width, bias), member_of, hold))
+        layers.append(constrain_sample(nn.Linear(features, width, bias), member_of, hold))
         features = width
         if index < count - 1:
             layers.append(made(activation))

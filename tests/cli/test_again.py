@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tightlip.cli import folders, main, train
-from tightlip.experiments import classification
+from tightlip.experiments import certified_run
 from tightlip.locking import sole_writer
 
 QUICK = ["--hidden", "8", "--epochs", "3", "--attack-images", "4", "--attack-steps", "2", "--attack-restarts", "1"]
@@ -39,7 +39,7 @@ def stopped(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(classification, "freeze", stop)
+        patch.setattr(certified_run, "freeze", stop)
         assert main(DEMO) == 130
     (name,) = runs()
     return Path("runs") / name

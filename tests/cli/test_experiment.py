@@ -4,7 +4,7 @@ import pytest
 
 from tightlip.cli import main
 from tightlip.experiments import EXPERIMENTS
-from tightlip.experiments.protocol import Preset
+from tightlip.experiments.protocol import Outcome, Preset
 from tightlip.records import Metric
 
 
@@ -18,7 +18,11 @@ def tiny(monkeypatch):
     module.Config = make_dataclass("Config", [("number", int, 1)], frozen=True)
     module.GRID = {"number": (1, 2)}
     module.SMOKE = module.PAPER = Preset(seeds=2)
-    module.run = lambda config, seed: {"double": 2.0 * config.number, "curve": {"x": [0, 1], "double": [0, seed + 1]}}
+
+    def run(config, seed):
+        return Outcome({"double": 2.0 * config.number}, {"curve": {"x": [0, 1], "double": [0, seed + 1]}})
+
+    module.run = run
     monkeypatch.setitem(EXPERIMENTS, "tiny_study", module)
     return module
 

@@ -156,16 +156,16 @@ def test_a_killed_process_resumes_to_the_result_of_an_uninterrupted_one():
 
 def test_data_that_changed_since_the_run_began_are_refused_on_resume(monkeypatch, capsys):
     """Else half of the training belongs to one sha256 and the metrics name another."""
-    from tightlip.experiments import classification
+    from tightlip.experiments import certified_run
 
-    original = classification.freeze
+    original = certified_run.freeze
 
     def killed(network):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(classification, "freeze", killed)
+    monkeypatch.setattr(certified_run, "freeze", killed)
     assert train("--name", "r", "--epochs", "1") == 130
-    monkeypatch.setattr(classification, "freeze", original)
+    monkeypatch.setattr(certified_run, "freeze", original)
     arrays = np.load("stripes.npz")
     np.savez("stripes.npz", x=255 - arrays["x"], y=arrays["y"])
     assert train("--name", "r", "--epochs", "1", "--resume") == 2

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tightlip import TightlipError, lipschitz
 from tightlip.data import load, split
-from tightlip.experiments import classification, evidence
-from tightlip.experiments.classification import random_shift
+from tightlip.experiments import certified_run, evidence
+from tightlip.experiments.certified_run import random_shift
 from tightlip.experiments.classification_options import Config
 from tightlip.robustness import certify
 from tightlip.robustness.attacks import cw_loss
@@ -58,7 +58,7 @@ def run(*arguments, seconds=20, **options):
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"still running after {seconds} seconds"))
     signal.alarm(seconds)
     try:
-        return classification.run(*arguments, **options)
+        return certified_run.run(*arguments, **options)
     finally:
         signal.alarm(0)
 
@@ -173,7 +173,7 @@ def test_examples_are_images_of_the_test_part_with_their_gradients(finished):
 def test_the_test_part_is_touched_once_and_only_after_training(tmp_path, monkeypatch):
     options, events = config(images(tmp_path / "d.npz")), []
     test = split(load(options.data), options.seed).test.images.flatten(1)
-    original_fit, original_certify = classification.fit, classification.certify
+    original_fit, original_certify = certified_run.fit, certified_run.certify
 
     def fit(network, loss, train, validation, **rest):
         for x, _ in (train, validation):
@@ -187,8 +187,8 @@ def test_the_test_part_is_touched_once_and_only_after_training(tmp_path, monkeyp
         assert torch.equal(x.flatten(1), test)
         return original_certify(network, x, *rest)
 
-    monkeypatch.setattr(classification, "fit", fit)
-    monkeypatch.setattr(classification, "certify", certify)
+    monkeypatch.setattr(certified_run, "fit", fit)
+    monkeypatch.setattr(certified_run, "certify", certify)
     run(options, tmp_path, progress=False)
     assert events == ["trained", "certified"]
 
@@ -332,9 +332,9 @@ def test_impossible_options_are_refused_before_anything_is_trained(wrong, tmp_pa
 
 def test_options_of_the_other_norms_loss_are_named():
     with pytest.raises(TightlipError, match="offset belongs to the loss of the 2-norm: leave it out, or choose norm=2"):
-        classification.check(Config(norm="inf", offset=0.8))
+        certified_run.check(Config(norm="inf", offset=0.8))
     with pytest.raises(TightlipError, match="a belongs to the loss of the inf-norm: leave it out"):
-        classification.check(Config(a=0.1))
+        certified_run.check(Config(a=0.1))
 
 
 def test_the_loss_gets_the_margin_that_was_asked_for_or_the_default():

@@ -56,11 +56,11 @@ def test_activations_rank_on_the_line_as_in_the_paper():
         name: absolute_value.run(absolute_value.Config(name, width=32, steps=250, learning_rate=1e-2), 0)
         for name in ("relu", "maxmin", "fullsort")
     }
-    assert found["relu"]["objective"] <= 0.65
+    assert found["relu"].metrics["objective"] <= 0.65
     for name in ("maxmin", "fullsort"):
-        assert 0.99 <= found[name]["objective"] <= 1 + 1e-6
-        assert found[name]["farthest"] <= 0.05 and found[name]["constant"] <= 1
-    curve = found["maxmin"]["curve"]
+        assert 0.99 <= found[name].metrics["objective"] <= 1 + 1e-6
+        assert found[name].metrics["farthest"] <= 0.05 and found[name].metrics["constant"] <= 1
+    curve = found["maxmin"].drawings["curve"]
     assert curve["f"] == pytest.approx([-abs(x) for x in curve["x"]], abs=0.05)
 
 
@@ -74,24 +74,27 @@ def test_published_values_stand_beside_the_cells_that_they_are_of():
 
 def test_a_cell_of_table_1_is_audited_and_keeps_its_training():
     config = high_dim_cones.Config("fullsort", 128, steps=40, points=2000)
-    metrics = high_dim_cones.run(config, 0)
+    found = high_dim_cones.run(config, 0)
+    metrics, curve = found.metrics, found.drawings["curve"]
     assert 0.5 < metrics["objective"] <= 1 + 3 * metrics["standard_error"] and metrics["constant"] <= 1
-    assert metrics["curve"]["step"][-1] == 40
-    assert metrics["curve"]["objective"][-1] > metrics["curve"]["objective"][0] + 0.2
+    assert curve["step"][-1] == 40
+    assert curve["objective"][-1] > curve["objective"][0] + 0.2
 
 
 def test_groups_move_values_and_keep_norms():
     rows = [group_sort_shapes.run(group_sort_shapes.Config(size), 0) for size in (1, 2, 5, 30)]
-    assert all(row["norm_ratio"] == pytest.approx(1, abs=1e-12) for row in rows)
-    assert all(row["gradient_norm"] == pytest.approx(1, abs=1e-12) for row in rows)
-    assert rows[0]["moved"] == 0 and rows[3]["curve"]["value"] == sorted(rows[0]["curve"]["value"])
+    assert all(row.metrics["norm_ratio"] == pytest.approx(1, abs=1e-12) for row in rows)
+    assert all(row.metrics["gradient_norm"] == pytest.approx(1, abs=1e-12) for row in rows)
+    assert rows[0].metrics["moved"] == 0
+    first, last = (row.drawings["curve"]["value"] for row in (rows[0], rows[3]))
+    assert last == sorted(first)
 
 
 def test_a_relu_network_that_obeys_becomes_linear_and_a_maxmin_network_does_not():
     config = theorem_1.Config(dimension=4, steps=300, points=2000, learning_rate=1e-2)
-    free = theorem_1.run(replace(config, pull=0.0), 0)
-    pulled = theorem_1.run(replace(config, pull=100.0), 0)
-    maxmin = theorem_1.run(replace(config, activation="maxmin", pull=100.0), 0)
+    free = theorem_1.run(replace(config, pull=0.0), 0).metrics
+    pulled = theorem_1.run(replace(config, pull=100.0), 0).metrics
+    maxmin = theorem_1.run(replace(config, activation="maxmin", pull=100.0), 0).metrics
     assert pulled["gradient_norm"] > 0.95 > 0.8 > free["gradient_norm"]
     assert pulled["nonlinearity"] < 0.02 < 0.1 < free["nonlinearity"]
     assert maxmin["gradient_norm"] == pytest.approx(1, abs=1e-5) and maxmin["nonlinearity"] > 0.5
@@ -106,7 +109,8 @@ def test_affine_functions_have_no_nonlinearity():
 def test_spectral_balls_let_singular_values_sink():
     config = spectral_vs_orthonormal.Config(dimension=8, steps=60, points=1000)
     rows = {
-        name: spectral_vs_orthonormal.run(replace(config, constraint=name), 0) for name in ("spectral", "orthonormal")
+        name: spectral_vs_orthonormal.run(replace(config, constraint=name), 0).metrics
+        for name in ("spectral", "orthonormal")
     }
     assert rows["orthonormal"]["smallest_singular_value"] == pytest.approx(1, abs=1e-4)
     assert rows["spectral"]["smallest_singular_value"] < 0.99
@@ -125,7 +129,7 @@ def test_touching_spheres_have_neighbors_two_apart(count):
 @pytest.mark.parametrize("network", ["2-norm", "∞-norm"])
 def test_both_classes_are_audited_and_miss_what_they_miss(network):
     config = two_norm_universality.Config(network, centers=1, width=8, depth=3, steps=30, points=1000)
-    metrics = two_norm_universality.run(config, 0)
+    metrics = two_norm_universality.run(config, 0).metrics
     assert metrics["gap"] == 1 - metrics["objective"] and metrics["gap"] >= -3 * metrics["standard_error"]
     assert 0 < metrics["constant"] <= 1 + 1e-6
 
@@ -148,11 +152,12 @@ def test_what_a_layer_collects_is_the_squared_mean_of_what_it_sorts(name):
 def test_every_change_of_the_base_changes_what_comes_out():
     config = maxmin_depth.Config(dimension=8, width=256, depth=3, steps=4, points=100)
     found = {
-        change: maxmin_depth.run(replace(config, change=change), 0)["objective"] for change in maxmin_depth.CHANGES
+        change: maxmin_depth.run(replace(config, change=change), 0).metrics["objective"]
+        for change in maxmin_depth.CHANGES
     }
     assert len(set(found.values())) == len(found)
 
 
 def test_the_infinity_class_is_audited_along_its_own_norms():
     config = two_norm_universality.Config("∞-norm", centers=1, width=32, depth=6, steps=30, points=100)
-    assert two_norm_universality.run(config, 0)["constant"] <= 1 + 1e-6
+    assert two_norm_universality.run(config, 0).metrics["constant"] <= 1 + 1e-6

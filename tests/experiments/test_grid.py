@@ -11,7 +11,7 @@ import pytest
 from tightlip import TightlipError
 from tightlip.experiments import EXPERIMENTS
 from tightlip.experiments.cells import cells
-from tightlip.experiments.protocol import Preset, named
+from tightlip.experiments.protocol import Outcome, Preset, named
 from tightlip.experiments.rows import run_cells
 from tightlip.experiments.words import definition_of, summary_of
 from tightlip.records import CellRow, Definition, Metric
@@ -42,7 +42,7 @@ def powers(calls=None, run=None):
     def compute(config, seed):
         if calls is not None:
             calls.append((config, seed))
-        return {"value": float(config.base**config.power + seed), "curve": {"x": [0, 1], "y": [1.0, 2.0]}}
+        return Outcome({"value": float(config.base**config.power + seed)}, {"curve": {"x": [0, 1], "y": [1.0, 2.0]}})
 
     module.run = run or compute
     return module
@@ -180,7 +180,7 @@ def test_options_that_no_row_can_keep_are_refused(tmp_path):
 
 def test_any_error_of_a_cell_is_told_and_the_others_go_on(tmp_path):
     def run(config, seed):
-        return {"value": {1: 1.0}[config.power]}
+        return Outcome({"value": {1: 1.0}[config.power]})
 
     with pytest.raises(TightlipError, match="2 of 4 cells failed.*KeyError"):
         run_cells(powers(run=run), powers().SMOKE, tmp_path)
@@ -191,18 +191,28 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path):
     def run(config, seed):
         if config.power == 2 and seed == 0:
             raise TightlipError("a step left NaN")
-        return {"value": 1.0}
+        return Outcome({"value": 1.0})
 
     with pytest.raises(TightlipError, match=r"1 of 4 cells failed.*power=2 seed 0: .*a step left NaN"):
         run_cells(powers(run=run), powers().SMOKE, tmp_path)
     assert len(rows_in(tmp_path)) == 3
 
 
+def test_files_of_a_cell_lie_in_a_folder_of_its_own_beside_its_row(tmp_path):
+    def run(config, seed):
+        return Outcome({"value": 1.0}, write=lambda folder: (folder / "model").write_text(f"{config.power} {seed}"))
+
+    rows = run_cells(powers(run=run), powers().SMOKE, tmp_path)
+    models = sorted(tmp_path.glob("*/model"))
+    assert sorted(path.read_text() for path in models) == sorted(f"{row.config['power']} {row.seed}" for row in rows)
+    assert all((path.parent.with_name(path.parent.name + ".json")).exists() for path in models)
+
+
 def test_an_interruption_keeps_what_is_complete(tmp_path):
     def run(config, seed):
         if config.power == 2:
             raise KeyboardInterrupt
-        return {"value": 1.0}
+        return Outcome({"value": 1.0})
 
     with pytest.raises(KeyboardInterrupt):
         run_cells(powers(run=run), powers().SMOKE, tmp_path)

@@ -20,7 +20,7 @@ from tightlip.experiments import EXPERIMENTS, executors, rows
 SLEEPER = '''"""Cells that sleep."""
 import pathlib, time
 from dataclasses import dataclass
-from tightlip.experiments.protocol import Preset
+from tightlip.experiments.protocol import Outcome, Preset
 
 @dataclass(frozen=True)
 class Config:
@@ -32,7 +32,7 @@ SMOKE = PAPER = Preset()
 def run(config, seed):
     pathlib.Path(f"started{config.number}").touch()
     time.sleep(300)
-    return {}
+    return Outcome({})
 '''
 MAIN = """
 import sys, sleeper

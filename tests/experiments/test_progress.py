@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from tightlip import certify, freeze, mlp, pgd
-from tightlip.experiments import classification
+from tightlip.experiments import certified_run
 from tightlip.experiments.evidence import Attack, attack_curve
 from tightlip.robustness import attacks
 
@@ -80,8 +80,8 @@ def test_a_run_hands_on_whether_progress_is_wanted(tmp_path, monkeypatch):
         return function
 
     for name in ("fit", "certify", "attack_curve"):
-        monkeypatch.setattr(classification, name, hearing(name, getattr(classification, name)))
+        monkeypatch.setattr(certified_run, name, hearing(name, getattr(certified_run, name)))
     np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).random((60, 4)).astype(np.float32), y=np.arange(60) % 3)
     small = {"hidden": (8,), "epochs": 1, "attack_images": 4, "attack_steps": 1, "attack_restarts": 1}
-    classification.run(classification.Config(str(tmp_path / "d.npz"), **small), tmp_path, progress=False)
+    certified_run.run(certified_run.Config(str(tmp_path / "d.npz"), **small), tmp_path, progress=False)
     assert heard == {"fit": False, "certify": False, "attack_curve": False} and shown.getvalue() == ""

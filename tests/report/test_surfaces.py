@@ -35,7 +35,7 @@ def data(page):
 
 def test_a_surface_is_read_and_is_no_column(cones):
     groups = read_groups(cones)
-    assert groups[0].rows[0].surface.z.shape == (5, 3)
+    assert groups[0].rows[0].drawn["surface"].z.shape == (5, 3)
     assert columns(groups) == (["activation"], ["objective"])
     assert "surface" not in text_table(groups)
 

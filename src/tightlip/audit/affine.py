@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
 
-from jaxtyping import Float
 from torch import Tensor
 
 from ..linalg.convolutions import convolution_norm_bounds
@@ -53,32 +52,10 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """x ↦ Wx along the last axis."""
+class _Weighed:
+    """A map that is made of the entries of a weight."""
 
-    weight: Float[Tensor, "out in"] | Enclosure
-
-    @cached_property
-    def enclosure(self) -> Enclosure:
-        """W with what is known of its rounding."""
-        return self.weight if isinstance(self.weight, Enclosure) else Enclosure.of(self.weight)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(out, in)."""
-        return tuple((self.weight.center if isinstance(self.weight, Enclosure) else self.weight).shape)
-
-    def norms(self) -> Table:
-        """Its operator norms."""
-        return self.enclosure.norm_bounds(operator_norm_bounds)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A convolution of (batch, channels, …), with its weight as torch keeps it, and the way it walks over an image."""
-
-    weight: Float[Tensor, "first second *taps"] | Enclosure
-    geometry: Geometry
+    weight: Tensor | Enclosure
 
     @cached_property
     def enclosure(self) -> Enclosure:
@@ -89,6 +66,22 @@ class Kernel:
     def shape(self) -> tuple[int, ...]:
         """That of the weight."""
         return tuple((self.weight.center if isinstance(self.weight, Enclosure) else self.weight).shape)
+
+
+@dataclass(frozen=True)
+class Matrix(_Weighed):
+    """x ↦ Wx along the last axis, with the weight (out, in)."""
+
+    def norms(self) -> Table:
+        """Its operator norms."""
+        return self.enclosure.norm_bounds(operator_norm_bounds)
+
+
+@dataclass(frozen=True)
+class Kernel(_Weighed):
+    """A convolution of (batch, channels, …), with its weight as torch keeps it, and the way it walks over an image."""
+
+    geometry: Geometry
 
     @property
     def pointwise(self) -> bool:

@@ -11,7 +11,7 @@ import tyro
 from ..data.dataset import words_for
 from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
-from ..experiments.classification import Result, run
+from ..experiments.certified_run import Result, run
 from ..experiments.classification_options import Config
 from ..interruption import Stopped
 from ..linkage import MODEL, written_about

@@ -1,7 +1,7 @@
 """Sets of matrices with a proven operator norm, and the two ways to hold a layer on them."""
 
 from .column_l1 import ColumnL1Ball
-from .constraining import constrain, constraint_of, is_constrained, start
+from .constraining import constrain, constrain_sample, constraint_of, is_constrained
 from .constraint import Constraint, Hold
 from .freezing import freeze
 from .holding import hold
@@ -25,10 +25,10 @@ __all__ = [
     "RowL1Ball",
     "SpectralBall",
     "constrain",
+    "constrain_sample",
     "constraint_of",
     "freeze",
     "hold",
     "is_constrained",
     "lifted",
-    "start",
 ]

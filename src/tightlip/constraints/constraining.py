@@ -89,7 +89,7 @@ def constrain(layer: AnyLayer, constraint: Constraint, hold: Hold = "step") -> A
     return layer
 
 
-def start(layer: AnyLayer, constraint: Constraint, hold: Hold = "step") -> AnyLayer:
+def constrain_sample(layer: AnyLayer, constraint: Constraint, hold: Hold = "step") -> AnyLayer:
     """`constrain`, after the layer's weight has been drawn at random by the set (`Constraint.sample`)."""
     _refuse_layer(layer, constraint)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import nn
 from ..linalg.kernel_shape import KernelShape
 from ..rules.convolution import geometry_of
 from .carrier import Layer, refuse_repeated_pixels
-from .constraining import start
+from .constraining import constrain_sample
 from .constraint import Constraint, Hold
 from .orthonormal import Orthonormal
 
@@ -46,7 +46,7 @@ def lifted(layer: Layer, constraint: Constraint | None = None, hold: Hold = "ste
     constraint = Orthonormal() if constraint is None else constraint
     shape = _unheld(layer, constraint)
     if shape is None:
-        return start(layer, constraint, hold)
+        return constrain_sample(layer, constraint, hold)
     assert not isinstance(layer, nn.Linear)
     square, groups = shape.square, layer.groups
     tall = square.inputs > shape.inputs
@@ -56,7 +56,9 @@ def lifted(layer: Layer, constraint: Constraint | None = None, hold: Hold = "ste
         layer, *(side * groups for side in sides), kernel_size=1, stride=1, padding=0, dilation=1,
         bias=not tall and layer.bias is not None,
     )  # fmt: skip
-    return nn.Sequential(*(start(part, constraint, hold) for part in ((point, kernel) if tall else (kernel, point))))
+    return nn.Sequential(
+        *(constrain_sample(part, constraint, hold) for part in ((point, kernel) if tall else (kernel, point)))
+    )
 
 
 def _unheld(layer: Any, constraint: Constraint) -> KernelShape | None:

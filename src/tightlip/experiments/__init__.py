@@ -8,6 +8,7 @@ from . import (
     bjorck_convergence,
     bjorck_vs_parseval,
     circular_cones,
+    classification,
     folding,
     group_sort_shapes,
     high_dim_cones,
@@ -34,6 +35,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         spectral_vs_orthonormal,
         bjorck_convergence,
         bjorck_vs_parseval,
+        classification,
         two_norm_universality,
     )
 }

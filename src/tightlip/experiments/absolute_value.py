@@ -5,14 +5,13 @@ the sphere has two points.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ..records import Metric
 from ..transport import absolute_value
 from .critics import MEASURED, critic, distance_to_potential, measured, trained
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ CURVES = {"x": "x", "f": "f(x) − f(0) as learned"}
 TRUE_CURVES = {"f": lambda x: -abs(x)}
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """The exact objective, and the learned function on [−1.5, 1.5]."""
     torch.manual_seed(seed)
     pair = absolute_value()
@@ -51,4 +50,4 @@ def run(config: Config, seed: int) -> dict[str, Any]:
         values = (frozen(x) - frozen(torch.zeros(1, 1))).squeeze(1)
     inside = torch.linspace(-1, 1, 201)[:, None]
     metrics = {**measured(pair, frozen, 2), "farthest": distance_to_potential(pair, frozen, inside)}
-    return {**metrics, "curve": {"x": x.squeeze(1).tolist(), "f": values.tolist()}}
+    return Outcome(metrics, {"curve": {"x": x.squeeze(1).tolist(), "f": values.tolist()}})

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from math import sqrt
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from ..choices import chosen, unknown
 from ..linalg.polar import iterate, norm_bound, polar, residual
 from ..linalg.schedules import Schedule, bjorck, express
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     **{f"bjorck{order}": partial(bjorck, order=order) for order in range(1, 6)},
@@ -73,14 +72,14 @@ METRICS = {
 CURVES = {"products": "products of n × n matrices", "error": "error ‖I − WᵀW‖₂"}
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """Products and steps until the error is 1e-6 (float32) or 1e-12 (float64), and the error after each step."""
     tolerance = chosen("dtype", config.dtype, TOLERANCES)
     weight = start(config, seed)
     scale = chosen("scaling", config.scaling, SCALES)
     if config.schedule == "adaptive":
         error = _error(polar(weight))
-        return {"final_error": error, "arrived": error <= tolerance, "steps": None, "products": None}
+        return Outcome({"final_error": error, "arrived": error <= tolerance, "steps": None, "products": None})
     weight = weight / scale(weight)
     products, errors = [0], [_error(weight)]
     for polynomial in chosen("schedule", config.schedule, SCHEDULES)(config.steps).polynomials:
@@ -91,14 +90,14 @@ def run(config: Config, seed: int) -> dict[str, Any]:
             break
     arrived = errors[-1] <= tolerance
     after_15 = errors[min(15, len(errors) - 1)]
-    return {
+    metrics = {
         "final_error": errors[-1],
         "arrived": arrived,
         "steps": len(errors) - 1 if arrived else None,
         "products": products[-1] if arrived else None,
         "error_after_15_steps": after_15,
-        "curve": {"products": products, "error": errors},
     }
+    return Outcome(metrics, {"curve": {"products": products, "error": errors}})
 
 
 def start(config: Config, seed: int) -> Tensor:

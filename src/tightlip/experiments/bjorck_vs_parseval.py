@@ -9,7 +9,6 @@ training, fifteen at the end; ``change_by_finish`` says how far its outputs move
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from ..linalg.schedules import bjorck
 from ..losses import kantorovich
 from ..networks import mlp
 from ..records import Metric
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 SCHEMES: dict[str, tuple[Callable[[], Constraint], str]] = {
     "exact_step": (Orthonormal, "step"),
@@ -79,7 +78,7 @@ METRICS = {
 CURVES = {"step": "step of the optimizer", "largest": "largest singular value", "smallest": "smallest singular value"}
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """Objective, audited constant and their quotient on the frozen network; singular values through training."""
     torch.manual_seed(seed)
     make, way = chosen("scheme", config.scheme, SCHEMES)
@@ -105,15 +104,15 @@ def run(config: Config, seed: int) -> dict[str, Any]:
         error = float(outputs.std() / len(outputs) ** 0.5)
         change = float((outputs[:1000] - network(points[:1000])).abs().max())
     constant = lipschitz(frozen, 2, 2).constant
-    return {
+    metrics = {
         "bound": objective / constant,
         "standard_error": error / constant,
         "objective": objective,
         "constant": constant,
         "change_by_finish": change,
         "smallest_singular_value": curve["smallest"][-1],
-        "curve": curve,
     }
+    return Outcome(metrics, {"curve": curve})
 
 
 def sphere(config: Config, count: int | None = None) -> Tensor:

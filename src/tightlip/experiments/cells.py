@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,11 +25,16 @@ class Cell:
 
     @property
     def file(self) -> str:
-        """Its file's name: the values on the axes, the seed, and a hash of the whole config."""
+        """The name of its row's file."""
+        return f"{self.stem}.json"
+
+    @property
+    def stem(self) -> str:
+        """The values on the axes, the seed, and a hash of the whole config: its row's name, and that of its folder."""
         options = json.dumps(self.config, sort_keys=True)
         words = [f"{axis}={self.config[axis]}" for axis in self.axes]
         digest = hashlib.sha256(options.encode()).hexdigest()[:8]
-        return "_".join([*words, f"seed{self.seed}", digest]).replace("/", "-").replace(" ", "") + ".json"
+        return "_".join([*words, f"seed{self.seed}", digest]).replace("/", "-").replace(" ", "")
 
     @property
     def words(self) -> str:
@@ -46,6 +51,11 @@ def cells(experiment: Experiment, preset: Preset) -> Iterator[Cell]:
         options = _as_json(config)
         for seed in range(preset.seeds):
             yield Cell(name_of(experiment), options, tuple(grid), seed, name, place)
+
+
+def config_of(experiment: Experiment, options: Mapping[str, Any]) -> Any:
+    """The experiment's Config of options as a file holds them, in which tuples are lists."""
+    return experiment.Config(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
 
 
 def _as_json(config: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ distance to the nearest center. Networks that lose gradient norm distort the sha
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from ..records import Metric
 from ..transport import circular_cones
 from .critics import MEASURED, critic, distance_to_potential, measured, trained
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ METRICS = {
 }
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """The objective of the frozen critic, its distance from the true potential, and its surface."""
     torch.manual_seed(seed)
     pair = circular_cones()
@@ -65,7 +64,7 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     with torch.no_grad():
         heights = frozen(torch.cartesian_prod(x, y)).reshape(len(x), len(y))
     surface = {"x": x.tolist(), "y": y.tolist(), "z": (heights - heights.max()).tolist()}
-    return {**measured(pair, frozen, config.points), **far, "surface": surface}
+    return Outcome(measured(pair, frozen, config.points) | far, {"surface": surface})
 
 
 def grid(columns: int, rows: int, x: float, y: float) -> Tensor:

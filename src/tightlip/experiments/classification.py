@@ -1,199 +1,54 @@
-"""Certified classification: train, freeze, audit, certify and attack the test part (paper §7.3).
+"""Certified classification: networks trained, frozen, audited, certified and attacked (paper §7.3).
 
-In the 2-norm: orthonormal layers, cross-entropy with an offset and a temperature. In the ∞-norm, the paper's network:
-row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifies the radius a/2.
+Each cell is what `tightlip train` does once, and leaves the same files in a folder of its own: the model, its
+certificate and its history, which `tightlip report` and `tightlip certify` take.
 """
 
-import logging
-import time
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from ..records import Metric
+from . import certified_run
+from .classification_options import Config as Options
+from .classification_options import Recipe as Config
+from .protocol import Outcome, Preset
 
-from ..activations import ACTIVATIONS
-from ..atomic import sha256
-from ..audit import Bound, lipschitz
-from ..constraints import Orthonormal, RowL1Ball, freeze
-from ..data import Dataset, Part, Splits, load, split
-from ..data.augmentation import is_image, random_shift
-from ..data.dataset import words_for
-from ..decimals import exact
-from ..errors import TightlipError
-from ..linkage import MODEL
-from ..losses import margin_cross_entropy, multiclass_hinge
-from ..provenance import provenance
-from ..records import Attack as Attacked
-from ..records import Data, Epoch, RunRow, Tested
-from ..robustness import Certificate, certify
-from ..robustness.attacks import cw_loss
-from ..serialization import save
-from ..training import History, fit, predict
-from . import architectures
-from .classification_options import Config, check
-from .evidence import Attack, attack_curve, certificate_file
-from .laps import Laps
+GRID = {"network": ("mlp", "convnet", "mixer")}
+SMOKE = Preset(
+    {"hidden": (32,), "epochs": 1, "batch_size": 256, "attack_images": 20, "attack_steps": 5, "attack_restarts": 1},
+)
+PAPER = Preset({"data": "fashion-mnist", "batch_size": 256, "epochs": 30, "eps": 0.25, "attack_images": 200}, seeds=3)
+METRICS = {
+    "accuracy": Metric("On the test part, the share of inputs that are classified right.", "down"),
+    "certified": Metric("The share that is proven to stay right for every perturbation within eps.", "down"),
+    "attacked": "The share of those attacked that stays right under the attack at eps: no proof.",
+    "constant": Metric("The audited Lipschitz constant of the frozen network.", "up"),
+    "cpu_seconds": "Of all processor threads, in training.",
+}
+CURVES = {
+    "eps": "radius of the perturbation",
+    "certified": "proven accuracy",
+    "attacked": "accuracy under the attack",
+}
 
-logger = logging.getLogger(__name__)
+__all__ = ["CURVES", "GRID", "METRICS", "PAPER", "SMOKE", "Config", "run"]
 
 
-@dataclass(frozen=True)
-class Result:
-    """What `run` leaves: the frozen network, its certificate on the test part, and the row that was written."""
-
-    network: nn.Module
-    certificate: Certificate
-    row: RunRow
-
-
-def run(
-    config: Config,
-    folder: Path,
-    device: str = "cpu",
-    root: str | None = None,
-    download: bool = False,
-    resume: bool = False,
-    progress: bool = True,
-) -> Result:
-    """Train, freeze, audit, certify and attack; write ``model.safetensors``, ``certificate.json``, ``metrics.json``.
-
-    Args:
-        config: All that determines the numbers.
-        folder: Where to write; must exist. ``checkpoint.pt`` lies there until the run is complete.
-        device: "cpu", "cuda", …
-        root: Folder with data sets, instead of the environment's TIGHTLIP_DATA.
-        download: Whether an absent data set may be fetched.
-        resume: Continue from the checkpoint.
-        progress: Show a progress bar on a terminal.
-
-    Raises:
-        TightlipError: for impossible options, bad data or data of one class, or a training that diverges.
-    """
-    check(config)
-    clock = Laps()
-    origin = provenance(device)
-    dataset = load(config.data, root=root, download=download)
-    if dataset.classes < 2:
-        raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
-    if config.shift and not is_image(dataset.images):
-        shape = tuple(dataset.images.shape[1:])
-        raise TightlipError(
-            f"shift={config.shift} (--shift) moves images (channels, height, width), and inputs of {dataset.name} have "
-            f"shape {shape}: leave it out"
-        )
-    inputs, _ = words_for(dataset.images.shape[1:])
-    parts = split(dataset, config.seed)
-    network = build(config, parts.train, dataset.classes)
-    checkpoint = folder / "checkpoint.pt"
-    logger.info("%s: training on %d %s, %d epochs", folder, len(parts.train), inputs, config.epochs)
-    began = time.process_time()
-    history = _train(config, network, parts.train, parts.validation, device, checkpoint, resume, progress)
-    computed = time.process_time() - began  # of all threads
-    clock.lap("train", sum(row["seconds"] for row in history))
-    logger.info("freezing, auditing, certifying %d test %s", len(parts.test), inputs)
-    frozen = freeze(network)
-    clock.lap("freeze")
-    lipschitz(frozen, config.p)  # `certify` audits again; this lap is the audit alone
-    clock.lap("audit")
-    images, labels = parts.test.images.to(device), parts.test.labels.to(device)
-    certificate = certify(frozen, images, labels, config.p, 1024, progress)
-    clock.lap("certify")
-    logger.info("attacking %d of them", min(config.attack_images, len(labels)))
-    options = Attack(config.attack_images, config.attack_steps, config.attack_restarts)
-    attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate, progress)
-    clock.lap("attack")
-    proof = certificate_file(config.p, certificate, images, labels, frozen, attacked)
-    row = RunRow(
-        command="train",
-        config=config.resolved | {"shift": config.pixels if is_image(parts.test.images) else 0},
-        data=_data(dataset, parts),
-        seed=config.seed,
-        history=tuple(_epoch(epoch) for epoch in history),
-        best_epoch=int(max(history, key=lambda epoch: (epoch["validation_score"], epoch["epoch"]))["epoch"]),
-        test=_tested(config, certificate, attacked),
-        name=folder.name,
-        seconds=clock.seconds(),
-        cpu_seconds=None if resume else {"train": round(computed, 3)},
-        **origin,
-    )
-    save(frozen, folder / MODEL)
-    model = sha256(folder / MODEL)
-    proof, row = replace(proof, model_sha256=model), replace(row, model_sha256=model)
-    proof.write(folder / "certificate.json")
-    row.write(folder / "metrics.json")
-    checkpoint.unlink(missing_ok=True)
-    return Result(frozen, certificate, row)
-
-
-def build(config: Config, train: Part, classes: int) -> nn.Sequential:
-    """The network of a run: constrained layers, one Scale(K)."""
-    torch.manual_seed(config.seed)
-    constraint = Orthonormal() if config.p == 2 else RowL1Ball()
-    shape, activation = tuple(train.images.shape[1:]), ACTIVATIONS[config.activation]
-    return architectures.build(config.network, shape, classes, config.sizes, constraint, activation, config.constant)
-
-
-def _train(
-    config: Config,
-    network: nn.Module,
-    train: Part,
-    validation: Part,
-    device: str,
-    checkpoint: Path,
-    resume: bool,
-    progress: bool,
-) -> History:
-    k = config.constant
-    loss = (
-        partial(margin_cross_entropy, offset=config.margin * k, temperature=config.softness * k)
-        if config.p == 2
-        else partial(multiclass_hinge, kappa=config.margin * k, mean_over_classes=True)
-    )
-    augment = partial(random_shift, pixels=config.pixels) if config.pixels and is_image(train.images) else None
-    return fit(
-        network,
-        loss,
-        (train.images, train.labels),
-        (validation.images, validation.labels),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        optimizer=partial(torch.optim.Adam, lr=config.rate),
-        score=partial(_certified_share, margin=_sensitivity(config.p) * k * config.radius),
-        augment=augment,
-        device=device,
-        seed=config.seed,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
-    )
-
-
-def _certified_share(network: nn.Module, x: Tensor, y: Tensor, margin: float) -> float:
-    """The share of inputs that lead by more than ``margin``."""
-    return float((-cw_loss(predict(network, x), y) > margin).double().mean())
-
-
-def _sensitivity(p: float) -> float:
-    return Bound(1.0, p, p).sensitivity
-
-
-def _data(dataset: Dataset, parts: Splits) -> Data:
-    sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
-    shape = np.array(parts.test.images.shape[1:])
-    source = (dataset.name, dataset.source, dataset.sha256)
-    return Data(*source, sizes, dataset.classes, shape, tuple(dataset.class_names))
-
-
-def _epoch(row: dict[str, float]) -> Epoch:
-    known: dict[str, Any] = {field.name: row[field.name] for field in fields(Epoch) if field.name in row}
-    return Epoch(**known)
-
-
-def _tested(config: Config, certificate: Certificate, attacked: Attacked) -> Tested:
-    eps, place = exact(config.radius), attacked.eps.tolist().index(config.radius)
-    certified, standing = certificate.accuracy(config.radius), float(attacked.accuracy[place])
-    return Tested(certificate.accuracy(0.0), {eps: certified}, {eps: standing})
+def run(config: Config, seed: int) -> Outcome:
+    """The headline of a run on the test part, its curves, and its files."""
+    result = certified_run.prove(Options(**asdict(config), seed=seed))
+    row, attack = result.row, result.attacked
+    (certified,), (attacked,) = row.test.certified.values(), row.test.attacked.values()
+    metrics: dict[str, Any] = {
+        "accuracy": row.test.accuracy,
+        "certified": certified,
+        "attacked": attacked,
+        "constant": result.certificate.bound.constant,
+        "cpu_seconds": None if row.cpu_seconds is None else row.cpu_seconds["train"],
+    }
+    curve = {
+        "eps": attack.eps.tolist(),
+        "certified": result.certificate.curve(attack.eps.tolist()).tolist(),
+        "attacked": attack.accuracy.tolist(),
+    }
+    return Outcome(metrics, {"curve": curve}, {"name": row.data.name, "sha256": row.data.sha256}, result.write)

@@ -1,4 +1,4 @@
-"""The options of `tightlip train`, their defaults, and what they may be."""
+"""The options of a certified run, as `tightlip train` has them, their defaults, and what they may be."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -15,8 +15,8 @@ from .architectures import Sizes, sizes_of
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of `tightlip train`."""
+class Recipe:
+    """All options that determine the numbers of a run, except for the seed."""
 
     data: str = "mnist5k"
     """Data set: mnist5k (ships with the package), mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a
@@ -59,8 +59,6 @@ class Config:
     """Gradient steps per restart of the attack."""
     attack_restarts: int = 2
     """Starting points of the attack."""
-    seed: int = 0
-    """Of the split, the initialization, the order of the examples and the attack."""
 
     @property
     def p(self) -> float:
@@ -114,6 +112,14 @@ class Config:
             | {"eps": self.radius, "shift": self.pixels}
             | dict(zip(("offset", "temperature", "a"), loss, strict=True))
         )
+
+
+@dataclass(frozen=True)
+class Config(Recipe):
+    """Options of `tightlip train`."""
+
+    seed: int = 0
+    """Of the split, the initialization, the order of the examples and the attack."""
 
 
 def check(config: Config) -> None:

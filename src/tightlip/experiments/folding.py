@@ -4,7 +4,6 @@ Rigid maps and absolute values, so every weight is orthonormal and the slope is 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -12,7 +11,7 @@ from ..audit import lipschitz
 from ..constructions import square_pyramids
 from ..diagnostics import gradient_norm
 from ..records import Metric
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ METRICS = {
 }
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """How far the network is from the pyramids, and its surface."""
     apexes = torch.tensor([[-config.distance / 2, 0.0], [config.distance / 2, 0.0]], dtype=torch.float64)
     first, second = apexes.tolist()
@@ -46,9 +45,9 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     with torch.no_grad():
         heights = network(points).squeeze(1)
     anywhere = 6 * torch.rand(2000, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 3
-    return {
+    metrics = {
         "farthest": float((heights - truth).abs().max()),
         "constant": lipschitz(network, 2, 2).constant,
         "smallest_gradient_norm": float(gradient_norm(network, anywhere).min()),
-        "surface": {"x": x.tolist(), "y": x.tolist(), "z": heights.reshape(49, 49).tolist()},
     }
+    return Outcome(metrics, {"surface": {"x": x.tolist(), "y": x.tolist(), "z": heights.reshape(49, 49).tolist()}})

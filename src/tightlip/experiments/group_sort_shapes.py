@@ -5,14 +5,13 @@ same, their places are not, so no norm changes.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ..activations import group_sort
 from ..diagnostics import gradient_norm
 from ..records import Metric
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ METRICS = {
 CURVES = {"unit": "unit", "value": "value after sorting within groups"}
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """The values after sorting."""
     generator = torch.Generator().manual_seed(seed)
     before = torch.randn(config.units, generator=generator, dtype=torch.float64)
@@ -44,12 +43,12 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     direction /= direction.norm()
     after = group_sort(before, config.group_size)
     network = _Probe(config.group_size, direction)
-    return {
+    metrics = {
         "norm_ratio": float(after.norm() / before.norm()),
         "gradient_norm": float(gradient_norm(network, before[None])),
         "moved": float((after != before).double().mean()),
-        "curve": {"unit": list(range(config.units)), "value": after.tolist()},
     }
+    return Outcome(metrics, {"curve": {"unit": list(range(config.units)), "value": after.tolist()}})
 
 
 class _Probe(torch.nn.Module):

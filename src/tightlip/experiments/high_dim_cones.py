@@ -7,13 +7,12 @@ have no biases: trained ones only add noise here (docs/theory/depth.md).
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, measured, trained
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ PUBLISHED = {
 """By dimension, and within each by depth, as in `GRID`."""
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """The objective of the frozen critic."""
     torch.manual_seed(seed)
     pair, width = high_dimensional_cone(config.dimension), max(256, config.dimension)
@@ -75,7 +74,7 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     adam = partial(torch.optim.Adam, betas=(0.9, config.beta2))
     options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
     frozen = trained(pair, network, seed, optimizer=adam, watch=watch, **options)
-    return {**measured(pair, frozen, config.points), "published": published(config), "curve": curve}
+    return Outcome(measured(pair, frozen, config.points) | {"published": published(config)}, {"curve": curve})
 
 
 def published(config: Config) -> float | None:

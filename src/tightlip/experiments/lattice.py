@@ -17,7 +17,7 @@ from ..audit import lipschitz
 from ..constructions import lattice_interpolant
 from ..norms import as_norm
 from ..records import Metric
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ METRICS = {
 }
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """Errors, the audited constant, and in two dimensions the surface."""
     p, generator = as_norm(config.p), torch.Generator().manual_seed(seed)
     samples, fresh, nearest = (
@@ -67,7 +67,7 @@ def run(config: Config, seed: int) -> dict[str, Any]:
         "allowed": 2 * float(distance(fresh, samples, p).amin(1).max()),
         "build_seconds": seconds,
     }
-    return metrics if config.dimension != 2 else {**metrics, "surface": surface(network)}
+    return Outcome(metrics, {"surface": surface(network)} if config.dimension == 2 else {})
 
 
 def distance(a: Tensor, b: Tensor, p: float) -> Tensor:

@@ -15,7 +15,7 @@ from ..choices import chosen
 from ..constraints import Orthonormal
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, measured, trained
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 CHANGES: dict[str, dict[str, Any]] = {
     "base": {},
@@ -64,7 +64,7 @@ PAPER = Preset(seeds=3)
 METRICS = {**MEASURED, "expected": "√(1 − (1 − κ)^(depth − 1)), where κ is 1/π for MaxMin, 2/π for the absolute value."}
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """The objective of the frozen critic."""
     torch.manual_seed(seed)
     change, pair = chosen("change", config.change, CHANGES), high_dimensional_cone(config.dimension)
@@ -79,4 +79,4 @@ def run(config: Config, seed: int) -> dict[str, Any]:
         **{name: change[name] for name in ("optimizer", "decay") if name in change},
     }
     expected = math.sqrt(1 - (1 - KEPT[activation]) ** (config.depth - 1))
-    return {**measured(pair, trained(pair, network, seed, **options), config.points), "expected": expected}
+    return Outcome(measured(pair, trained(pair, network, seed, **options), config.points) | {"expected": expected})

@@ -6,8 +6,7 @@ An experiment is a module of this folder with five names:
     GRID      the fields that span the table, each with its values
     SMOKE     a `Preset` that takes seconds
     PAPER     a `Preset` with the full sizes
-    run       (config, seed) -> metrics: numbers, and optionally "curve", columns of equal length to be drawn, and
-              "surface", an object of "x", "y" and "z" (a list for each x of a number for each y)
+    run       (config, seed) -> `Outcome`
 
 and up to three that tell a stranger what is seen (so do the strings below the fields of Config):
 
@@ -16,8 +15,9 @@ and up to three that tell a stranger what is seen (so do the strings below the f
     TRUE_CURVES  columns of the curve whose true values are known, as functions of the first column
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ..choices import chosen
@@ -36,6 +36,21 @@ class Preset:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell leaves: numbers by name, what is drawn of it, and files.
+
+    ``drawings`` are by their kind (``report.drawings`` has them all): "curve", columns of equal length; "surface", an
+    object of "x", "y" and "z", a list for each x of a number for each y. ``data`` names what it was computed from.
+    ``write``, where there is one, puts files into a folder of the cell's own.
+    """
+
+    metrics: Mapping[str, Any]
+    drawings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=lambda: {"name": "synthetic", "sha256": None})
+    write: Callable[[Path], object] | None = None
+
+
 @runtime_checkable
 class Experiment(Protocol):
     """What a module must hold to be one (see above); its docstring's first line is what `tightlip list` shows."""
@@ -47,8 +62,8 @@ class Experiment(Protocol):
     SMOKE: Preset
     PAPER: Preset
 
-    def run(self, config: Any, seed: int) -> dict[str, Any]:
-        """The metrics of one cell."""
+    def run(self, config: Any, seed: int) -> Outcome:
+        """One cell, computed."""
         ...
 
 

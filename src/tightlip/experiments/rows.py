@@ -20,11 +20,10 @@ from ..errors import TightlipError
 from ..locking import sole_writer
 from ..provenance import commit, provenance
 from ..records import FORMAT, CellRow, read_fields
-from ..records.cell import DRAWINGS
 from ..records.metric import FILE
-from .cells import Cell, cells
+from .cells import Cell, cells, config_of
 from .executors import executor
-from .protocol import Experiment, Preset
+from .protocol import Experiment, Outcome, Preset
 from .words import definition_of, name_of
 
 logger = logging.getLogger(__name__)
@@ -103,10 +102,12 @@ def _attempt(experiment: Experiment | str, folder: Path, cell: Cell) -> str | No
     module: Any = __import__(experiment, fromlist=["run"]) if isinstance(experiment, str) else experiment
     began = time.perf_counter()
     try:
-        metrics = module.run(module.Config(**cell.config), cell.seed)
+        outcome: Outcome = module.run(config_of(module, cell.config), cell.seed)
+        if outcome.write is not None:
+            (folder / cell.stem).mkdir(parents=True, exist_ok=True)
+            outcome.write(folder / cell.stem)
     except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the other cells go on
         return f"{type(error).__name__}: {error}"
-    drawings = {kind: metrics.pop(kind) for kind in DRAWINGS if kind in metrics}
     row = CellRow(
         command="run",
         experiment=cell.experiment,
@@ -115,10 +116,10 @@ def _attempt(experiment: Experiment | str, folder: Path, cell: Cell) -> str | No
         axes=cell.axes,
         config=cell.config,
         seed=cell.seed,
-        data=metrics.pop("data", {"name": "synthetic", "sha256": None}),
-        metrics=metrics,
-        drawings=drawings,
-        true_curves=_true_curves(module, drawings),
+        data=dict(outcome.data),
+        metrics=dict(outcome.metrics),
+        drawings=dict(outcome.drawings),
+        true_curves=_true_curves(module, outcome.drawings),
         seconds={"total": round(time.perf_counter() - began, 3)},
         **provenance("cpu"),
     )

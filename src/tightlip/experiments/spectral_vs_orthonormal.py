@@ -5,7 +5,6 @@ every singular value at 1. The first lets singular values sink, so gradients shr
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from ..constraints import Constraint, Orthonormal, SpectralBall
 from ..diagnostics import gradient_norm
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, linear_layers, measured, trained
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 CONSTRAINTS: dict[str, type[Constraint]] = {"spectral": SpectralBall, "orthonormal": Orthonormal}
 
@@ -55,7 +54,7 @@ CURVES = {
 }
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """The objective of the frozen critic; singular values and gradient norm through training."""
     torch.manual_seed(seed)
     pair = high_dimensional_cone(config.dimension)
@@ -75,7 +74,7 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
     frozen = trained(pair, network, seed, watch=watch, **options)
     last = {name: values[-1] for name, values in curve.items() if name != "step"}
-    return {**measured(pair, frozen, config.points), **last, "curve": curve}
+    return Outcome(measured(pair, frozen, config.points) | last, {"curve": curve})
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ linear it becomes, and the less it separates. MaxMin has gradient norm 1 to begi
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from ..diagnostics import gradient_norm
 from ..losses import kantorovich
 from ..transport import high_dimensional_cone
 from .critics import MEASURED, critic, measured
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ METRICS = {
 CURVES = {"step": "step of the optimizer", "gradient_norm": "mean of ‖∇f‖₂", "nonlinearity": "unexplained variance"}
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """Gradient norm and nonlinearity, through training and of the frozen network."""
     torch.manual_seed(seed)
     pair, generator = high_dimensional_cone(config.dimension), torch.Generator().manual_seed(seed)
@@ -74,7 +73,7 @@ def run(config: Config, seed: int) -> dict[str, Any]:
     frozen = freeze(network)
     _record(curve, config.steps, frozen, config)
     last = {"gradient_norm": curve["gradient_norm"][-1], "nonlinearity": curve["nonlinearity"][-1]}
-    return {**last, **measured(pair, frozen, config.points), "curve": curve}
+    return Outcome(last | measured(pair, frozen, config.points), {"curve": curve})
 
 
 def ball(count: int, dimension: int, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,6 @@ speaks for universality and one that stays against it; neither proves anything, 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ from ..errors import TightlipError
 from ..records import Metric
 from ..transport import Spheres
 from .critics import MEASURED, critic, linear_layers, measured, trained
-from .protocol import Preset
+from .protocol import Outcome, Preset
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ PAPER = Preset()
 METRICS = {**MEASURED, "gap": Metric("1 − objective: what is missing to the best 1-Lipschitz function.", truth=0.0)}
 
 
-def run(config: Config, seed: int) -> dict[str, Any]:
+def run(config: Config, seed: int) -> Outcome:
     """What the frozen network lacks to 1."""
     torch.manual_seed(seed)
     pair = touching(config.centers)
     options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
     metrics = measured(pair, trained(pair, network(config), seed, **options), config.points)
-    return {**metrics, "gap": 1 - metrics["objective"]}
+    return Outcome(metrics | {"gap": 1 - metrics["objective"]})
 
 
 def touching(count: int) -> Spheres:

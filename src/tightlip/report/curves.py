@@ -11,8 +11,9 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from tightlip.records import Fields
+from tightlip.report.cells import Curve, Group
 from tightlip.report.drawing import COLORS, RUN_COLORS, Plot, plot, run_color
-from tightlip.report.rows import Group
 from tightlip.report.wording import spoken
 
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
@@ -102,6 +103,11 @@ class Frame:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(self.left, self.right)
         axes.set_ylim(self.bottom, self.top)
+
+
+def read_curve(fields: Fields, name: str) -> Curve:
+    """The columns that a row calls its curve."""
+    return fields.columns(name)
 
 
 def panels(groups: Sequence[Group], words: Mapping[str, str], name: str) -> list[Panel]:

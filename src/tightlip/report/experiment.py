@@ -5,17 +5,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
 from tightlip.records import Definition
-from tightlip.report.curves import Panel, panels
+from tightlip.report.drawings import DRAWINGS, Kind
 from tightlip.report.page import environment
 from tightlip.report.pivot import Pivot, pivot
-from tightlip.report.rows import Group, Row, columns, definition, presets, read_groups, shared, truth
-from tightlip.report.surfaces import Relief, reliefs
+from tightlip.report.cells import Group, Row
+from tightlip.report.rows import columns, definition, presets, read_groups, shared, truth
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Section:
 
     id: str
     groups: Sequence[Group]
-    panels: Sequence[Panel]
-    reliefs: Sequence[Relief]
+    drawings: Sequence[tuple[Kind, Sequence[Any]]]
     pivot: Pivot | None
 
     @property
@@ -111,7 +111,7 @@ def render_experiments(folders: Sequence[Path]) -> str:
     if not folders:
         raise TightlipError("a report needs at least one folder of rows: name what 'tightlip run' wrote")
     sections = [_section(Path(folder), f"experiment-{place}") for place, folder in enumerate(folders, 1)]
-    turning = any(section.reliefs for section in sections)
+    turning = any(kind.turns for section in sections for kind, _ in section.drawings)
     return (
         environment().get_template("experiments.html").render(sections=sections, script=_script() if turning else None)
     )
@@ -126,15 +126,8 @@ def write_experiments(folders: Sequence[Path], page: Path) -> None:
 
 def _section(folder: Path, name: str) -> Section:
     groups = read_groups(folder)
-    surfaces = [(group.title, group.rows[0].surface) for group in groups]
-    having = [(title, surface) for title, surface in surfaces if surface is not None]
-    return Section(
-        id=name,
-        groups=groups,
-        panels=panels(groups, definition(groups).curves, name),
-        reliefs=reliefs(having, name),
-        pivot=pivot(groups),
-    )
+    drawn = [(kind, kind.draw(groups, definition(groups).curves, name)) for kind in DRAWINGS.values()]
+    return Section(id=name, groups=groups, drawings=[pair for pair in drawn if pair[1]], pivot=pivot(groups))
 
 
 def _script() -> Script:

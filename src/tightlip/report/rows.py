@@ -1,71 +1,21 @@
-"""The rows of an experiment as the report sees them: read, checked, and put together over seeds."""
+"""The rows of an experiment, read and checked: its cells in the order of the grid, and what they have in common."""
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from statistics import fmean
 from textwrap import fill
 
 from tightlip.decimals import round_nearest
 from tightlip.errors import TightlipError
 from tightlip.records import CellRow, Definition, Fields, read_fields
 from tightlip.records.metric import FILE
-from tightlip.report.surfaces import Surface, read_surface
-from tightlip.report.wording import scalar, spoken
+from tightlip.report.cells import Group, Row
+from tightlip.report.drawings import DRAWINGS
+from tightlip.report.wording import scalar
 
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
-
-Curve = dict[str, list[float]]
-"""Columns of equal length: the first is drawn along x, each other one along y."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One cell of an experiment as it is shown: options in words, numbers that are NaN where there are none."""
-
-    record: CellRow
-    definition: Definition
-    config: dict[str, str]
-    metrics: dict[str, float]
-    curve: Curve
-    surface: Surface | None
-
-    @property
-    def commit(self) -> str:
-        """The commit, or of an installed package its version."""
-        version = self.record.versions.get("tightlip")
-        return self.record.commit or ("unknown" if version is None else f"tightlip {version}, installed")
-
-
-@dataclass(frozen=True)
-class Group:
-    """The rows of one cell over its seeds."""
-
-    key: tuple[tuple[str, str], ...]
-    rows: tuple[Row, ...]
-
-    @property
-    def title(self) -> str:
-        """What a person would call the cell: 'activation relu, depth 3'."""
-        return ", ".join(f"{spoken(name)} {value}" for name, value in self.key) or "the only cell"
-
-    def values(self, name: str) -> list[float]:
-        """The finite values of a metric, seed by seed."""
-        return [row.metrics[name] for row in self.rows if math.isfinite(row.metrics.get(name, math.nan))]
-
-    def metric(self, name: str) -> str:
-        """The mean over seeds and, of several, the range: '0.935 (0.934–0.937)'; a dash where no row has it."""
-        values = self.values(name)
-        if not values:
-            return "–"
-        shown = self.rows[0].definition.of(name).shown
-        low, high = shown(min(values)), shown(max(values))
-        notes = [f"{low}–{high}"] if low != high else []
-        notes += [f"{len(values)} of {len(self.rows)} seeds"] if len(values) < len(self.rows) else []
-        return shown(fmean(values)) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def is_experiment(folder: Path) -> bool:
@@ -174,14 +124,13 @@ def _row(fields: Fields, told: Definition) -> Row:
     record = CellRow.from_json(fields)
     old = fields.values["format"] == 1
     drawings = fields.inside("metrics" if old else "drawings") if record.drawings else fields
-    curve = drawings.columns("curve") if "curve" in record.drawings else {}
-    if len({len(column) for column in (*curve.values(), *record.true_curves.values())}) > 1:
+    drawn = {kind: known.read(drawings, kind) for kind, known in DRAWINGS.items() if kind in record.drawings}
+    if len({len(column) for column in (*drawn.get("curve", {}).values(), *record.true_curves.values())}) > 1:
         fields.fail("true_curves", "columns as long as the curve's")
     return Row(
         record,
         Definition.from_json(fields).with_words_of(told) if old else told,
         {name: scalar(value) for name, value in record.config.items()},
         {name: math.nan if value is None else float(value) for name, value in record.metrics.items()},
-        curve,
-        read_surface(drawings.inside("surface")) if "surface" in record.drawings else None,
+        drawn,
     )

@@ -10,7 +10,7 @@ The page's script (surface.js) draws the same box, and turns it. With x, y and z
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tightlip.decimals import round_nearest
 from tightlip.records import Fields
+from tightlip.report.cells import Group
 from tightlip.report.drawing import COLORS, LEVELS, Plot, plot
 
 Array = NDArray[np.float64]
@@ -94,13 +95,14 @@ class Relief:
     data: str
 
 
-def read_surface(fields: Fields) -> Surface:
+def read_surface(drawings: Fields, name: str) -> Surface:
     """The object that a row calls its surface.
 
     Raises:
         TightlipError: if x or y does not rise, a number is not finite, or sizes do not agree.
     """
-    x, y = (_rising(fields, name) for name in ("x", "y"))
+    fields = drawings.inside(name)
+    x, y = (_rising(fields, axis) for axis in ("x", "y"))
     rows = fields.raw("z")
     if not isinstance(rows, list) or len(rows) != len(x):
         fields.fail("z", f"a list for each x, {len(x)} in all,")
@@ -111,8 +113,10 @@ def read_surface(fields: Fields) -> Surface:
     return Surface(x, y, np.array(z))
 
 
-def reliefs(surfaces: Sequence[tuple[str, Surface]], name: str) -> list[Relief]:
-    """Titled surfaces in one box; ``name`` begins the ids of all."""
+def reliefs(groups: Sequence[Group], words: Mapping[str, str], name: str) -> list[Relief]:
+    """The surfaces of cells' first seeds in one box; ``name`` begins the ids of all."""
+    found = [(group.title, group.rows[0].drawn.get("surface")) for group in groups]
+    surfaces = [(title, surface) for title, surface in found if surface is not None]
     if not surfaces:
         return []
     box = _box([surface for _, surface in surfaces])

@@ -128,17 +128,11 @@ def certify(
     >>> round(float(certificate.radius), 6)
     0.3
     """
-    if not isinstance(network, nn.Module):
-        raise TightlipError(f"certify takes the network first and inputs second, got a {type(network).__name__} first")
-    if any(constraint_of(layer) is not None for layer in network.modules()):
-        raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
+    _refuse_held(network)
     parts = batches(x, y, batch_size)
-    forward, network = network, as_graph(network)
-    compare = functools.partial(refuse_disagreement, forward, network)
-    if isinstance(network, Graph) and (output is not None or network.outputs):
-        network = network.only(output)
-    elif output is not None:
-        raise TightlipError("this network has one output: leave out output=")
+    graph = as_graph(network)
+    compare = functools.partial(refuse_disagreement, network, graph)
+    network = _answering(graph, output)
     audited = audit(network)
     bound = bound_of(audited, p)
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
@@ -162,6 +156,22 @@ def certify(
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
     radius, margin, prediction, correct = (torch.cat(column) for column in zip(*found, strict=True))
     return Certificate(radius, margin, prediction, correct, bound, bool(have_labels))
+
+
+def _refuse_held(network: Any) -> None:
+    if not isinstance(network, nn.Module):
+        raise TightlipError(f"certify takes the network first and inputs second, got a {type(network).__name__} first")
+    if any(constraint_of(layer) is not None for layer in network.modules()):
+        raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
+
+
+def _answering(network: nn.Module, output: int | str | None) -> nn.Module:
+    """The network with the output that answers."""
+    if isinstance(network, Graph) and (output is not None or network.outputs):
+        return network.only(output)
+    if output is not None:
+        raise TightlipError("this network has one output: leave out output=")
+    return network
 
 
 def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:

@@ -25,7 +25,7 @@ from ..locking import sole_writer
 from .checkpoint import State, writable
 from .description import digest
 from .epoch import Adversary, Augment, Epoch
-from .examples import entry, examples, whole
+from .examples import Stream, Tensors, entry, examples, whole
 from .identity import identity, recipe, structure
 from .measures import Measures, Metric, Score
 from .rehearsal import rehearse
@@ -120,16 +120,13 @@ def fit(
     network.to(where)
     measures = rehearse(network, loss, source, held_out, score, dict(metrics or {}))
     engine = optimizer_of(network, optimizer, kept=path is not None)
-    made = {"optimizer": recipe(engine, network, tag)} if path is not None else {}
+    made = None if path is None else recipe(engine, network, tag)
     scheduler = scheduler_of(engine, schedule, epochs * len(source))
     state = State(network, engine, scheduler, source.generators(), path)
     if path is not None:
         callables = {"loss": loss, "schedule": schedule, "augment": augment, "adversary": adversary, "score": score}
-        state.key = made | {"tag": tag, "batch_size": source.batch_size, "epochs": epochs, "seed": seed}
-        state.key |= {"network": structure(network, tag)}
-        state.key |= {"validation data": [digest(t) for t in measures.held_out or ()]}
-        for name, thing in (callables | {"metrics": metrics, "training data": source.identity()}).items():
-            state.key[name] = identity(thing, f"its {name}", network, tag, source.generators())
+        state.key = {"optimizer": made, "tag": tag, "epochs": epochs, "seed": seed}
+        state.key |= _described(network, source, measures, callables | {"metrics": metrics}, tag)
     epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed)
     with nullcontext(state.still_sole) if path is None else sole_writer(path) as state.still_sole:
         state.begin(resume, where)
@@ -137,6 +134,19 @@ def fit(
     network.load_state_dict(state.best["network"])
     network.eval()
     return state.history
+
+
+def _described(
+    network: nn.Module, source: Tensors | Stream, measures: Measures, functions: dict[str, Any], tag: str | None
+) -> dict[str, Any]:
+    """What of a run must be the same where it is resumed, beside its numbers and its optimizer."""
+    things = functions | {"training data": source.identity()}
+    return {
+        "batch_size": source.batch_size,
+        "network": structure(network, tag),
+        "validation data": [digest(t) for t in measures.held_out or ()],
+        **{n: identity(thing, f"its {n}", network, tag, source.generators()) for n, thing in things.items()},
+    }
 
 
 def _run(epoch: Epoch, state: State, measures: Measures, epochs: int, progress: bool) -> None:

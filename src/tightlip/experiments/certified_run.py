@@ -1,0 +1,235 @@
+"""Certified classification: train, freeze, audit, certify and attack the test part (paper §7.3).
+
+In the 2-norm: orthonormal layers, cross-entropy with an offset and a temperature. In the ∞-norm, the paper's network:
+row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifies the radius a/2.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..activations import ACTIVATIONS
+from ..atomic import sha256
+from ..audit import Bound, lipschitz
+from ..constraints import Orthonormal, RowL1Ball, freeze
+from ..data import Dataset, Part, Splits, load, split
+from ..data.augmentation import is_image, random_shift
+from ..data.dataset import words_for
+from ..decimals import exact
+from ..errors import TightlipError
+from ..linkage import MODEL
+from ..losses import margin_cross_entropy, multiclass_hinge
+from ..provenance import provenance
+from ..records import Attack as Attacked
+from ..records import CertificateFile, Data, Epoch, RunRow, Tested
+from ..robustness import Certificate, certify
+from ..robustness.attacks import cw_loss
+from ..serialization import save
+from ..training import History, fit, predict
+from . import architectures
+from .classification_options import Config, check
+from .evidence import Attack, attack_curve, certificate_file
+from .laps import Laps
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves: the frozen network, its certificate on the test part, and what is written of them."""
+
+    network: nn.Module
+    certificate: Certificate
+    row: RunRow
+    attacked: Attacked
+    proof: CertificateFile
+
+    def write(self, folder: Path) -> "Result":
+        """Write ``model.safetensors``, ``certificate.json`` and ``metrics.json``; the result with the model's hash."""
+        save(self.network, folder / MODEL)
+        model = sha256(folder / MODEL)
+        row, proof = replace(self.row, model_sha256=model), replace(self.proof, model_sha256=model)
+        proof.write(folder / "certificate.json")
+        row.write(folder / "metrics.json")
+        return replace(self, row=row, proof=proof)
+
+
+def run(
+    config: Config,
+    folder: Path,
+    device: str = "cpu",
+    root: str | None = None,
+    download: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Train, freeze, audit, certify and attack; write the files of a `Result`.
+
+    Args:
+        config: All that determines the numbers.
+        folder: Where to write; must exist. ``checkpoint.pt`` lies there until the run is complete.
+        device: "cpu", "cuda", …
+        root: Folder with data sets, instead of the environment's TIGHTLIP_DATA.
+        download: Whether an absent data set may be fetched.
+        resume: Continue from the checkpoint.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        TightlipError: for impossible options, bad data or data of one class, or a training that diverges.
+    """
+    checkpoint = folder / "checkpoint.pt"
+    result = prove(config, checkpoint, folder.name, device, root, download, resume, progress).write(folder)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def prove(
+    config: Config,
+    checkpoint: Path | None = None,
+    name: str = "",
+    device: str = "cpu",
+    root: str | None = None,
+    download: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> Result:
+    """As `run`, but nothing is written except the checkpoint, where a path is given for one; ``name`` is the run's."""
+    check(config)
+    clock, origin = Laps(), provenance(device)
+    dataset = _loaded(config, root, download)
+    inputs, _ = words_for(dataset.images.shape[1:])
+    parts = split(dataset, config.seed)
+    network = build(config, parts.train, dataset.classes)
+    logger.info("%s: training on %d %s, %d epochs", name or "a run", len(parts.train), inputs, config.epochs)
+    began = time.process_time()
+    history = _train(config, network, parts.train, parts.validation, device, checkpoint, resume, progress)
+    computed = time.process_time() - began  # of all threads
+    clock.lap("train", sum(row["seconds"] for row in history))
+    frozen, certificate, attacked = _prove(config, network, parts.test, device, clock, progress)
+    row = RunRow(
+        command="train",
+        config=config.resolved | {"shift": config.pixels if is_image(parts.test.images) else 0},
+        data=_data(dataset, parts),
+        seed=config.seed,
+        history=tuple(_epoch(epoch) for epoch in history),
+        best_epoch=int(max(history, key=lambda epoch: (epoch["validation_score"], epoch["epoch"]))["epoch"]),
+        test=_tested(config, certificate, attacked),
+        name=name,
+        seconds=clock.seconds(),
+        cpu_seconds=None if resume else {"train": round(computed, 3)},
+        **origin,
+    )
+    images, labels = parts.test.images.to(device), parts.test.labels.to(device)
+    proof = certificate_file(config.p, certificate, images, labels, frozen, attacked)
+    return Result(frozen, certificate, row, attacked, proof)
+
+
+def _loaded(config: Config, root: str | None, download: bool) -> Dataset:
+    """The data, if these options suit them."""
+    dataset = load(config.data, root=root, download=download)
+    if dataset.classes < 2:
+        raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
+    if config.shift and not is_image(dataset.images):
+        shape = tuple(dataset.images.shape[1:])
+        raise TightlipError(
+            f"shift={config.shift} (--shift) moves images (channels, height, width), and inputs of {dataset.name} have "
+            f"shape {shape}: leave it out"
+        )
+    return dataset
+
+
+def _prove(
+    config: Config, network: nn.Module, test: Part, device: str, clock: Laps, progress: bool
+) -> tuple[nn.Module, Certificate, Attacked]:
+    """Freeze, audit, certify and attack."""
+    inputs, _ = words_for(test.images.shape[1:])
+    logger.info("freezing, auditing, certifying %d test %s", len(test), inputs)
+    frozen = freeze(network)
+    clock.lap("freeze")
+    lipschitz(frozen, config.p)  # `certify` audits again; this lap is the audit alone
+    clock.lap("audit")
+    images, labels = test.images.to(device), test.labels.to(device)
+    certificate = certify(frozen, images, labels, config.p, 1024, progress)
+    clock.lap("certify")
+    logger.info("attacking %d of them", min(config.attack_images, len(labels)))
+    options = Attack(config.attack_images, config.attack_steps, config.attack_restarts)
+    attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate, progress)
+    clock.lap("attack")
+    return frozen, certificate, attacked
+
+
+def build(config: Config, train: Part, classes: int) -> nn.Sequential:
+    """The network of a run: constrained layers, one Scale(K)."""
+    torch.manual_seed(config.seed)
+    constraint = Orthonormal() if config.p == 2 else RowL1Ball()
+    shape, activation = tuple(train.images.shape[1:]), ACTIVATIONS[config.activation]
+    return architectures.build(config.network, shape, classes, config.sizes, constraint, activation, config.constant)
+
+
+def _train(
+    config: Config,
+    network: nn.Module,
+    train: Part,
+    validation: Part,
+    device: str,
+    checkpoint: Path | None,
+    resume: bool,
+    progress: bool,
+) -> History:
+    k = config.constant
+    loss = (
+        partial(margin_cross_entropy, offset=config.margin * k, temperature=config.softness * k)
+        if config.p == 2
+        else partial(multiclass_hinge, kappa=config.margin * k, mean_over_classes=True)
+    )
+    augment = partial(random_shift, pixels=config.pixels) if config.pixels and is_image(train.images) else None
+    return fit(
+        network,
+        loss,
+        (train.images, train.labels),
+        (validation.images, validation.labels),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        optimizer=partial(torch.optim.Adam, lr=config.rate),
+        score=partial(_certified_share, margin=_sensitivity(config.p) * k * config.radius),
+        augment=augment,
+        device=device,
+        seed=config.seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def _certified_share(network: nn.Module, x: Tensor, y: Tensor, margin: float) -> float:
+    """The share of inputs that lead by more than ``margin``."""
+    return float((-cw_loss(predict(network, x), y) > margin).double().mean())
+
+
+def _sensitivity(p: float) -> float:
+    return Bound(1.0, p, p).sensitivity
+
+
+def _data(dataset: Dataset, parts: Splits) -> Data:
+    sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
+    shape = np.array(parts.test.images.shape[1:])
+    source = (dataset.name, dataset.source, dataset.sha256)
+    return Data(*source, sizes, dataset.classes, shape, tuple(dataset.class_names))
+
+
+def _epoch(row: dict[str, float]) -> Epoch:
+    known: dict[str, Any] = {field.name: row[field.name] for field in fields(Epoch) if field.name in row}
+    return Epoch(**known)
+
+
+def _tested(config: Config, certificate: Certificate, attacked: Attacked) -> Tested:
+    eps, place = exact(config.radius), attacked.eps.tolist().index(config.radius)
+    certified, standing = certificate.accuracy(config.radius), float(attacked.accuracy[place])
+    return Tested(certificate.accuracy(0.0), {eps: certified}, {eps: standing})
