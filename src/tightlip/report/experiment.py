@@ -12,10 +12,10 @@ from markupsafe import Markup
 from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
 from tightlip.records import Definition
+from tightlip.report.cells import Group, Row
 from tightlip.report.drawings import DRAWINGS, Kind
 from tightlip.report.page import environment
 from tightlip.report.pivot import Pivot, pivot
-from tightlip.report.cells import Group, Row
 from tightlip.report.rows import columns, definition, presets, read_groups, shared, truth
 
 

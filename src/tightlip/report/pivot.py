@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from tightlip.decimals import DASH, decimals, fixed
 from tightlip.records import Metric
 from tightlip.report.cells import Group
-from tightlip.report.rows import Group, columns, definition
+from tightlip.report.rows import columns, definition
 
 ROUNDING = {"nearest": ROUND_HALF_EVEN, "up": ROUND_CEILING, "down": ROUND_FLOOR}
 """The rounding of a `Metric`, as `decimal` calls it."""
