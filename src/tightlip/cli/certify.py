@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from torch import nn
 
 from ..arguments import integer
 from ..atomic import sha256
@@ -13,6 +14,7 @@ from ..audit import Bound
 from ..data.sources import SPECS
 from ..decimals import exact, floored, round_up
 from ..errors import TightlipError
+from ..graphs import Graph
 from ..linkage import check_model, written_about
 from ..norms import as_norm, norm_name
 from ..records import RadiiFile
@@ -39,6 +41,8 @@ class Certify:
     """Norm of the perturbations: 1, 2 or inf."""
     eps: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)
     """Radii to report."""
+    head: str | None = None
+    """Of a network with several outputs the one to certify, by its name or number."""
     seed: int | None = None
     """Of the split, as in training (default: that of the model's run; of a model without one, 0)."""
     output: Path | None = None
@@ -64,7 +68,7 @@ class Certify:
         check_classes(network, examples)
         x, y = examples.images, examples.labels
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
-        certificate = certify(network, x.to(device), y.to(device), p)
+        certificate = certify(network, x.to(device), y.to(device), p, output=_head(network, self.head))
         if self.output is not None:
             self._write(self.output, model, certificate, examples)
         lines = _audit_table(certificate.bound)
@@ -94,6 +98,14 @@ class Certify:
             label=examples.labels.numpy(),
             prediction=certificate.prediction.numpy(),
         ).write(output)
+
+
+def _head(network: nn.Module, head: str | None) -> int | str | None:
+    """The output that is meant: a number, unless outputs have names."""
+    outputs = network.outputs if isinstance(network, Graph) else ()
+    if outputs and head is None:
+        raise TightlipError(f"this network has several outputs: give --head one of {', '.join(map(str, outputs))}")
+    return next((output for output in outputs if str(output) == head), head)
 
 
 def _audit_table(bound: Bound) -> list[str]:
