@@ -10,7 +10,7 @@ import torch
 from scipy.stats import binom, binomtest
 
 from tightlip import TightlipError
-from tightlip.robustness import ClassAccuracy, Paired, paired, per_class, wilson, worst_class
+from tightlip.robustness import ClassAccuracy, Paired, holm, paired, per_class, wilson, worst_class
 
 COUNTS = [(0, 1), (1, 1), (1, 2), (0, 10), (10, 10), (3, 10), (8119, 10_000), (999_999, 1_000_000)]
 
@@ -147,6 +147,14 @@ def test_pairing_tells_apart_what_two_intervals_do_not():
 def test_paired_refuses(a, b, message):
     with pytest.raises(TightlipError, match=message):
         paired(a, b)
+
+
+def test_holm_raises_p_values_as_rs_p_adjust_does():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.2, 0.2, 0.9]) == pytest.approx([0.6, 0.6, 0.9]) and holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == [] and holm([0.3]) == [0.3] and holm([0.0, 1.0]) == [0.0, 1.0]
+    with pytest.raises(TightlipError, match="each p-value must be a finite number ≥ 0 and ≤ 1"):
+        holm([0.5, 1.5])
 
 
 def test_accuracy_class_by_class():

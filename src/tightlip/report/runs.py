@@ -33,6 +33,10 @@ class Run:
         name = called(label, self.row.data.class_names)
         return f"{'an' if name[:1].lower() in tuple('aeiou8') else 'a'} {name}"
 
+    def certified(self, eps: float) -> NDArray[np.bool_]:
+        """Which test inputs have a radius beyond ``eps``; at 0 the ones that are right."""
+        return self.proof.radius > eps
+
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Which test images are classified correctly."""

@@ -2,6 +2,17 @@
 
 from .attacks import pgd
 from .certificate import Certificate, certify
-from .statistics import ClassAccuracy, Paired, paired, per_class, wilson, worst_class
+from .statistics import ClassAccuracy, Paired, holm, paired, per_class, wilson, worst_class
 
-__all__ = ["Certificate", "ClassAccuracy", "Paired", "certify", "paired", "per_class", "pgd", "wilson", "worst_class"]
+__all__ = [
+    "Certificate",
+    "ClassAccuracy",
+    "Paired",
+    "certify",
+    "holm",
+    "paired",
+    "per_class",
+    "pgd",
+    "wilson",
+    "worst_class",
+]

@@ -141,6 +141,25 @@ def paired(a: Any, b: Any) -> Paired:
     return Paired(*table.tolist())
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests, raised until the chance of a false alarm in any of them is what one of them says.
+
+    Source: Holm 1979. It needs no independence.
+
+    Raises:
+        TightlipError: if one is not in [0, 1].
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    values = [number("each p-value", value, least=0, most=1) for value in p_values]
+    adjusted, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = least
+    return adjusted
+
+
 @dataclass(frozen=True)
 class ClassAccuracy:
     """How many of the inputs with one label are right, or certified: ``successes`` of ``support``, at least one."""
