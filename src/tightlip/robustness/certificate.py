@@ -130,7 +130,7 @@ class Certificate:
             )
         return paired(self._certified(eps), other._certified(eps))
 
-    def _certified(self, eps: float) -> Bool[Tensor, " batch"]:
+    def _certified(self, eps: Any) -> Bool[Tensor, " batch"]:
         """Which radii are beyond ``eps``."""
         return self.radius.cpu().double() > self._radii([eps])
 
@@ -139,7 +139,7 @@ class Certificate:
             raise TightlipError("this certificate knows no labels, so no classes: give certify the true classes y")
         return self.label
 
-    def _radii(self, eps: Sequence[float] | Tensor) -> Float64[Tensor, " radii"]:
+    def _radii(self, eps: Any) -> Float64[Tensor, " radii"]:
         """``eps`` checked."""
         if not len(self.radius):
             raise TightlipError("this certificate has no inputs, so no share of them: certify at least one")
