@@ -1,6 +1,7 @@
 """Figures 6 and 16: what networks make of their constant, against what is known of it."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ CAPACITY = {"data": "mnist5k", "epochs": 1, "inputs": 20}
 ISOMETRY = {"data": "mnist5k", "steps": 5, "inputs": 20}
 
 
+@cache
 def capacity(network, width=32):
     return lipschitz_capacity.run(lipschitz_capacity.Config(network, width, **CAPACITY), 0)
 
 
+@cache
 def isometry(activation, network="3 × 32"):
     return dynamical_isometry.run(dynamical_isometry.Config(activation, network, **ISOMETRY), 0)
 
@@ -36,8 +39,6 @@ def test_where_nothing_widens_sorting_uses_all_of_the_constant_and_relu_does_not
     for network in ("10-Lipschitz maxmin", "10-Lipschitz groupsort4"):
         assert capacity(network).metrics["smallest"] == pytest.approx(10, rel=1e-4)
     assert capacity("10-Lipschitz relu").metrics["largest"] < 9
-    widening = capacity("10-Lipschitz maxmin", 1024).metrics
-    assert 7 < widening["smallest"] < widening["largest"] < 9.9
 
 
 def test_units_are_counted_by_how_often_they_are_positive():

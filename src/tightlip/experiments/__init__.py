@@ -13,6 +13,7 @@ from . import (
     folding,
     group_sort_shapes,
     high_dim_cones,
+    input_gradients,
     lattice,
     lipschitz_capacity,
     maxmin_depth,
@@ -40,6 +41,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         bjorck_convergence,
         bjorck_vs_parseval,
         classification,
+        input_gradients,
         two_norm_universality,
     )
 }

@@ -54,7 +54,8 @@ class Config:
 
 
 GRID = {"activation": ("relu", "maxmin", "fullsort"), "network": ("3 × 512", "3 × 1024", "49 × 64")}
-SMOKE = Preset({"data": "mnist5k", "steps": 4, "inputs": 20}, grid={"network": ("3 × 32", "49 × 64")})
+SMALL = {"activation": ("relu", "maxmin"), "network": ("3 × 32", "49 × 64")}
+SMOKE = Preset({"data": "mnist5k", "steps": 4, "inputs": 20}, grid=SMALL)
 PAPER = Preset(seeds=3)
 METRICS = {
     "smallest": "The smallest singular value of the Jacobian, of all inputs and measurements.",
