@@ -85,10 +85,10 @@ METRICS = {
 }
 LAYERS = ("first", "second", "third")
 CURVES = {
-    "tau": "threshold τ, or share of inputs",
-    "spectral_norm": "σ_max at a share τ of inputs or lower",
-    "positive": "units positive at a share τ",
-    **{f"positive_{place}": f"the same of the {name} hidden layer" for place, name in enumerate(LAYERS, 1)},
+    "tau": "threshold τ, or quantile",
+    "spectral_norm": "quantile of σ_max",
+    "positive": "units positive at τ of inputs",
+    **{f"positive_{place}": f"units positive, {name} hidden layer" for place, name in enumerate(LAYERS, 1)},
 }
 
 
