@@ -14,6 +14,7 @@ from . import (
     high_dim_cones,
     lattice,
     maxmin_depth,
+    small_claims,
     spectral_vs_orthonormal,
     theorem_1,
     two_norm_universality,
@@ -37,6 +38,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         bjorck_vs_parseval,
         classification,
         two_norm_universality,
+        small_claims,
     )
 }
 """Every experiment by its name, in the order of the paper."""
