@@ -1,7 +1,7 @@
 """Statements of the paper that need no table of their own, each beside the numbers that test it.
 
-infinity_norm: "ReLU networks cannot approximate absolute value with ∞-norm constraints" (§5, after Huster et al.). True.
-No elementwise monotone activation gets beyond an objective of 1/2 (docs/theory/universality.md), and ReLU gets there.
+infinity_norm: "ReLU networks cannot approximate absolute value with ∞-norm constraints" (§5, after Huster et al.).
+True. No elementwise monotone activation gets beyond an objective of 1/2 (docs/theory/universality.md); ReLU gets there.
 larger_K: a ReLU critic of three cones, trained under norm 1, stays wrong when it is multiplied by the best K after it:
 what it loses of the shape in Figure 5 is no loss of scale.
 gradient_penalty, jacobian_penalty: "these methods don't provably enforce a Lipschitz constraint" (§5). True: slopes are

@@ -31,6 +31,7 @@ from ..errors import TightlipError
 from ..graphs.graph import Graph
 from ..graphs.tracing import as_graph, refuse_disagreement
 from ..linalg.rounding import widened
+from ..norms import as_norm
 from .batches import Labeled, batches, labeled
 from .evaluation import Wide, evaluate, wide
 from .pairs import pair_sensitivity
@@ -134,7 +135,7 @@ def certify(
     compare = functools.partial(refuse_disagreement, network, graph)
     network = _answering(graph, output)
     audited = audit(network)
-    bound = bound_of(audited, p)
+    bound = bound_of(audited, as_norm(p))
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
     judge = functools.partial(_judge, wide(network, audited), pairs, _device(network))
     found: list[Columns] = []
