@@ -74,7 +74,6 @@ STEP = {
     "column-l1": ColumnL1Ball(),
     "row-dual-1": RowDualBall(1),
     "row-dual-2": RowDualBall(2),
-    "row-dual-3": RowDualBall(3),
     "row-dual-inf": RowDualBall(math.inf),
     "parseval": Parseval(),
 }

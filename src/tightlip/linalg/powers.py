@@ -50,7 +50,7 @@ def _norms(matrix: Float64[Tensor, "out in"], p: float) -> Float64[Tensor, " out
 def norm_of_order_above(matrix: Float64[Tensor, "out in"], q: Fraction) -> Float64[Tensor, " out"]:
     """An upper bound on (Σ|w|^q)^(1/q) of each row, for 1 ≤ q ≤ `LARGEST` with at most `FINE` binary digits.
 
-    **Proof.** Let m be the largest |w|, or 2⁻⁹⁰⁰ if that is more, and xᵢ = fl(|wᵢ|/m) ≤ 1. A power x^q by products takes
+    **Proof.** Let m be the largest |w|, or 2⁻⁹⁰⁰ if that is more, and xᵢ = fl(|wᵢ|/m) ≤ 1. A power x^q by products has
     fewer than q roundings; of a root at most 2 remain, and one more product, `FINE` times; xᵢ has one, which counts q
     times; a sum of n has n. So Σ(wᵢ/m)^q ≤ S·(1 + γ) with 2q + 3·`FINE` + n roundings, and 2·`FINE` to spare. Underflow
     takes less than 2⁻⁹⁰⁰, since all factors are ≤ 1. The larger of this and 1 is raised to the power 1/q, with at most
