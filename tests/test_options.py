@@ -203,7 +203,8 @@ BASE = {
 }
 FLAGS = {
     "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
-    "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE},
+    "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
+    | {"--head": ["0"]},
     "report": {"--output": ["page.html"]},
     "list": {},
     "run": {"--preset": ["paper"], "--jobs": ["0"], "--output": ["elsewhere"], **MACHINE},

@@ -17,6 +17,7 @@ from . import (
     lattice,
     lipschitz_capacity,
     maxmin_depth,
+    small_claims,
     spectral_vs_orthonormal,
     theorem_1,
     two_norm_universality,
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         classification,
         input_gradients,
         two_norm_universality,
+        small_claims,
     )
 }
 """Every experiment by its name, in the order of the paper."""

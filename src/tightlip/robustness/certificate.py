@@ -28,6 +28,7 @@ from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..graphs.graph import Graph
 from ..graphs.tracing import as_graph, refuse_disagreement
+from ..norms import as_norm
 from .batches import Labeled, batches, labeled
 from .evaluation import wide
 from .judging import Columns, judge
@@ -196,7 +197,7 @@ def certify(
     compare = functools.partial(refuse_disagreement, network, graph)
     network = _answering(graph, output)
     audited = audit(network)
-    bound = bound_of(audited, p)
+    bound = bound_of(audited, as_norm(p))
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
     judged = functools.partial(judge, wide(network, audited), pairs, _device(network))
     found: list[Columns] = []
