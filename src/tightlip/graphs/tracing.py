@@ -27,8 +27,8 @@ _COMPARED = 16
 def trace(network: nn.Module) -> Graph:
     """A `Graph` that shares its layers with ``network`` and computes what its forward did, in eval mode.
 
-    Where the forward itself asks for the mode (``if self.training``, ``F.dropout(x, 0.5, self.training)``), a network in
-    training is refused, and the graph of one in eval mode cannot be trained; ``nn.Dropout`` and its kin can.
+    Where the forward itself asks for the mode (``if self.training``, ``F.dropout(x, 0.5, self.training)``), a network
+    in training is refused, and the graph of one in eval mode cannot be trained; ``nn.Dropout`` and its kin can.
 
     Args:
         network: A module whose forward takes one tensor and returns one, or a tuple or a dictionary of several. What
