@@ -25,7 +25,7 @@ ROOMS = [
         "interruption",
     ],
     ["audit", "stored"],
-    ["constraints", "activations", "layers", "shift", "pooling", "rules", "graphs"],
+    ["constraints", "activations", "layers", "shift", "linf_distance", "pooling", "rules", "graphs"],
     ["networks", "image_networks", "outline", "serialization", "constructions", "losses", "penalties", "descent"],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "linkage", "records", "stopwatch", "timing"],

@@ -32,6 +32,7 @@ from .errors import TightlipError
 from .graphs import Graph, trace
 from .image_networks import convnet, mixer
 from .layers import Normalize, Residual, Scale
+from .linf_distance import LinfDistance, MeanShift
 from .losses import (
     hinge_kantorovich,
     kantorovich,
@@ -61,9 +62,11 @@ __all__ = [
     "Graph",
     "GroupSort",
     "Householder",
+    "LinfDistance",
     "MatrixExponential",
     "MaxMin",
     "Maxout",
+    "MeanShift",
     "Normalize",
     "Orthonormal",
     "Parseval",
