@@ -1,6 +1,6 @@
 """What a proven constant is worth on data: certificates, and the attacks that put them to the test."""
 
-from .attacks import pgd
+from .attacks import ATTACKS, attack_suite, fgs, pgd
 from .certificate import Certificate, certify
 
-__all__ = ["Certificate", "certify", "pgd"]
+__all__ = ["ATTACKS", "Certificate", "attack_suite", "certify", "fgs", "pgd"]
