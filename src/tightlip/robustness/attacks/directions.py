@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 SHARE = 0.002
-"""Of the coordinates, how many a step in the 1-norm moves; one at least. Of 1 % and more the weaker stand in the way."""
+"""Of the coordinates, how many a step in the 1-norm moves, one at least; with 1 % and more it found fewer points."""
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:

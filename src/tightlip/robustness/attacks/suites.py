@@ -1,6 +1,6 @@
 """Attacks of other libraries, where these are installed: a second opinion on what resists ours.
 
-    torchattacks   AutoAttack: APGD on cross-entropy, APGD and FAB at each other class, Square; p = 2 and ∞
+    torchattacks   AutoAttack: APGD on cross-entropy, APGD and FAB at each other class, Square on images; p = 2 and ∞
     foolbox        PGD and DeepFool, DDN for p = 2, sparse descent for p = 1; p = 1, 2 and ∞
 
 AutoAttack is put together here, because torchattacks gives its own 10 steps where the publication gives 100.
@@ -56,7 +56,7 @@ def attack_suite(
         y: The classes to be left, (batch,), integers in [0, classes).
         eps: Radius, one for all, in units of x.
         p: 2 or ``math.inf``; for foolbox 1 as well.
-        library: "torchattacks", which is AutoAttack, or "foolbox", which is faster and weaker.
+        library: "torchattacks", which is AutoAttack, or "foolbox", which is faster, and weak for p = 1.
         clamp: The box of valid inputs; there must be one.
         seed: Of the random numbers.
         progress: Show a progress bar on a terminal.
@@ -140,8 +140,8 @@ def _tried(
     """What an attack finds, in the ball and in the box, and the margin there."""
     with torch.random.fork_rng([problem.x.device] if problem.x.is_cuda else []), torch.enable_grad():
         torch.manual_seed(seed)
-        found = boxed.back(attack(boxed.images(problem.x), problem.goal).detach())
-    point = problem.moved(torch.nan_to_num(found, boxed.low) - problem.x)
+        found = attack(boxed.images(problem.x), problem.goal).detach()
+    point = problem.moved(boxed.back(torch.nan_to_num(found, 0.0).clamp(0.0, 1.0)) - problem.x)
     return point, problem.evaluated(point, cw_loss)[0]
 
 
@@ -161,7 +161,8 @@ def _torchattacks(library: Any, boxed: _Boxed, problem: Problem, eps: float, see
     if classes > 3:  # its loss divides by a difference with the fourth largest logit
         suite["APGD-T"] = library.APGDT(boxed, **some, **aimed)
     suite["FAB-T"] = library.FAB(boxed, multi_targeted=True, **some, **aimed)
-    suite["Square"] = library.Square(boxed, n_queries=QUERIES, **some)
+    if min(boxed.images(problem.x).shape[2:]) > 4:  # its squares have sides from a fifth of the image
+        suite["Square"] = library.Square(boxed, n_queries=QUERIES, **some)
     return suite
 
 
