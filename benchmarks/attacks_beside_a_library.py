@@ -121,7 +121,7 @@ def compare(network: nn.Module, x: Tensor, y: Tensor, p: float, attacks: dict[st
         if farthest > row["eps"] * 1.0001 or not 0 <= float(found.min()) <= float(found.max()) <= 1:
             raise RuntimeError(f"{name} left the ball or the box: {farthest} > {row['eps']}")
         row[name] = resisting(network, found, y)
-    row["difference"] = max(abs(row["tightlip"] - row[name]) for name in attacks if name in LIBRARIES)
+    row["difference"] = round(max(abs(row["tightlip"] - row[name]) for name in attacks if name in LIBRARIES), 9)
     return row
 
 
