@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from torch import nn
 from truths import linear
 
-from tightlip import TightlipError, fgs, freeze, mlp, pgd
+from tightlip import ColumnL1Ball, Orthonormal, RowL1Ball, TightlipError, certify, fgs, freeze, mlp, pgd
 from tightlip.linalg.ball import project_l1_ball
 from tightlip.robustness import ATTACKS
 from tightlip.robustness.attacks import cw_loss
@@ -75,16 +75,28 @@ def test_each_comes_closer_to_its_targets(problem, attack, p):
 
 
 @EACH
+@pytest.mark.parametrize(("p", "constraint"), [(1, ColumnL1Ball()), (2, Orthonormal()), (INF, RowL1Ball())])
+def test_none_flips_an_answer_within_its_certified_radius(attack, p, constraint, seed):
+    network, x = freeze(mlp([12, 16, 16, 4], constraint, K=3.0)), torch.rand(60, 12)
+    certificate = certify(network, x, p=p)
+    sure = certificate.radius > 1e-3
+    y = certificate.prediction[sure]
+    assert sure.double().mean() > 0.8
+    found = attack(network, x[sure], y, 0.999 * certificate.radius[sure].float(), p, clamp=None)
+    assert torch.equal(network(found).argmax(1), y)
+
+
+@EACH
 @pytest.mark.parametrize("training", [True, False])
 def test_each_leaves_the_network_as_it_was(attack, training, seed):
     network = mlp([12, 16, 4], hold="forward").train(training)
-    before = torch.random.get_rng_state()
+    x, before = torch.rand(5, 12), torch.random.get_rng_state()
     with torch.no_grad():
-        attack(network, torch.rand(5, 12), torch.zeros(5, dtype=torch.long), 0.1, 2)
+        attack(network, x, torch.zeros(5, dtype=torch.long), 0.1, 2)
         assert not torch.is_grad_enabled()
     assert all(module.training == training for module in network.modules())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
-    assert before.shape == torch.random.get_rng_state().shape
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
 @EACH

@@ -61,7 +61,9 @@ def test_a_library_that_is_not_there_is_asked_for_with_the_command(problem, monk
 @pytest.mark.parametrize("clamp", [(0.0, 1.0), (-3.0, 1.5)])
 def test_points_outside_the_ball_or_the_box_are_drawn_back(problem, lying, p, attack, clamp):
     lying(attack)
+    before = torch.random.get_rng_state()
     found = attack_suite(*problem, 0.2, p, "foolbox", clamp)
+    assert torch.equal(before, torch.random.get_rng_state())
     assert torch.isfinite(found).all() and (distance(found, problem[1], p) <= 0.2 * (1 + 1e-5) + 1e-6).all()
     assert clamp[0] <= found.min() and found.max() <= clamp[1]
 
