@@ -201,8 +201,10 @@ def test_a_pair_that_no_rule_proves_is_refused(p, q):
 
 
 def test_an_unknown_norm_is_refused():
+    with pytest.raises(TightlipError, match="choose a number from 1 to inf"):
+        lipschitz(nn.ReLU(), 0.5)
     with pytest.raises(TightlipError, match="choose 1, 2 or inf"):
-        lipschitz(nn.ReLU(), 3)
+        lipschitz(nn.ReLU(), 2, 3)
 
 
 def test_a_rule_for_one_pair_holds_for_larger_norms_out_and_smaller_norms_in_only():

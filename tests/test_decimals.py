@@ -4,7 +4,18 @@ import math
 
 import pytest
 
-from tightlip.decimals import bound_up, decimals, exact, fixed, round_down, round_nearest, round_up
+from tightlip.decimals import (
+    bound_up,
+    bracketed,
+    ceiled,
+    decimals,
+    exact,
+    fixed,
+    floored,
+    round_down,
+    round_nearest,
+    round_up,
+)
 
 
 @pytest.mark.parametrize("value", [0.3, 1.0, 3e-7, 0.1234567891, 0.1 + 0.2, 5e-324, 2.0**31, 1e300])
@@ -42,3 +53,9 @@ def test_fixed_decimals(value, wanted):
 
 def test_zero_has_no_sign():
     assert round_nearest(-0.0) == "0"
+
+
+def test_shares_are_rounded_to_their_safe_side_and_intervals_outward():
+    assert [floored(x) for x in (0.66875, 0.57, 1, 0)] == ["66.87", "57.00", "100.00", "0.00"]
+    assert [ceiled(x) for x in (0.66875, 0.57, 1, 0, 1e-9)] == ["66.88", "57.00", "100.00", "0.00", "0.01"]
+    assert bracketed((0.80412, 0.81942)) == "[80.41%, 81.95%]" and bracketed((0.0, 1.0)) == "[0.00%, 100.00%]"

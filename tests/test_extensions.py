@@ -122,8 +122,8 @@ REPLACED = {
         '    mood: int = 3\n    """Of the run."""\n    seed: int = 0\n',
     ),
     "experiments/__init__.py": (
-        "        two_norm_universality,\n    )",
-        "        two_norm_universality,\n        squares,\n    )",
+        "    for module in (\n",
+        "    for module in (\n        squares,\n",
     ),
 }
 PROGRAM = """

@@ -6,7 +6,7 @@ import torch
 from slopes import PAIRS as ALL_PAIRS
 
 from tightlip import TightlipError
-from tightlip.norms import NORMS, PAIRS, as_norm, dual, norm_name, operator_norm
+from tightlip.norms import NORMS, PAIRS, as_exponent, as_norm, dual, norm_name, operator_norm
 
 INF = math.inf
 
@@ -30,6 +30,31 @@ def test_the_dual_of_the_dual_is_the_norm_and_hoelder_holds_with_equality():
         assert dual(dual(p)) == p
         assert float(best[p].norm(p)) == 1
         assert math.isclose(float(x @ best[p]), float(x.norm(dual(p))))
+
+
+@pytest.mark.parametrize(
+    ("p", "order", "name"), [(3, 1.5, "3"), (1.5, 3, "1.5"), (4, 4 / 3, "4"), (1 + 1e-9, 1e9, None)]
+)
+def test_other_norms_of_inputs_have_duals_and_names_too(p, order, name):
+    assert dual(p) == pytest.approx(order, rel=1e-6)
+    assert norm_name(p) == name or (name is None and float(norm_name(p)) == p)
+    x = torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    best = x.sign() * x.abs() ** (min(order, 100) - 1)  # equality in Hölder's inequality
+    if name is not None:
+        assert math.isclose(float(x @ best), float(x.norm(dual(p)) * best.norm(float(p))))
+        assert float(operator_norm(x[None], p, INF)) == pytest.approx(float(x.norm(order)))
+
+
+@pytest.mark.parametrize("given", [0, 0.999, -3, -INF, math.nan, "three"])
+def test_what_is_below_1_or_no_number_is_no_norm(given):
+    with pytest.raises(TightlipError, match="choose a number from 1 to inf"):
+        as_exponent(given)
+
+
+@pytest.mark.parametrize(("p", "q"), [(3, 3), (3, 2), (2, 3), (1, 1.5), (1.5, 2)])
+def test_other_norms_are_closed_towards_infinity_only(p, q):
+    with pytest.raises(TightlipError, match="choose 1, 2 or inf"):
+        operator_norm(torch.eye(2), p, q)
 
 
 def test_the_pairs_are_the_six_with_p_at_most_q():

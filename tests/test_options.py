@@ -22,10 +22,10 @@ from tightlip.experiments import EXPERIMENTS, certified_run, evidence
 from tightlip.experiments.classification_options import Config
 from tightlip.serialization import save
 
-SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10}
+SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10, "epochs": 1, "inputs": 5}
 """Of experiments, where they have such options."""
 
-OTHER = {"bias": "random", "dtype": "float64", "beta2": 0.5}
+OTHER = {"bias": "random", "dtype": "float64", "beta2": 0.5, "data": "mnist5k"}
 """Another value of options that cannot be doubled and are not axes of a grid."""
 
 STUDIES = [
@@ -38,7 +38,7 @@ STUDIES = [
 
 def outcome(module, config):
     found = module.run(config, 0)
-    metrics = {name: value for name, value in found.metrics.items() if name != "build_seconds"}
+    metrics = {name: value for name, value in found.metrics.items() if not name.endswith("_seconds")}
     return json.dumps([metrics, found.drawings])
 
 
@@ -49,9 +49,9 @@ def another(module, name, value):
 
 
 @pytest.mark.parametrize(("study", "option"), STUDIES, ids=lambda value: value)
-def test_every_option_of_a_study_changes_its_numbers(study, option):
-    module = EXPERIMENTS[study]
-    config = module.Config(**{name: value for name, value in SMALL.items() if hasattr(module.Config, name)})
+def test_every_option_of_a_study_changes_its_numbers(study, option, data):
+    module, small = EXPERIMENTS[study], SMALL | {"data": data["images"]}
+    config = module.Config(**{name: value for name, value in small.items() if hasattr(module.Config, name)})
     value = getattr(config, option)
     changed = replace(config, **{option: another(module, option, value)})
     assert outcome(module, config) != outcome(module, changed)
@@ -203,7 +203,8 @@ BASE = {
 }
 FLAGS = {
     "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
-    "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE},
+    "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
+    | {"--head": ["0"]},
     "report": {"--output": ["page.html"]},
     "list": {},
     "run": {"--preset": ["paper"], "--jobs": ["0"], "--output": ["elsewhere"], **MACHINE},

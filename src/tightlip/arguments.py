@@ -164,8 +164,8 @@ def output_of(network: Callable[[Tensor], Any], x: Tensor) -> Tensor:
     y = called(network, x)
     if not isinstance(y, Tensor):
         raise TightlipError(
-            f"the network must return one tensor, and it returned a {type(y).__name__}: wrap it in a module that "
-            "picks the output that is meant"
+            f"the network must return one tensor, and it returned a {type(y).__name__}: pick the output that "
+            "is meant, as in tightlip.trace(network).only(0)"
         )
     if y.dim() == 0 or len(y) != len(x):
         raise TightlipError(

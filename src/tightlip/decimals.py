@@ -47,6 +47,21 @@ def floored(share: float) -> str:
     return str((100 * Decimal(str(share))).quantize(Decimal("0.01"), rounding=ROUND_FLOOR))
 
 
+def ceiled(share: float) -> str:
+    """A share as a percentage rounded up to two decimals: '66.88' for 0.66875."""
+    return str((100 * Decimal(str(share))).quantize(Decimal("0.01"), rounding=ROUND_CEILING))
+
+
+def bracketed(interval: tuple[float, float]) -> str:
+    """An interval of shares in percent, rounded outward.
+
+    >>> bracketed((0.80412, 0.81942))
+    '[80.41%, 81.95%]'
+    """
+    low, high = interval
+    return f"[{floored(low)}%, {ceiled(high)}%]"
+
+
 def decimals(value: float) -> int:
     """How many decimals it takes to write a number, six at most: 2 for 0.87, 0 for 3."""
     exponent = Decimal(str(value)).normalize().as_tuple().exponent

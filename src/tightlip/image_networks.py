@@ -157,6 +157,9 @@ class _Stack:
         (patch,) = checked_sizes("patch", patch, "one integer ≥ 1", fewest=1, most=1)
         if type(depth) is not int or depth < 0:
             raise TightlipError(f"depth must be an integer ≥ 0, got {depth!r}")
+        if patch > max(self.x.shape[2:]):
+            sides = "×".join(map(str, self.x.shape[2:]))
+            raise TightlipError(f"patch={patch} is larger than an image of {sides} pixels: give a smaller one")
         for number, width in enumerate(checked_sizes("channels", channels)):
             self._stage(width, 2 if number else patch, depth, block)
         self._head(hidden, classes, K)

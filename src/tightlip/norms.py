@@ -3,7 +3,8 @@
     ‖W‖_{p→q} = sup_{‖x‖_p = 1} ‖Wx‖_q
 
 is a maximum over columns for p = 1, a maximum over rows for q = ∞, and the largest singular value for p = q = 2;
-these six are exactly the pairs with p ≤ q. The others have no closed form (∞→1 is NP-hard).
+these six are exactly the pairs with p ≤ q. The others have no closed form (∞→1 is NP-hard). Inputs may be measured in
+any other p-norm, p ≥ 1, where the outputs are in the ∞-norm: that maximum over rows is closed for all p.
 Source: paper §2.2. What is computed here is as exact as floating point; *proven* bounds are `audit`'s.
 """
 
@@ -42,30 +43,57 @@ def as_norm(p: float | str) -> float:
     return value
 
 
+def as_exponent(p: float | str) -> float:
+    """The p of any p-norm, p ≥ 1: a number, ``math.inf``, or either as a string.
+
+    Raises:
+        TightlipError: for any other value.
+
+    >>> as_exponent(3)
+    3.0
+    """
+    try:
+        value = float(p)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        value = math.nan
+    if not value >= 1.0:
+        known = isinstance(p, str | float) or (isinstance(p, int) and abs(p) < 1e9)
+        raise TightlipError(
+            f"no norm is called {repr(p) if known else f'a {type(p).__name__}'}: choose a number from 1 to inf"
+        )
+    return value
+
+
 def norm_name(p: float) -> str:
-    """How a norm is written in files and tables: "1", "2" or "inf"."""
-    return f"{as_norm(p):g}"
+    """How a norm is written in files and tables: "1", "2", "inf"; "3", "1.5"."""
+    value = as_exponent(p)
+    return f"{value:g}" if value in NORMS or value == round(value, 4) else repr(value)
 
 
 def dual(p: float) -> float:
-    """The exponent p* with 1/p + 1/p* = 1.
+    """The exponent p* with 1/p + 1/p* = 1, for any p ≥ 1: for 1, 2 and ∞ exact, else to the nearest float64.
 
-    >>> dual(math.inf), dual(2), dual(1)
-    (1.0, 2.0, inf)
+    Raises:
+        TightlipError: for p below 1.
+
+    >>> dual(math.inf), dual(2), dual(1), dual(3)
+    (1.0, 2.0, inf, 1.5)
     """
-    return {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[as_norm(p)]
+    p = as_exponent(p)
+    return math.inf if p == 1.0 else 1.0 if p == math.inf else p / (p - 1.0)
 
 
 def operator_norm(weight: Float[Tensor, "*batch out in"], p: float, q: float | None = None) -> Float[Tensor, "*batch"]:
-    """‖W‖_{p→q} of each matrix; ``q=None`` means q = p.
+    """‖W‖_{p→q} of each matrix, for p ≤ q in {1, 2, ∞}, and p→∞ for any p ≥ 1; ``q=None`` means q = p.
 
     Raises:
-        TightlipError: for a pair without a closed form (p > q).
+        TightlipError: for a pair without a closed form.
 
     >>> operator_norm(torch.tensor([[3.0, -4.0]]), math.inf)
     tensor(7.)
     """
-    weight, p, q = matrix("weight", weight), as_norm(p), as_norm(p if q is None else q)
+    weight, q = matrix("weight", weight), as_norm(p if q is None else q)
+    p = as_exponent(p) if q == math.inf else as_norm(p)
     if p == 1:
         return torch.linalg.vector_norm(weight, q, dim=-2).amax(-1)
     if q == math.inf:

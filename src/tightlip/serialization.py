@@ -87,7 +87,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     if Path(path).is_dir():
         raise TightlipError(f"{path} is a folder: give the file in it, such as {Path(path) / 'model.safetensors'}")
     if not Path(path).is_file():
-        raise TightlipError(f"there is no file {path}: give the model.safetensors of a run")
+        raise TightlipError(f"there is no file {path}: give one that tightlip.save or a run has written")
     try:
         with safe_open(path, framework="pt") as file:
             outline, stored = _described(Path(path))

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from tightlip import Scale, lipschitz
 from tightlip.cli import main
-from tightlip.decimals import floored, round_up
+from tightlip.decimals import bracketed, floored, round_up
+from tightlip.robustness import wilson
 from tightlip.serialization import load, save
 
 FAST = ["--hidden", "32", "--epochs", "1", "--attack-images", "20", "--attack-steps", "5", "--attack-restarts", "1"]
@@ -40,8 +42,11 @@ def test_it_reproduces_the_certificate_of_the_run_exactly(run, capsys, tmp_path)
     for key in ("radius", "margin", "label", "prediction", "input_norm"):
         assert radii[key] == stored[key]
     assert radii["constant"] == stored["bound"]["constant"] and os.listdir(tmp_path) == ["radii.json"]
-    assert f"accuracy {floored(metrics['test']['accuracy'])}% on 1000 test examples" in out
-    assert f"certified at 0.3: {floored(metrics['test']['certified']['0.3'])}%" in out
+    clean, sure = metrics["test"]["accuracy"], metrics["test"]["certified"]["0.3"]
+    intervals = [bracketed(wilson(round(1000 * share), 1000)) for share in (clean, sure)]
+    assert f"accuracy {floored(clean)}% {intervals[0]} on 1000 test examples of this run" in out
+    assert f"certified at 0.3: {floored(sure)}% {intervals[1]}; worst class" in out
+    assert out.endswith("in brackets: 95% Wilson intervals\n")
     assert metrics["test"]["accuracy"] > 0.6 and metrics["test"]["certified"]["0.3"] > 0.3
 
 
@@ -71,7 +76,7 @@ def test_of_a_model_without_a_run_it_says_that_the_seed_is_not_known(run, capsys
 def test_the_audit_is_printed_layer_by_layer(run, capsys):
     lines = certified(capsys, run / "model.safetensors").splitlines()
     network = load(run / "model.safetensors")
-    assert len(lines) == len(lipschitz(network, 2).layers) + 1 + 1 + 5
+    assert len(lines) == len(lipschitz(network, 2).layers) + 1 + 1 + 5 + 1
     whole = next(line for line in lines if "the whole network" in line)
     assert round_up(lipschitz(network, 2).constant, 9) in whole and whole.strip().startswith("2→2")
 
@@ -86,8 +91,8 @@ def test_the_norm_decides(norm, expected, capsys, tmp_path, monkeypatch):
     out = certified(
         capsys, "m.safetensors", "--data", "d.npz", "--norm", norm, "--eps", {"1": 0.99, "2": 1.0}.get(norm, 1.0)
     )
-    assert "accuracy 100.00% on all 12 examples of d.npz, which has no test part" in out
-    assert f"{expected:.2f}%" in out.splitlines()[-1]
+    assert "accuracy 100.00% [75.75%, 100.00%] on all 12 examples of d.npz, which has no test part" in out
+    assert f": {expected:.2f}% [" in out.splitlines()[-2].partition(";")[0]
 
 
 def test_the_whole_of_an_own_file_is_certified_and_bytes_become_unit_floats(capsys, tmp_path, monkeypatch):
@@ -106,7 +111,25 @@ def test_a_test_part_in_the_file_is_the_one_that_is_certified(capsys, tmp_path, 
     save(nn.Sequential(nn.Flatten()), "m.safetensors")
     x, y = np.eye(3, dtype=np.float32)[np.arange(9) % 3], np.arange(9) % 3
     np.savez("d.npz", x=x, y=y, x_test=x[:3], y_test=(y[:3] + 1) % 3)
-    assert "accuracy 0.00% on 3 test examples" in certified(capsys, "m.safetensors", "--data", "d.npz")
+    out = certified(capsys, "m.safetensors", "--data", "d.npz")
+    assert "accuracy 0.00% [0.00%, 56.15%] on 3 test examples" in out
+
+
+def test_the_worst_class_is_told_by_its_name_where_the_data_have_some(capsys, tmp_path, monkeypatch):
+    """Of the bright images one in four is dark, and all dark ones are right; a radius is (x − ½)·√2."""
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        network[1].bias.copy_(torch.tensor([-0.5, 0.5]))
+    save(network, "m.safetensors")
+    for name, values in (("bright", (255, 255, 204, 0)), ("dark", (0, 0, 0, 0))):
+        Path("images", name).mkdir(parents=True)
+        for number, value in enumerate(values):
+            Image.new("L", (1, 1), value).save(Path("images", name, f"{number}.png"))
+    lines = certified(capsys, "m.safetensors", "--data", "images", "--eps", "0.4").splitlines()
+    assert lines[-3].endswith("; worst class bright: 75.00% [30.06%, 95.45%]") and "accuracy 87.50%" in lines[-3]
+    assert lines[-2].endswith("; worst class bright: 50.00% [15.00%, 85.00%]")
 
 
 def test_as_a_process(run):

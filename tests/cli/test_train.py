@@ -12,7 +12,8 @@ import pytest
 
 from tightlip.cli import main
 from tightlip.cli.train import Train
-from tightlip.decimals import floored
+from tightlip.decimals import bracketed, floored
+from tightlip.robustness import wilson
 
 QUICK = [
     "--hidden",
@@ -89,10 +90,31 @@ def test_a_run_leaves_its_files_and_says_where_the_page_is(capsys, norm):
 def test_where_the_attack_saw_only_some_the_certified_share_of_those_is_told(capsys):
     train("--name", "r", "--epochs", "3", "--eps", "0.1")
     certificate = json.loads(Path("runs/r/certificate.json").read_text())
-    share = sum(radius > 0.1 for radius in certificate["radius"][:5]) / 5
-    assert f"certified of those  {floored(share):>6}%\n" in capsys.readouterr().out
+    count = sum(radius > 0.1 for radius in certificate["radius"][:5])
+    line = f"certified of those  {floored(count / 5):>6}%   {bracketed(wilson(count, 5))}\n"
+    assert line in capsys.readouterr().out
     main(["train", "--data", "stripes.npz", *QUICK, "--attack-images", "18", "--epochs", "1"])
     assert "certified of those" not in capsys.readouterr().out  # it saw all
+
+
+def test_each_accuracy_has_its_interval_and_its_worst_class(capsys):
+    """All follow from the radii and labels that the run has written."""
+    train("--name", "r", "--epochs", "2", "--eps", "0.2", "--seed", "1")
+    out = capsys.readouterr().out.splitlines()
+    written = json.loads(Path("runs/r/certificate.json").read_text())
+    radius, label = np.array([np.inf if r is None else r for r in written["radius"]]), np.array(written["label"])
+    for line, eps in ((0, 0.0), (2, 0.2)):
+        above = radius > eps
+        shares = [(above[label == c].mean(), c) for c in range(3)]
+        least, worst = min(shares)
+        assert f"{floored(above.mean())}%   {bracketed(wilson(int(above.sum()), 18))}" in out[line]
+        assert out[line + 1] == (
+            f"worst class         {floored(least):>6}%   {bracketed(wilson(round(6 * least), 6)):<18} "
+            f"(class {worst}, 6 images)"
+        )
+    (standing,) = metrics()["test"]["attacked"].values()
+    assert f"{standing:.2%}   {bracketed(wilson(round(5 * standing), 5))}" in out[4]
+    assert out[0].endswith("(95% Wilson intervals)")
 
 
 @pytest.mark.parametrize(("norm", "options"), [("2", ["--offset", "0.8"]), ("inf", ["--a", "0.1", "--k", "1000"])])

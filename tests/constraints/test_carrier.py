@@ -41,7 +41,7 @@ from tightlip.rules.convolution import geometry_of
 SETS = [
     RowL1Ball(),
     ColumnL1Ball(),
-    *(RowDualBall(p) for p in (1, 2, math.inf)),
+    *(RowDualBall(p) for p in (1, 2, 3, math.inf)),
     SpectralBall(),
     Orthonormal(),
     Cayley(),

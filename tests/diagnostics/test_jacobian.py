@@ -198,6 +198,9 @@ def test_outputs_that_are_not_there_are_refused(output, advice):
         gradient_norm(nn.Linear(2, 3), torch.zeros(1, 2), output=output)
 
 
-def test_other_norms_are_refused():
-    with pytest.raises(TightlipError, match="no norm is called 3"):
-        gradient_norm(nn.Linear(2, 1), torch.zeros(1, 2), p=3)
+def test_any_p_norm_of_inputs_is_taken_and_what_is_none_is_refused():
+    layer = nn.Linear(2, 1)
+    layer.weight.data = torch.tensor([[1.0, -1.0]])
+    assert float(gradient_norm(layer, torch.zeros(1, 2), p=3)) == pytest.approx(2 ** (2 / 3))
+    with pytest.raises(TightlipError, match=r"no norm is called 0.5"):
+        gradient_norm(layer, torch.zeros(1, 2), p=0.5)

@@ -214,13 +214,13 @@ LIES = {
     "a slice multiplied in place": (lambda m, x: (augmented(x[:, :1], "*=", 9), x)[1], "in place"),
     "a view multiplied in place": (lambda m, x: (augmented(x.view(-1, 4), "*=", 9), x)[1], "in place"),
     "a transpose multiplied in place": (lambda m, x: (augmented(x.mT, "*=", 9), x)[1], "in place"),
-    "a power in place": (lambda m, x: augmented(m.layer(x), "**=", 2), "no rule speaks of"),
-    "a matrix product in place": (lambda m, x: augmented(m.layer(x), "@=", x), "no rule speaks of|multiplies"),
+    "a power in place": (lambda m, x: augmented(m.layer(x), "**=", 2), "no rule speaks"),
+    "a matrix product in place": (lambda m, x: augmented(m.layer(x), "@=", x), "no rule speaks|multiplies"),
     "a number without a float64": (lambda m, x: x + 10**400, "float64 cannot hold"),
     "keys that are not strings": (lambda m, x: {1: x, "1": 2 * x}, "keys are not strings"),
-    "names of what is not there": (lambda m, x: torch.cat([x, x], 1, out=x), "no rule speaks of"),
-    "no tensor": (lambda m, x: torch.relu(torch.ones(4)) + x, "outside of a layer|no rule speaks of"),
-    "a clamp from above to below": (lambda m, x: x.clamp(1.0, -1.0), "arguments that no rule speaks of"),
+    "names of what is not there": (lambda m, x: torch.cat([x, x], 1, out=x), "no rule speaks"),
+    "no tensor": (lambda m, x: torch.relu(torch.ones(4)) + x, "outside of a layer|no rule speaks"),
+    "a clamp from above to below": (lambda m, x: x.clamp(1.0, -1.0), "arguments that no rule speaks"),
     "a clamp with one end": (lambda m, x: x.clamp(min=1.0), "has one end"),
     "computed sizes": (lambda m, x: x.reshape(x.size(0), x.size(1) // 2, 2), "no rule|computed sizes"),
     "an interpolation to a size": (lambda m, x: F.interpolate(x[:, None], size=9), "as often as"),
@@ -418,3 +418,73 @@ def test_a_forward_that_asks_what_it_is_called_with_is_not_certified(seed):
         certify(network, x)
     assert certify(trace(network), x).radius.shape == (6,)
     assert certify(Module(lambda m, x: m.layer(x) + x).train(), x).radius.shape == (6,)
+
+
+class Moody(nn.Module):
+    """Ten times as much in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return 10 * self.f(x) if self.training else self.f(x)
+
+
+class Dropping(Moody):
+    def forward(self, x):
+        return nn.functional.dropout(self.f(x), 0.5, self.training)
+
+
+class TwoInTraining(Moody):
+    def forward(self, x):
+        return (self.f(x), x) if self.training else self.f(x)
+
+
+@pytest.mark.parametrize("kind", [Moody, Dropping, TwoInTraining])
+def test_a_forward_that_asks_for_training_is_refused_there_and_its_graph_stays_in_eval_mode(kind):
+    network = kind().train()
+    for ask in (trace, lambda n: lipschitz(n, 2)):
+        with pytest.raises(TightlipError, match=r"something else in training: call network\.eval\(\) first"):
+            ask(network)
+    assert network.training and network.f.training
+    graph = trace(network.eval())
+    assert not graph.training and lipschitz(network, 2).constant == pytest.approx(
+        float(torch.linalg.matrix_norm(network.f.weight.detach().double(), 2)), rel=1e-6
+    )
+    with pytest.raises(TightlipError, match="does something else in training"):
+        graph.train()
+
+
+def test_a_graph_of_layers_is_in_the_mode_of_its_network():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.drop = nn.Linear(4, 4), nn.Dropout()
+
+        def forward(self, x):
+            return x + self.drop(self.f(x))
+
+    assert trace(Plain().train()).training and not trace(Plain().eval()).training
+    assert trace(Plain().eval()).train().drop.training
+
+
+def test_one_output_keeps_its_own_layers_and_the_table_is_shown():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 3)
+
+        def forward(self, x):
+            z = self.body(x).relu()
+            return {"first": self.first(z), "second": self.second(z) + 1}
+
+    network = Heads().eval()
+    graph, x = trace(network), torch.randn(5, 4)
+    for name in ("first", "second"):
+        one = graph.only(name)
+        assert torch.equal(one(x), network(x)[name])
+        assert {"first", "second"} & {key for key, _ in one.named_children()} == {name}
+    assert "value 3 = first(value 2)" in repr(graph) and "Outputs('first', 'second')" in repr(graph)
+    with pytest.raises(TightlipError, match="several outputs: give output= one of 'first', 'second'"):
+        graph.only(None)

@@ -186,6 +186,18 @@ def test_screenshots_have_ink_in_light_and_dark(page, tmp_path, browse, scheme, 
     assert pixels.std() > 0.05
 
 
+def test_a_grid_of_images_keeps_their_size_in_a_narrow_window(synthetic, tmp_path, browse):
+    lines = [
+        {"heading": f"target {place}", "signed": True, "images": [[[-1.0, 0.0], [0.5, 1.0]]] * 9} for place in (0, 1)
+    ]
+    drawings = {"images": {"columns": list("012345678"), "scale": "column", "rows": lines}}
+    folder = synthetic.write_cell(tmp_path / "grid", {"activation": "relu"}, format=2, drawings=drawings)
+    sizes = measured(browse, render_experiments([folder]), tmp_path, "--window-size=500,900")
+    assert len(sizes["images"]) == 18 and all(min(image[2:]) > 50 for image in sizes["images"])
+    assert sizes["page"][0] <= sizes["page"][1] <= 500
+    assert any(more for more, _ in sizes["shadows"])
+
+
 @pytest.fixture
 def cones(synthetic, tmp_path):
     """A page of two surfaces."""

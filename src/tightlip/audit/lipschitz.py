@@ -17,10 +17,11 @@ from torch import nn
 
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
-from ..norms import NORMS, PAIRS, as_norm, norm_name
+from ..norms import NORMS, PAIRS, as_exponent, as_norm, norm_name
 from .gains import Gains
 from .graph import Join, Node, Nodes, expand, fold
 from .merging import Run, affine_runs
+from .other_norms import from_norm
 from .registry import registered
 from .trust import original_type
 
@@ -81,8 +82,10 @@ def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
 
     Args:
         module: A network of modules with rules; training mode, caches and flags are ignored.
-        p: Norm of the input: 1, 2 or ``math.inf``.
-        q: Norm of the output; None picks the one with the smallest margin sensitivity 2^(1−1/q)·K.
+        p: Norm of the input: 1, 2 or ``math.inf``; or any other p ≥ 1, of which the p→∞ norm of a first linear layer is
+            computed, and all else is what its smaller neighbor among the three has.
+        q: Norm of the output: 1, 2 or ``math.inf``; None picks the one with the smallest margin sensitivity
+            2^(1−1/q)·K.
 
     Raises:
         TightlipError: if a module has no rule, has been altered (subclass, replaced forward, foreign hook or
@@ -133,14 +136,21 @@ def gains(module: nn.Module, name: str = "") -> Gains:
 
 def bound_of(audited: Audit, p: float, q: float | None = None) -> Bound:
     """What `lipschitz` says of an audited network."""
-    p, total = as_norm(p), audited.total
-    choices = [_bound(total, p, s) for s in ([as_norm(q)] if q is not None else NORMS) if (p, s) in total.table]
+    p, closed = as_exponent(p), dict[int, Fraction]()
+    if p in NORMS:
+        known = {s: Fraction(audited.total.table[p, s]) for s in NORMS if (p, s) in audited.total.table}
+    else:
+        ends = {run.nodes[-1] + 1: run for run in audited.runs}
+        known, closed = from_norm(audited.network, audited.known, ends, p)
+    choices = [_bound(known[s], p, s) for s in ([as_norm(q)] if q is not None else NORMS) if s in known]
     if not choices:
         asked = f"{norm_name(p)}→{norm_name(q)}" if q is not None else f"any norm from {norm_name(p)}"
         raise TightlipError(f"no rule proves a bound for {asked} on this network: ask for another pair with p ≤ q")
     best = min(choices, key=lambda bound: bound.sensitivity)
-    rows = zip(audited.network.nodes, audited.known, strict=True)
-    layers = tuple((n.name, _describe(n.operation), _best(layer, p, best.output_norm)) for n, layer in rows)
+    layers = tuple(
+        (node.name, _describe(node.operation), _row(layer, closed.get(number), p, best.output_norm))
+        for number, (node, layer) in enumerate(zip(audited.network.nodes, audited.known, strict=True))
+    )
     merged = tuple(_merged(audited, run, p, best.output_norm) for run in audited.runs)
     return Bound(best.constant, p, best.output_norm, layers=layers, merged=tuple(filter(None, merged)))
 
@@ -157,8 +167,13 @@ def _merged(audited: Audit, run: Run, p: float, q: float) -> tuple[str, str, Bou
     return f"{nodes[0].name} to {nodes[-1].name}", f"{text} as one affine map", whole
 
 
-def _bound(total: Gains, p: float, q: float) -> Bound:
-    return Bound(representable(round_up(Fraction(total.table[p, q]))), p, q)
+def _bound(constant: Fraction | float, p: float, q: float) -> Bound:
+    return Bound(representable(round_up(Fraction(constant))), p, q)
+
+
+def _row(layer: Gains, closed: Fraction | None, p: float, q: float) -> Bound:
+    """The row of a layer; ``closed`` is its norm from p to ∞, where that was computed."""
+    return _best(layer, p, q) if closed is None else _bound(closed, p, math.inf)
 
 
 def representable(value: float) -> float:
@@ -172,7 +187,7 @@ def _best(layer: Gains, p: float, q: float) -> Bound:
     """The row of a layer in the table of a p→q network: its own pair, or the nearest that it can prove."""
     for pair in ((p, p), (p, q), (q, q), *PAIRS):
         if pair in layer.table:
-            return _bound(layer, *pair)
+            return _bound(layer.table[pair], *pair)
     raise TightlipError("a rule returned no bound at all: return at least one entry in Gains")
 
 

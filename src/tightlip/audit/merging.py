@@ -89,7 +89,7 @@ def affine_runs(network: Nodes) -> dict[int, Run]:
             found[value] = run.closed()
 
     for number, node in enumerate(network.nodes):
-        value, part = number + 1, _stated(node)
+        value, part = number + 1, stated(node)
         if isinstance(part, Flat) or (any(i in rows for i in node.inputs) and _keeps_rows(node)):
             rows.add(value)
         if part is not None:
@@ -110,7 +110,8 @@ def affine_runs(network: Nodes) -> dict[int, Run]:
     return found
 
 
-def _stated(node: Node) -> Affine | None:
+def stated(node: Node) -> Affine | None:
+    """What the type of a node's module states about its linear part, if it states anything."""
     if not isinstance(node.operation, nn.Module):
         return None
     stated = registered()[original_type(node.operation)].affine

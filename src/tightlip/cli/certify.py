@@ -1,18 +1,22 @@
 """`tightlip certify MODEL`: audit a saved network and certify data with it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from torch import nn
 
 from ..arguments import integer
 from ..atomic import sha256
 from ..audit import Bound
+from ..data.dataset import called
 from ..data.sources import SPECS
-from ..decimals import exact, floored, round_up
+from ..decimals import bracketed, exact, floored, round_up
 from ..errors import TightlipError
+from ..graphs import Graph
 from ..linkage import check_model, written_about
 from ..norms import as_norm, norm_name
 from ..records import RadiiFile
@@ -39,6 +43,8 @@ class Certify:
     """Norm of the perturbations: 1, 2 or inf."""
     eps: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)
     """Radii to report."""
+    head: str | None = None
+    """Of a network with several outputs the one to certify, by its name or number."""
     seed: int | None = None
     """Of the split, as in training (default: that of the model's run; of a model without one, 0)."""
     output: Path | None = None
@@ -60,18 +66,23 @@ class Certify:
         written = written_about(model)
         check_model(model.parent, written)
         network = load_network(model).to(device)
-        examples = self._examples(origin_of(model, written))
+        origin = origin_of(model, written)
+        examples = self._examples(origin)
         check_classes(network, examples)
         x, y = examples.images, examples.labels
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
-        certificate = certify(network, x.to(device), y.to(device), p)
+        certificate = certify(network, x.to(device), y.to(device), p, output=_head(network, self.head))
         if self.output is not None:
             self._write(self.output, model, certificate, examples)
+        names = examples.class_names or (origin.class_names if origin else ())
         lines = _audit_table(certificate.bound)
-        lines.append(f"accuracy {floored(certificate.accuracy(0))}% on {examples.part}")
+        lines.append(f"accuracy {_share(certificate, 0)} on {examples.part}; {_worst(certificate, 0, names)}")
         lines += [f"note: {examples.note}"] * bool(examples.note)
-        lines += [f"certified at {exact(eps)}: {floored(certificate.accuracy(eps))}%" for eps in self.eps]
-        return "\n".join(lines)
+        lines += [
+            f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}"
+            for eps in self.eps
+        ]
+        return "\n".join([*lines, "in brackets: 95% Wilson intervals"])
 
     def _examples(self, run: Origin | None) -> Examples:
         if run is not None and (self.data is None or (self.data == run.data and self.data in SPECS)):
@@ -94,6 +105,23 @@ class Certify:
             label=examples.labels.numpy(),
             prediction=certificate.prediction.numpy(),
         ).write(output)
+
+
+def _head(network: nn.Module, head: str | None) -> int | str | None:
+    """The output that is meant: a number, unless outputs have names."""
+    outputs = network.outputs if isinstance(network, Graph) else ()
+    if outputs and head is None:
+        raise TightlipError(f"this network has several outputs: give --head one of {', '.join(map(str, outputs))}")
+    return next((output for output in outputs if str(output) == head), head)
+
+
+def _share(certificate: Certificate, eps: float) -> str:
+    return f"{floored(certificate.accuracy(eps))}% {bracketed(certificate.interval(eps))}"
+
+
+def _worst(certificate: Certificate, eps: float, names: Sequence[str]) -> str:
+    worst = certificate.worst_class(eps)
+    return f"worst class {called(worst.label, names)}: {floored(worst.accuracy)}% {bracketed(worst.interval())}"
 
 
 def _audit_table(bound: Bound) -> list[str]:

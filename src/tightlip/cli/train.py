@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from ..data.dataset import words_for
-from ..decimals import exact, floored, round_up
+from ..data.dataset import called, words_for
+from ..decimals import bracketed, exact, floored, round_up
 from ..errors import TightlipError
 from ..experiments.certified_run import Result, run
 from ..experiments.classification_options import Config
@@ -17,6 +17,7 @@ from ..interruption import Stopped
 from ..linkage import MODEL, written_about
 from ..locking import sole_writer
 from ..report import write
+from ..robustness import wilson
 from .folders import CHECKPOINT, new_folder, pin_config, remove_if_empty, unfinished
 from .options import Machine, writable
 
@@ -116,19 +117,44 @@ class Train:
 
 
 def _summary(config: Config, result: Result, page: Path) -> str:
-    row, test, bound = result.row, result.row.test, result.certificate.bound
-    eps = exact(config.radius)
-    count, (inputs, _) = row.data.split["test"], words_for(row.data.shape.tolist())
-    attacked = min(config.attack_images, count)
-    of_those = float((result.certificate.radius[:attacked] > config.radius).double().mean())
+    row, certificate, eps = result.row, result.certificate, config.radius
+    proven = f"proven, {config.norm}-norm"
     return "\n".join(
         [
-            f"test accuracy       {floored(test.accuracy):>6}%",
-            f"certified at {eps:<6} {floored(test.certified[eps]):>6}%   (proven, {config.norm}-norm)",
-            f"attacked at {eps:<7} {test.attacked[eps]:7.2%}   (first {attacked} {inputs})",
-            *([f"certified of those  {floored(of_those):>6}%"] if attacked < count else []),
-            f"audited constant    {round_up(bound.constant, 9)}",
+            _line("test accuracy", floored(row.test.accuracy), certificate.interval(0), "95% Wilson intervals"),
+            _worst(result, 0.0),
+            _line(f"certified at {exact(eps)}", floored(certificate.accuracy(eps)), certificate.interval(eps), proven),
+            _worst(result, eps),
+            *_attacked(result, eps),
+            f"audited constant    {round_up(certificate.bound.constant, 9)}",
             f"training            {row.seconds['train']:.0f} s on {row.device}",
             f"page                {page.resolve()}",
         ]
     )
+
+
+def _attacked(result: Result, eps: float) -> Iterator[str]:
+    """The accuracy under attack, and the certified one of the same inputs where these are not all."""
+    count, share = result.attacked.images, result.row.test.attacked[exact(eps)]
+    interval, radius = wilson(round(share * count), count), result.certificate.radius
+    nearest = f"{share:.2%}".removesuffix("%")
+    yield _line(f"attacked at {exact(eps)}", nearest, interval, f"first {count} {_inputs(result)}")
+    if count < len(radius):
+        certified = int((radius[:count] > eps).sum())
+        yield _line("certified of those", floored(certified / count), wilson(certified, count))
+
+
+def _worst(result: Result, eps: float) -> str:
+    worst = result.certificate.worst_class(eps)
+    name = called(worst.label, result.row.data.class_names)
+    note = f"class {name}, {worst.support} {_inputs(result)}"
+    return _line("worst class", floored(worst.accuracy), worst.interval(), note)
+
+
+def _inputs(result: Result) -> str:
+    return words_for(result.row.data.shape.tolist())[0]
+
+
+def _line(words: str, share: str, interval: tuple[float, float], note: str = "") -> str:
+    """An accuracy, what the test part tells of it, and how it was come by."""
+    return f"{words:<19} {share:>6}%   {bracketed(interval):<18}{f' ({note})' if note else ''}".rstrip()

@@ -32,6 +32,15 @@ def words_for(shape: Sequence[int]) -> tuple[str, str]:
     return {3: ("images", "pixels"), 1: ("rows", "features")}.get(len(shape), ("examples", "values"))
 
 
+def called(label: int, names: Sequence[str]) -> str:
+    """The name of a class, or its number where classes have none.
+
+    >>> called(1, ("ant", "bat")), called(8, ())
+    ('bat', '8')
+    """
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled images (or any other tensors), checked when made.

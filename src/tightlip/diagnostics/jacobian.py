@@ -65,7 +65,7 @@ def gradient_norm(
     Args:
         network: Maps (batch, …) to (batch,) or (batch, 1), or to more with ``output``; evaluated in eval mode.
         x: Inputs.
-        p: The norm of the inputs: 1, 2 or ``math.inf``. The gradient is measured in its dual.
+        p: The norm of the inputs, any p ≥ 1 or ``math.inf``. The gradient is measured in its dual.
         output: Which one of several outputs, counted as flattened.
         dtype: Of all arithmetic and of the result.
         batch_size: Inputs at once.

@@ -41,7 +41,8 @@ class Outcome:
     """What a cell leaves: numbers by name, what is drawn of it, and files.
 
     ``drawings`` are by their kind (``report.drawings`` has them all): "curve", columns of equal length; "surface", an
-    object of "x", "y" and "z", a list for each x of a number for each y. ``data`` names what it was computed from.
+    object of "x", "y" and "z", a list for each x of a number for each y; "images", a grid of them with headings
+    (`report.images`). ``data`` names what it was computed from.
     ``write``, where there is one, puts files into a folder of the cell's own.
     """
 

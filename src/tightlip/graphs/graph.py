@@ -56,6 +56,7 @@ class Graph(nn.Module):
 
     def __init__(self, layers: Mapping[str, nn.Module], table: Sequence[Row]) -> None:
         super().__init__()
+        self.eval_only = False  # whether what was traced does something else in training
         for key, layer in layers.items():
             if hasattr(self, key):
                 raise TightlipError(f"a layer of a graph cannot be called {key!r:.60}: choose another key")
@@ -81,6 +82,26 @@ class Graph(nn.Module):
             values.append(operation(*taken) if isinstance(operation, Join) else self._called(operation, *taken))
         return values[-1]
 
+    def train(self, mode: bool = True) -> "Graph":
+        """As of any module.
+
+        Raises:
+            TightlipError: for training, if the forward that was traced did something else there.
+        """
+        if mode and self.eval_only:
+            raise TightlipError(
+                "the forward that this graph was traced from does something else in training: train that network, "
+                "and trace it in eval mode"
+            )
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        """The table: value 0 is the input."""
+        return "\n".join(
+            f"value {number} = {operation}({', '.join(f'value {i}' for i in inputs)})"
+            for number, (operation, inputs) in enumerate(self.table, 1)
+        )
+
     def _called(self, key: str, value: Tensor) -> Any:
         layer = self._modules[key]
         assert layer is not None
@@ -100,7 +121,7 @@ class Graph(nn.Module):
         return last.names if all(last.names) else tuple(range(len(last.names)))
 
     def only(self, output: int | str | None) -> "Graph":
-        """The same graph with one of its several outputs: by its number, or by its name.
+        """The graph with one of its several outputs, by its number or its name, and of its layers those that it needs.
 
         Raises:
             TightlipError: if there is none of that number or name.
@@ -109,11 +130,27 @@ class Graph(nn.Module):
             raise TightlipError("this network has one output: leave out output=")
         named = dict(zip(self.outputs, self.table[-1][1], strict=True))
         if output not in named:
-            choices = ", ".join(map(repr, named))
-            raise TightlipError(
-                f"this network has several outputs, none of them {output!r}: give output= one of {choices}"
-            )
-        return Graph(dict(self.named_children()), [*self.table[:-1], (Sum(1.0), (named[output],))])
+            choices, asked = ", ".join(map(repr, named)), "" if output is None else f", none of them {output!r}"
+            raise TightlipError(f"this network has several outputs{asked}: give output= one of {choices}")
+        needed = self._needed(named[output])
+        place = {0: 0} | {number: new for new, number in enumerate(needed, 1)}
+        rows = [self.table[number - 1] for number in needed]
+        table = [(operation, tuple(place[i] for i in inputs)) for operation, inputs in rows]
+        called = {operation for operation, _ in table if isinstance(operation, str)}
+        layers = {key: layer for key, layer in self.named_children() if key in called}
+        graph = Graph(layers, [*table, (Sum(1.0), (place[named[output]],))])
+        graph.eval_only, graph.training = self.eval_only, self.training
+        return graph
+
+    def _needed(self, output: int) -> list[int]:
+        """The numbers of the values that one value is made of, and its own."""
+        found, todo = set[int](), [output]
+        while todo:
+            number = todo.pop()
+            if number and number not in found:
+                found.add(number)
+                todo += self.table[number - 1][1]
+        return sorted(found)
 
     @property
     def rows(self) -> list[list[Any]]:

@@ -15,8 +15,8 @@ FxNode = Any
 
 def refused(node: FxNode, reason: str) -> TightlipError:
     """What is wrong with a node, with its line of the trace."""
-    line = " ".join(str(node.format_node()).split())
-    return TightlipError(f"it {reason} ({line:.120})")
+    made = getattr(node.target, "__name__", node.target)
+    return TightlipError(f"it {reason} (in the trace {node.name} = {made!s:.60}(…))")
 
 
 def overwrites(layer: nn.Module) -> bool:

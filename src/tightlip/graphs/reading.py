@@ -168,7 +168,7 @@ class Table:
         elif node.target in ops.FUNCTIONS and args and [a for a in args if isinstance(a, fx.Node)] == args[:1]:
             self._function(node, args[0], args[1:], kwargs)
         else:
-            raise refused(node, "does what no rule speaks of")
+            raise refused(node, f"calls {_name(node.target)}, of which no rule speaks: use a layer that has one")
 
     def _summed(self, node: FxNode, first: Any, second: Any, alpha: float = 1) -> bool:
         """Whether a node is a sum, a difference, or a product with a number: then it is a row."""
@@ -238,6 +238,11 @@ class Table:
         if not all(type(name) is str for name, _ in outputs):
             raise TightlipError("it returns a dictionary whose keys are not strings")
         self.rows.append((Outputs(*(str(name) for name, _ in outputs)), tuple(self.values[m] for _, m in outputs)))
+
+
+def _name(target: Any) -> str:
+    """What a person would call a function."""
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
 def _arguments(node: FxNode) -> tuple[list[Any], dict[str, Any]]:

@@ -27,13 +27,17 @@ _COMPARED = 16
 def trace(network: nn.Module) -> Graph:
     """A `Graph` that shares its layers with ``network`` and computes what its forward did, in eval mode.
 
+    Where the forward itself asks for the mode (``if self.training``, ``F.dropout(x, 0.5, self.training)``), a network
+    in training is refused, and the graph of one in eval mode cannot be trained; ``nn.Dropout`` and its kin can.
+
     Args:
         network: A module whose forward takes one tensor and returns one, or a tuple or a dictionary of several. What
             it calls must be layers with rules, containers of such, functions of torch that are such layers (``relu``,
             ``flatten``, pooling, …), sums, differences, products with numbers, ``cat``, slices, ``chunk``, ``split``.
 
     Raises:
-        TightlipError: for whatever else it does, with the line of the trace.
+        TightlipError: for whatever else it does, with the line of the trace; for a network in training whose forward
+            asks for it.
 
     >>> class Block(nn.Module):
     ...     def forward(self, x): return x + torch.relu(x)
@@ -56,14 +60,30 @@ def trace(network: nn.Module) -> Graph:
             raise TightlipError("it changes the module, so the next call may do something else")
         if any(other.lines != table.lines for other in again):
             raise TightlipError("two traces of it differ: it is random, or depends on what it did before")
+        in_training = _lines_in_training(network)
+        if in_training != table.lines and modes[network]:
+            raise TightlipError("it does something else in training: call network.eval() first")
     except TightlipError as problem:
-        raise TightlipError(f"its forward cannot be audited: {problem}") from problem
+        name = type(network).__name__
+        raise TightlipError(f"the forward of {name} cannot be audited: {problem}") from problem
     finally:
         for module, training in modes.items():
             module.training = training
         for name in set(vars(network)) - known:  # torch.fx keeps constant tensors there
             delattr(network, name)
-    return Graph(table.layers, table.rows)
+    graph = Graph(table.layers, table.rows)
+    graph.eval_only = in_training != table.lines
+    return graph.train(network.training)
+
+
+def _lines_in_training(network: nn.Module) -> str | None:
+    """The trace of a network in training; None where there is none. It is left in training."""
+    for module in network.modules():
+        module.training = True
+    try:
+        return Table(network).lines
+    except TightlipError:
+        return None
 
 
 def as_graph(network: nn.Module) -> nn.Module:

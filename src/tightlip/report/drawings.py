@@ -10,6 +10,7 @@ from typing import Any
 from tightlip.records import Fields
 from tightlip.report.cells import Group
 from tightlip.report.curves import panels, read_curve
+from tightlip.report.images import mosaics, read_images
 from tightlip.report.surfaces import read_surface, reliefs
 
 
@@ -33,5 +34,6 @@ class Kind:
 DRAWINGS = {
     "curve": Kind(read_curve, panels, "curves.html"),
     "surface": Kind(read_surface, reliefs, "surfaces.html", turns=True),
+    "images": Kind(read_images, mosaics, "images.html"),
 }
 """In the order of the page."""

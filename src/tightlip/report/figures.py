@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tightlip.decimals import round_nearest
 from tightlip.report.drawing import COLORS, Plot, plot, run_color
 from tightlip.report.runs import Run
+from tightlip.report.statistics import interval
 from tightlip.report.wording import norm_name, percent
 
 Vector = NDArray[np.float64]
@@ -18,14 +19,17 @@ BINS = 32
 
 
 def robustness(run: Run, name: str) -> Plot:
-    """Certified and attacked accuracy against eps, the gap between them shaded."""
+    """Certified and attacked accuracy against eps with Wilson's intervals, the gap between them shaded."""
     proof, attack = run.proof, run.proof.attack
 
     def draw(axes: Axes) -> None:
         axes.plot(proof.eps, proof.certified_accuracy, color=COLORS["proven"], label="certified (lower bound)")
+        low, high = _intervals(proof.certified_accuracy, len(proof.radius))
+        axes.fill_between(proof.eps, low, high, color=COLORS["proven"], alpha=0.25, linewidth=0)
         if attack is not None and len(attack.eps):
             (line,) = axes.plot(attack.eps, attack.accuracy, "o-", color=COLORS["attacked"], clip_on=False)
             line.set_label("attacked (upper bound)")
+            axes.vlines(attack.eps, *_intervals(attack.accuracy, attack.images), COLORS["attacked"], linewidth=0.9)
             _shade(axes, proof.eps, proof.certified_accuracy, attack.eps, attack.accuracy)
         _mark_eps(axes, run, top=0.02)
         _accuracy_axis(axes)
@@ -133,6 +137,12 @@ def compare_training(runs: Sequence[Run], name: str) -> Plot:
         axes.set_ylabel("validation accuracy")
 
     return plot(name, "Validation accuracy against the epoch of every run.", draw)
+
+
+def _intervals(shares: Vector, trials: int) -> tuple[Vector, Vector]:
+    """The lower and upper ends of Wilson's 95 % intervals; NaN where a share is."""
+    ends = np.array([interval(float(share), trials) for share in shares]).reshape(-1, 2)
+    return ends[:, 0], ends[:, 1]
 
 
 def _shade(axes: Axes, low_eps: Vector, low: Vector, high_eps: Vector, high: Vector) -> None:

@@ -15,6 +15,7 @@ from tightlip.report import figures, wording
 from tightlip.report.drawing import RUN_COLORS, Plot
 from tightlip.report.pictures import diverging, gradient_norm, picture
 from tightlip.report.runs import Run, read_run
+from tightlip.report.statistics import UNKNOWN, ClassTable, Interval, class_table, interval, pairs_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Section:
     plots: Mapping[str, Plot]
     tiles: Sequence[Tile]
     outcomes: Sequence[Outcome]
+    classes: ClassTable | None
 
     @property
     def color(self) -> int:
@@ -71,12 +73,33 @@ class Section:
         return self.run.row.test.attacked.get(self.run.main_eps or "", np.nan)
 
     @property
+    def certified_interval(self) -> Interval:
+        """Of `certified`."""
+        return interval(self.certified, len(self.run.proof.radius))
+
+    @property
+    def attacked_interval(self) -> Interval:
+        """Of `attacked`, over the inputs that the attack saw."""
+        return interval(self.attacked, self.run.proof.attack.images if self.run.proof.attack else 0)
+
+    @property
+    def clean_interval(self) -> Interval:
+        """Of the clean accuracy."""
+        return interval(self.run.row.test.accuracy, len(self.run.proof.radius))
+
+    @property
+    def certified_of_attacked_interval(self) -> Interval:
+        """Of `certified_of_attacked`."""
+        attack, share = self.run.proof.attack, self.certified_of_attacked
+        return UNKNOWN if attack is None or share is None else interval(share, attack.images)
+
+    @property
     def certified_of_attacked(self) -> float | None:
         """Certified accuracy at the main eps of the images that the attack saw; None where it saw all, or none."""
         attack, radius = self.run.proof.attack, self.run.proof.radius
         if attack is None or self.run.main_eps is None or not 0 < attack.images < len(radius):
             return None
-        return float((radius[: attack.images] > float(self.run.main_eps)).mean())
+        return float(self.run.certified(float(self.run.main_eps))[: attack.images].mean())
 
     @property
     def zero_share(self) -> float:
@@ -109,8 +132,9 @@ def render(run_folders: Sequence[Path]) -> str:
         raise TightlipError("a report needs at least one run folder: name what 'tightlip train' wrote")
     runs = [read_run(Path(folder)) for folder in run_folders]
     sections = [_section(run, place) for place, run in enumerate(runs)]
-    comparison = _comparison(runs) if len(runs) > 1 else []
-    return environment().get_template("page.html").render(sections=sections, comparison=comparison)
+    figures_of_all = _comparison(runs) if len(runs) > 1 else []
+    page = environment().get_template("page.html")
+    return page.render(sections=sections, comparison=figures_of_all, pairs=pairs_of(runs))
 
 
 def write(run_folders: Sequence[Path], path: Path) -> None:
@@ -139,6 +163,10 @@ def environment() -> Environment:
         decimals.round_up,
         decimals.round_down,
         decimals.round_nearest,
+        wording.between,
+        wording.points,
+        wording.points_between,
+        wording.p_value,
         wording.count,
         wording.duration,
         wording.scalar,
@@ -156,7 +184,7 @@ def _section(run: Run, place: int) -> Section:
     plots = {"robustness": figures.robustness(run, f"{name}-robustness"), "radii": figures.radii(run, f"{name}-radii")}
     if run.row.history:
         plots |= {"accuracy": figures.accuracy(run, f"{name}-accuracy"), "loss": figures.loss(run, f"{name}-loss")}
-    return Section(run, place, plots, _tiles(run), _outcomes(run))
+    return Section(run, place, plots, _tiles(run), _outcomes(run), class_table(run))
 
 
 def _unbroken(norm: str) -> str:

@@ -18,11 +18,20 @@ def picture(image: Pixels) -> str:
     return _png(np.moveaxis(channels, 0, -1))
 
 
-def diverging(gradient: Pixels) -> str:
-    """A gradient (C, H, W), summed over channels: blue below zero, white at it, red above, to its own scale."""
-    total = np.nan_to_num(gradient, posinf=0, neginf=0).sum(axis=0)
-    largest = np.abs(total).max() or 1.0
-    return _png(matplotlib.colormaps["RdBu_r"]((total / largest + 1) / 2)[..., :3])
+def diverging(gradient: Pixels, largest: float | None = None) -> str:
+    """A gradient (C, H, W), summed over channels: blue below zero, white at it, red above; full at ``largest``."""
+    scale = (extent(gradient) if largest is None else largest) or 1.0
+    return _png(matplotlib.colormaps["RdBu_r"]((np.clip(_total(gradient) / scale, -1, 1) + 1) / 2)[..., :3])
+
+
+def extent(gradient: Pixels) -> float:
+    """The largest size of a gradient (C, H, W), summed over channels."""
+    return float(np.abs(_total(gradient)).max())
+
+
+def _total(gradient: Pixels) -> Pixels:
+    total: Pixels = np.nan_to_num(gradient, posinf=0, neginf=0).sum(axis=0)
+    return total
 
 
 def gradient_norm(gradient: Pixels, norm: str) -> float:

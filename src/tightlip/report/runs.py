@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tightlip.data.dataset import words_for
+from tightlip.data.dataset import called, words_for
 from tightlip.linkage import check_model
 from tightlip.records import CertificateFile, RunRow, read_fields
 
@@ -30,9 +30,12 @@ class Run:
 
     def called(self, label: int) -> str:
         """A class with its article: 'a dog', or 'a 2' where classes have numbers only."""
-        names = self.row.data.class_names
-        name = names[label] if 0 <= label < len(names) else str(label)
+        name = called(label, self.row.data.class_names)
         return f"{'an' if name[:1].lower() in tuple('aeiou8') else 'a'} {name}"
+
+    def certified(self, eps: float) -> NDArray[np.bool_]:
+        """Which test inputs have a radius beyond ``eps``; at 0 the ones that are right."""
+        return self.proof.radius > eps
 
     @property
     def correct(self) -> NDArray[np.bool_]:

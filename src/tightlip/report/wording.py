@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from tightlip.decimals import DASH, floored
+from tightlip.decimals import DASH, ceiled, floored, round_up
 
 NORMS = {"1": "1-norm", "2": "2-norm", "inf": "∞-norm"}
 SYMBOLS = {"1": "1", "2": "2", "inf": "∞"}
@@ -31,6 +31,34 @@ def percent(share: float) -> str:
 def percent_down(share: float) -> str:
     """`floored`, as `percent` writes it: '66.87 %'."""
     return f"{floored(share).removesuffix('0')}\N{NO-BREAK SPACE}%" if math.isfinite(share) else DASH
+
+
+def between(interval: tuple[float, float]) -> str:
+    """An interval of shares, rounded outward: '80.41 – 81.95 %'; nothing where it is not known."""
+    low, high = interval
+    space = "\N{NO-BREAK SPACE}"
+    return f"{floored(low)}{space}–{space}{ceiled(high)}{space}%" if math.isfinite(low + high) else ""
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points: '+0.13', '−1.20'."""
+    return _signed(f"{100 * difference:.2f}")
+
+
+def points_between(interval: tuple[float, float]) -> str:
+    """An interval of differences in percentage points, rounded outward: '−0.31 to +1.15'."""
+    low, high = interval
+    return f"{_signed(floored(low))} to {_signed(ceiled(high))}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _signed(number: str) -> str:
+    value = float(number)
+    return "0.00" if value == 0 else f"{'+' if value > 0 else '−'}{number.removeprefix('-')}"
+
+
+def p_value(value: float) -> str:
+    """A p-value, rounded up to two digits: '0.21', '< 0.0001'."""
+    return "<\N{NO-BREAK SPACE}0.0001" if value < 1e-4 else round_up(value, 2)
 
 
 def count(value: int) -> str:

@@ -13,8 +13,7 @@ rounded down. Ties, NaN and infinity are never certified.
 """
 
 import functools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -24,19 +23,17 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..arguments import FLATTEN
 from ..audit import Bound, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..graphs.graph import Graph
 from ..graphs.tracing import as_graph, refuse_disagreement
-from ..linalg.rounding import widened
+from ..norms import as_norm
 from .batches import Labeled, batches, labeled
-from .evaluation import Wide, evaluate, wide
+from .evaluation import wide
+from .judging import Columns, judge
 from .pairs import pair_sensitivity
-
-Columns = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Radius, margin, prediction and correctness of some inputs."""
+from .statistics import CONFIDENCE, ClassAccuracy, Paired, paired, per_class, wilson, worst_class
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,10 @@ class Certificate:
 
     ``radius`` is in the p-norm of the bound and in units of the inputs; 0 where the prediction is wrong, tied or not
     finite. ``margin`` is y_t − max y_i (t the label, or the prediction without labels), lowered by the rounding error.
-    ``correct`` says where the prediction is the label beyond rounding. Without labels (``labeled`` is false) nothing is
-    known to be right or wrong: it says where the prediction is beyond rounding, and `accuracy` and `curve` count the
-    inputs whose predicted class, whether right or not, stays the same within eps.
+    ``correct`` says where the prediction is the label beyond rounding; ``label`` is the true class (of one logit 0 or
+    1). Without labels (``label`` is None) nothing is known to be right or wrong: ``correct`` says where the prediction
+    is beyond rounding, and `accuracy`, `curve` and `interval` count the inputs whose predicted class, whether right or
+    not, stays the same within eps.
     """
 
     radius: Float[Tensor, " batch"]
@@ -55,7 +53,12 @@ class Certificate:
     prediction: Int[Tensor, " batch"]
     correct: Bool[Tensor, " batch"]
     bound: Bound
-    labeled: bool = True
+    label: Int[Tensor, " batch"] | None = None
+
+    @property
+    def labeled(self) -> bool:
+        """Whether it knows what is right."""
+        return self.label is not None
 
     def __repr__(self) -> str:
         count, sure = len(self.radius), int(self.correct.sum())
@@ -78,6 +81,67 @@ class Certificate:
         Raises:
             TightlipError: if one of ``eps`` is not a number ≥ 0, they are not a row, or there are no inputs.
         """
+        at = self._radii(eps)
+        radius = self.radius.cpu().double().sort().values
+        return (len(radius) - torch.searchsorted(radius, at, right=True)).double() / len(radius)
+
+    def interval(self, eps: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Wilson's interval for `accuracy`: what these inputs tell of all that they were drawn from.
+
+        Raises:
+            TightlipError: as `accuracy`, or if ``confidence`` is not between 0 and 1.
+        """
+        return wilson(int(self._certified(eps).sum()), len(self.radius), confidence)
+
+    def by_class(self, eps: float) -> tuple[ClassAccuracy, ...]:
+        """The certified accuracy on the inputs of each class, in the order of the classes that have some.
+
+        Raises:
+            TightlipError: as `accuracy`, or without labels.
+        """
+        return per_class(self._certified(eps), self._labels())
+
+    def worst_class(self, eps: float) -> ClassAccuracy:
+        """The class with the lowest certified accuracy; of equals the one with the most inputs, then the first.
+
+        Raises:
+            TightlipError: as `by_class`.
+        """
+        return worst_class(self.by_class(eps))
+
+    def paired(self, other: "Certificate", eps: float = 0.0) -> Paired:
+        """This classifier against another one on the same inputs: certified accuracies at ``eps``, input by input.
+
+        Raises:
+            TightlipError: if ``other`` is no certificate of as many inputs with the same labels, its radii are in
+                another norm and ``eps`` is not 0, or as `accuracy`.
+        """
+        if not isinstance(other, Certificate):
+            raise TightlipError(f"a certificate is compared with another one, got a {type(other).__name__}")
+        if not torch.equal(self._labels().cpu(), other._labels().cpu()):
+            raise TightlipError(
+                f"these certificates, of {len(self.radius)} and {len(other.radius)} inputs, do not have the same "
+                "labels: certify the same inputs in the same order"
+            )
+        norms = self.bound.input_norm, other.bound.input_norm
+        if eps and norms[0] != norms[1]:
+            raise TightlipError(
+                f"radii in the {norms[0]:g}-norm and in the {norms[1]:g}-norm are not comparable: give eps=0, or "
+                "certify both in one norm"
+            )
+        return paired(self._certified(eps), other._certified(eps))
+
+    def _certified(self, eps: Any) -> Bool[Tensor, " batch"]:
+        """Which radii are beyond ``eps``."""
+        return self.radius.cpu().double() > self._radii([eps])
+
+    def _labels(self) -> Int[Tensor, " batch"]:
+        if self.label is None:
+            raise TightlipError("this certificate knows no labels, so no classes: give certify the true classes y")
+        return self.label
+
+    def _radii(self, eps: Any) -> Float64[Tensor, " radii"]:
+        """``eps`` checked."""
         if not len(self.radius):
             raise TightlipError("this certificate has no inputs, so no share of them: certify at least one")
         try:
@@ -88,8 +152,7 @@ class Certificate:
             ) from problem
         if at.dim() != 1 or not bool((at >= 0).all()):
             raise TightlipError(f"each radius must be a number ≥ 0, got eps = {eps}: give a row of them")
-        radius = self.radius.cpu().double().sort().values
-        return (len(radius) - torch.searchsorted(radius, at, right=True)).double() / len(radius)
+        return at
 
 
 @torch.no_grad()
@@ -124,7 +187,7 @@ def certify(
             labels are out of range, only some batches have labels, or there are no batches; if this thread flushes
             denormal numbers to zero.
 
-    >>> certificate = certify(nn.Identity(), torch.tensor([[0.6, 0.0]]), p=math.inf)
+    >>> certificate = certify(nn.Identity(), torch.tensor([[0.6, 0.0]]), p=float("inf"))
     >>> round(float(certificate.radius), 6)
     0.3
     """
@@ -134,9 +197,9 @@ def certify(
     compare = functools.partial(refuse_disagreement, network, graph)
     network = _answering(graph, output)
     audited = audit(network)
-    bound = bound_of(audited, p)
+    bound = bound_of(audited, as_norm(p))
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
-    judge = functools.partial(_judge, wide(network, audited), pairs, _device(network))
+    judged = functools.partial(judge, wide(network, audited), pairs, _device(network))
     found: list[Columns] = []
     have_labels = None
     for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
@@ -147,15 +210,15 @@ def certify(
             have_labels = labels is not None
             if not found:
                 compare(inputs)
-            found += [judge(*part) for part in _split(inputs, labels, batch_size)]
+            found += [judged(*part) for part in _split(inputs, labels, batch_size)]
         except TightlipError as problem:
             if parts is not x:  # slices that were made here have no numbers
                 raise
             raise TightlipError(f"batch {number}: {problem}") from problem
     if not found:
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
-    radius, margin, prediction, correct = (torch.cat(column) for column in zip(*found, strict=True))
-    return Certificate(radius, margin, prediction, correct, bound, bool(have_labels))
+    radius, margin, prediction, correct, label = (torch.cat(column) for column in zip(*found, strict=True))
+    return Certificate(radius, margin, prediction, correct, bound, label if have_labels else None)
 
 
 def _refuse_held(network: Any) -> None:
@@ -181,61 +244,3 @@ def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:
 def _device(network: nn.Module) -> torch.device | None:
     """Where the network lies; None if it has no tensors, so that it works anywhere."""
     return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), None)
-
-
-def _judge(
-    network: Wide, pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
-) -> Columns:
-    inputs = widened(x).to(device or x.device)
-    finite = torch.isfinite(inputs.flatten(1)).all(1)
-    logits, error = evaluate(network, inputs)
-    if logits.dim() != 2 or not logits.shape[1]:
-        advice = f"; of inputs with several axes make rows: {FLATTEN}" if logits.dim() == x.dim() > 2 else ""
-        raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes){advice}")
-    sensitivity = pairs(logits.shape[1]).to(logits.device)
-    if logits.shape[1] == 1:
-        y = None if y is None else _two_classes(y)
-        logits = torch.cat((-logits, logits), 1) / 2  # their difference is the logit, and so is what is known of it
-    prediction = logits.argmax(1)
-    target = prediction if y is None else _checked(y.to(logits.device), logits)
-    margin = _margin(logits, target) - 1.5 * error
-    finite = finite & torch.isfinite(logits).all(1)
-    sound = finite & torch.isfinite(margin) & (margin > 0)
-    correct = (prediction == target) & sound
-    radius = torch.where(correct, _radius(logits, target, 1.5 * error, sensitivity), 0.0)
-    return radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu()
-
-
-def _two_classes(y: Tensor) -> Tensor:
-    """Labels 0 and 1, or −1 and 1, as 0 and 1."""
-    negative = y == -1
-    if not bool(((y == 1) | (y == 0)).all() | ((y == 1) | negative).all()):
-        raise TightlipError("a network with one output tells two classes apart: give the labels 0 and 1, or -1 and 1")
-    return y.masked_fill(negative, 0)
-
-
-def _checked(y: Tensor, logits: Tensor) -> Tensor:
-    if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
-        classes = f"{logits.shape[1]} classes from 0"
-        raise TightlipError(f"labels reach from {int(y.min())} to {int(y.max())}: number the {classes}")
-    return y
-
-
-def _margin(logits: Tensor, target: Tensor) -> Tensor:
-    """y_t − max_{i≠t} y_i, rounded down."""
-    others = logits.scatter(1, target.unsqueeze(1), -math.inf).amax(1)
-    return _down(logits.gather(1, target.unsqueeze(1)).squeeze(1) - others)
-
-
-def _radius(logits: Tensor, target: Tensor, error: Tensor, pairs: Tensor) -> Tensor:
-    """min_i (y_t − y_i − error) / S[t, i], rounded down at each step; infinite where no logit can catch up."""
-    lead = logits.gather(1, target.unsqueeze(1)) - logits
-    lead = _down(_down(lead) - error.unsqueeze(1))
-    radius = _down(lead / pairs[target])
-    radius = torch.where(pairs[target] == 0, math.inf, radius)
-    return radius.scatter(1, target.unsqueeze(1), math.inf).amin(1).clamp(min=0.0)
-
-
-def _down(value: Tensor) -> Tensor:
-    """The next float64 below, which covers the rounding of one operation."""
-    return torch.nextafter(value, torch.full_like(value, -math.inf))
