@@ -58,6 +58,19 @@ METRICS = {"square": "The square."}
 def run(config, seed):
     return Outcome({"square": float(config.base**2)}, {"dots": {"heights": [1.0, 4.0]}})
 """,
+    "robustness/attacks/noise.py": """
+\"\"\"Noise.\"\"\"
+
+import torch
+
+from .problem import posed
+
+
+def noise(network, x, y, eps, p=2, *, clamp=(0.0, 1.0), targets=None):
+    \"\"\"A random point of each ball.\"\"\"
+    problem = posed(network, x, y, eps, p, clamp, targets)
+    return problem.moved(problem.start(torch.Generator().manual_seed(0)))
+""",
     "report/dots.html": "{% for heights in drawn %}<p>dots at {{ heights }}</p>{% endfor %}",
 }
 APPENDED = {
@@ -78,6 +91,11 @@ def _negate(module: Negate) -> Gains:
     "experiments/architectures.py": """
 
 ARCHITECTURES["narrow"] = Architecture(Sizes((6, 4)), _dense)
+""",
+    "robustness/attacks/__init__.py": """
+from .noise import noise
+
+ATTACKS["noise"] = noise
 """,
     "report/drawings.py": """
 
@@ -104,8 +122,8 @@ REPLACED = {
         '    mood: int = 3\n    """Of the run."""\n    seed: int = 0\n',
     ),
     "experiments/__init__.py": (
-        "        two_norm_universality,\n    )",
-        "        two_norm_universality,\n        squares,\n    )",
+        "    for module in (\n",
+        "    for module in (\n        squares,\n",
     ),
 }
 PROGRAM = """
@@ -149,6 +167,10 @@ tightlip.save(frozen, "m.safetensors")
 x = torch.rand(5, 4)
 assert torch.equal(tightlip.load("m.safetensors")(x), frozen(x))
 assert tightlip.certify(frozen, x).radius.shape == (5,)
+
+y = frozen(x).argmax(1)
+found = tightlip.robustness.ATTACKS["noise"](frozen, x, y, 0.1, 1, targets=(y + 1) % 3)
+assert 0 < float((found - x).abs().sum(1).max()) <= 0.1001
 
 layer = nn.Linear(4, 4)
 attach(layer, tightlip.RowL1Ball(), Halved())
@@ -209,5 +231,6 @@ def test_every_row_of_the_table_is_performed():
         "an option of `tightlip train`",
         "an orthonormalization method",
         "an experiment",
+        "an attack",
         "a kind of drawing",
     ]

@@ -116,3 +116,16 @@ def test_the_picture_in_the_readme_is_of_the_run_in_its_table():
     with Image.open(script["PICTURE"]) as picture:
         stamp = picture.text.get(script["STAMP"])
     assert stamp == script["stamp"](), "the run has changed: python scripts/report_picture.py draws it again"
+
+
+def test_our_attack_finds_what_those_of_libraries_find_where_about_half_resist():
+    row = json.loads((ROOT / "results" / "attacks-agreement.json").read_text())
+    assert re.fullmatch("[0-9a-f]{40}", row["commit"]) and row["dirty"] is False
+    found, libraries = row["results"]["rows"], row["results"]["libraries"]
+    assert {each["p"] for each in found} == {"2", "inf"} and len(found) == 6 and len(libraries) == 2
+    for each in found:
+        assert all(0.2 <= each[name] <= 0.8 for name in ("tightlip", "tightlip, margin", *libraries))
+        assert all(each["tightlip"] == pytest.approx(each[name], abs=0.01 + 1e-9) for name in libraries)
+    text = (ROOT / "docs" / "theory" / "certificates.md").read_text()
+    assert "cross-entropy is the weaker loss on networks held by `RowL1Ball`" in text
+    assert all(each["tightlip, margin"] < each["tightlip"] for each in found if "RowL1Ball" in each["network"])

@@ -44,7 +44,7 @@ from .losses import (
 )
 from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty
-from .robustness import Certificate, certify, pgd
+from .robustness import Certificate, attack_suite, certify, fgs, pgd
 from .serialization import load, save
 from .shift import Shift
 from .training import fit
@@ -80,11 +80,13 @@ __all__ = [
     "Summary",
     "TightlipError",
     "activation_statistics",
+    "attack_suite",
     "certify",
     "constrain",
     "constructions",
     "convnet",
     "data",
+    "fgs",
     "fit",
     "freeze",
     "gradient_norm",

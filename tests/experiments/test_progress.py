@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tightlip import certify, freeze, mlp, pgd
 from tightlip.experiments import certified_run
 from tightlip.experiments.evidence import Attack, attack_curve
-from tightlip.robustness import attacks
+from tightlip.robustness.attacks import projected_gradient
 
 
 class Terminal(io.StringIO):
@@ -64,7 +64,7 @@ def test_progress_that_is_not_wanted_is_not_shown(problem, monkeypatch):
 @pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False)])
 def test_one_attack_counts_its_steps(problem, monkeypatch, progress, shown):
     screen = terminal(monkeypatch)
-    monkeypatch.setattr(attacks, "tqdm", lambda **options: tqdm(**options | {"delay": 0, "leave": True}))
+    monkeypatch.setattr(projected_gradient, "tqdm", lambda **options: tqdm(**options | {"delay": 0, "leave": True}))
     pgd(*problem, 1e-6, steps=4, restarts=3, progress=progress)
     assert ("attack: 100%" in screen.getvalue() and "15/15" in screen.getvalue()) == shown
 

@@ -218,7 +218,7 @@ def test_what_is_made_alike_is_described_alike_and_what_differs_is_not(make):
 def test_functions_of_libraries_are_their_names():
     assert of(functional.mse_loss) == "torch.nn.functional.mse_loss;"
     assert of(margin_cross_entropy) == "tightlip.losses.margin_cross_entropy;"
-    assert "tightlip.robustness.attacks.pgd" in of(functools.partial(pgd, eps=0.1))
+    assert "tightlip.robustness.attacks.projected_gradient.pgd" in of(functools.partial(pgd, eps=0.1))
     assert of(math.sqrt) != of(math.exp) and of(torch.relu) != of(torch.tanh)
     assert of(torch.Tensor.mean) != of(torch.Tensor.sum)
 

@@ -1,14 +1,17 @@
 """What a proven constant is worth on data: certificates, attacks that put them to the test, and their statistics."""
 
-from .attacks import pgd
+from .attacks import ATTACKS, attack_suite, fgs, pgd
 from .certificate import Certificate, certify
 from .statistics import ClassAccuracy, Paired, holm, paired, per_class, wilson, worst_class
 
 __all__ = [
+    "ATTACKS",
     "Certificate",
     "ClassAccuracy",
     "Paired",
+    "attack_suite",
     "certify",
+    "fgs",
     "holm",
     "paired",
     "per_class",
