@@ -94,6 +94,7 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (tl.Normalize([0.1, 0.2, 0.3], [0.5, 0.25, 2.0]), (3, 4)),
     (tl.Shift(0.5, 2), (4, 3, 2)),
     (tl.LinfDistance(6, 3, negative=True), (6,)),
+    (tl.SortedDistance(6, 3, dropout=0.5), (6,)),
     (tl.MeanShift(6), (6,)),
     (tl.Residual(nn.Linear(6, 6), tl.MaxMin()), (6,)),
     (nn.Sequential(nn.Linear(6, 6), nn.ReLU()), (6,)),

@@ -9,16 +9,30 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import LinfDistance, MeanShift, TightlipError, certify, fit, freeze, lipschitz, load, pgd, save
+from tightlip import (
+    LinfDistance,
+    MeanShift,
+    SortedDistance,
+    TightlipError,
+    certify,
+    fit,
+    freeze,
+    lipschitz,
+    load,
+    pgd,
+    save,
+)
 from tightlip.linalg import power_distance as kernels
 from tightlip.linalg.power_distance import power_distance
 
 
 def dense(x, w, octave):
+    if octave is None:
+        return (x[:, None] - w[None]).abs().amax(-1)
     return (x[:, None] - w[None]).abs().pow(2.0**octave).sum(-1).pow(0.5**octave)
 
 
-@pytest.mark.parametrize("octave", [1, 2, 3, 5])
+@pytest.mark.parametrize("octave", [1, 2, 3, 5, None])
 def test_powers_and_their_derivatives_are_those_of_the_formula(octave):
     x = torch.rand(6, 9, dtype=torch.float64, requires_grad=True)
     w = torch.randn(4, 9, dtype=torch.float64, requires_grad=True)
@@ -133,7 +147,7 @@ def test_what_training_mode_measures_is_not_audited():
         TightlipError, match=r"MeanShift in training mode depends on the whole batch: call network.eval"
     ):
         lipschitz(network, math.inf)
-    with pytest.raises(TightlipError, match=r"measures in the norm of p = 2\^3: call network.eval"):
+    with pytest.raises(TightlipError, match="LinfDistance in training mode computes something else: call network.eval"):
         lipschitz(LinfDistance(3, 2, octave=3), math.inf)
     assert lipschitz(LinfDistance(3, 2), math.inf).constant == 1.0
 
@@ -164,6 +178,50 @@ def test_a_trained_network_is_certified_saved_and_resists_attacks(tmp_path):
     assert torch.equal(frozen(found).argmax(1), y[safe])
 
 
+def test_sorted_distances_are_weighted_in_descending_order():
+    layer = SortedDistance(4, 2, dropout=0.25).eval()
+    x = torch.randn(6, 4)
+    ordered = (x[:, None] - layer.weight).abs().sort(-1, descending=True).values
+    weights = 0.75 * 0.25 ** torch.arange(4)
+    assert torch.allclose(layer(x), ordered @ weights, rtol=1e-5)
+    plain = LinfDistance(4, 2).eval()
+    same = SortedDistance(4, 2, dropout=0.0).eval()
+    same.load_state_dict(plain.state_dict())
+    assert torch.equal(same(x), plain(x))
+
+
+def test_the_maximum_over_what_is_kept_has_the_sum_for_its_mean():
+    layer = SortedDistance(5, 3, dropout=0.5).double()
+    x = torch.randn(4, 5, dtype=torch.float64)
+    mean = torch.stack([layer.train()(x) for _ in range(20000)]).mean(0)
+    assert torch.allclose(mean, layer.eval()(x), atol=0.03)
+
+
+@pytest.mark.parametrize(("p", "q"), [(1, 1), (2, 2), (math.inf, math.inf), (2, math.inf), (1, math.inf)])
+def test_no_pair_of_inputs_moves_sorted_distances_by_more_than_is_proven(p, q):
+    found = 0.0
+    layer = SortedDistance(3, 2, dropout=0.4).double().eval()
+    layer.weight.data.zero_()
+    bound = lipschitz(layer, p, q).constant
+    for step in ([1.0, 0, 0], [1.0, 1, 1], [1.0, 0.4, 0.16]):
+        x = torch.tensor([[50.0, 50.0, 50.0]]).double()
+        moved = layer(x + torch.tensor([step]).double()) - layer(x)
+        found = max(found, (moved.norm(q) / torch.tensor(step).norm(p)).item())
+    assert found <= bound * (1 + 1e-6) and found >= 0.9 * bound
+
+
+def test_sorted_distances_in_training_are_not_audited_and_others_survive_a_file(tmp_path):
+    layer = nn.Sequential(SortedDistance(3, 2))
+    with pytest.raises(
+        TightlipError, match="SortedDistance in training mode computes something else: call network.eval"
+    ):
+        lipschitz(layer, math.inf)
+    x = torch.randn(5, 3)
+    save(layer.eval(), tmp_path / "m.safetensors")
+    assert torch.equal(load(tmp_path / "m.safetensors")(x), layer(x))
+    assert lipschitz(layer, math.inf).constant <= 1
+
+
 def test_the_running_mean_follows_the_batches():
     layer = MeanShift(2, momentum=0.5)
     layer(torch.tensor([[2.0, 4.0], [4.0, 0.0]]))
@@ -180,6 +238,8 @@ def test_the_running_mean_follows_the_batches():
         (lambda: LinfDistance(3, 2, octave=0), "octave must be an integer from 1 to 20"),
         (lambda: setattr(LinfDistance(3, 2), "octave", True), "octave must be an integer"),
         (lambda: LinfDistance(3, 2)(torch.zeros(4, 2)), "takes 3 features, got inputs of shape"),
+        (lambda: SortedDistance(3, 2, dropout=1.0), "dropout must be a number from 0 to less than 1"),
+        (lambda: SortedDistance(3, 2, dropout=-0.1), "dropout must be a number from 0 to less than 1"),
         (lambda: MeanShift(0), "features must be an integer ≥ 1"),
         (lambda: MeanShift(2, 1.5), "momentum must be a number from 0 to 1"),
         (lambda: MeanShift(2)(torch.zeros(2)), "takes rows of 2 features"),

@@ -32,7 +32,7 @@ from .errors import TightlipError
 from .graphs import Graph, trace
 from .image_networks import convnet, mixer
 from .layers import Normalize, Residual, Scale
-from .linf_distance import LinfDistance, MeanShift
+from .linf_distance import LinfDistance, MeanShift, SortedDistance
 from .losses import (
     hinge_kantorovich,
     kantorovich,
@@ -76,6 +76,7 @@ __all__ = [
     "RowL1Ball",
     "Scale",
     "Shift",
+    "SortedDistance",
     "SpectralBall",
     "Summary",
     "TightlipError",

@@ -1,4 +1,4 @@
-"""Distances ‖x − w‖_p of all inputs from all rows of a matrix, for p = 2, 4, 8, …, as a relaxation of p = ∞.
+"""Distances ‖x − w‖_p of all inputs from all rows of a matrix, for p = ∞ and, as its relaxation, p = 2, 4, 8, ….
 
 With d = |x − w| and m = max d, ‖d‖_p = m·(Σ (d/m)^p)^(1/p): k squarings make the power 2^k, and nothing overflows. The
 derivative is (d/‖d‖_p)^(p−1), the product of the squarings before the last. Where ``torch.compile`` finds
@@ -8,7 +8,7 @@ a compiler no tensor of batch × out × in numbers is made, and elsewhere pieces
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch._dynamo
@@ -17,8 +17,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 PIECE = 2**20
 """Most numbers of a piece, where nothing is compiled."""
@@ -33,63 +31,92 @@ SMALL = 2**22
 """Products of batch, out and in below which nothing is compiled: compiling takes seconds."""
 
 
-def power_distance(x: Float[Tensor, "batch in"], w: Float[Tensor, "out in"], octave: int) -> Float[Tensor, "batch out"]:
-    """‖x_i − w_j‖_p with p = 2^octave, octave ≥ 1, for every pair; differentiable once."""
-    return _PowerDistance.apply(x, w, octave)  # type: ignore[no-untyped-call, no-any-return]
+def power_distance(
+    x: Float[Tensor, "batch in"],
+    w: Float[Tensor, "out in"],
+    octave: int | None,
+    keep: Float[Tensor, "out in"] | None = None,
+) -> Float[Tensor, "batch out"]:
+    """‖(x_i − w_j)·keep_j‖_p for every pair, with p = 2^octave, octave ≥ 1, or p = ∞ for None; differentiable once.
+
+    ``keep`` is of zeros and ones. Where entries share a maximum, each is its derivative.
+    """
+    return _PowerDistance.apply(x, w, octave, keep)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class _PowerDistance(torch.autograd.Function):
     """The distances, and their derivatives without the graph of the squarings."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, octave: int) -> Tensor:
-        largest, total = (torch.cat(parts, 1) for parts in zip(*_computed(_powers, x, w, octave), strict=True))
-        distance = largest * total ** (0.5**octave)
-        ctx.save_for_backward(x, w, distance)
+    def forward(ctx: Any, x: Tensor, w: Tensor, octave: int | None, keep: Tensor | None) -> Tensor:
+        distance = torch.cat(_computed(_distances, x, w, keep, octave), 1)
+        ctx.save_for_backward(x, w, keep, distance)
         ctx.octave = octave
         return distance
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, w, distance = ctx.saved_tensors
-        inverse = distance.clamp(min=TINY).reciprocal()
+        x, w, keep, distance = ctx.saved_tensors
         of_x = of_w = None
         if ctx.needs_input_grad[0]:
-            of_x = functools.reduce(torch.add, _computed(_of_inputs, x, w, ctx.octave, inverse, gradient))
+            of_x = functools.reduce(torch.add, _computed(_of_inputs, x, w, keep, ctx.octave, distance, gradient))
         if ctx.needs_input_grad[1]:
-            of_w = torch.cat(list(_computed(_of_weights, x, w, ctx.octave, inverse, gradient)))
-        return of_x, of_w, None
+            of_w = torch.cat(_computed(_of_weights, x, w, keep, ctx.octave, distance, gradient))
+        return of_x, of_w, None, None
 
 
-def _powers(x: Tensor, w: Tensor, octave: int) -> tuple[Tensor, Tensor]:
-    """Max d and Σ (d/max d)^p."""
-    distance = (x[:, None] - w[None]).abs()
+def _apart(x: Tensor, w: Tensor, keep: Tensor | None) -> Tensor:
+    apart = x[:, None] - w[None]
+    return apart if keep is None else apart * keep[None]
+
+
+def _distances(x: Tensor, w: Tensor, keep: Tensor | None, octave: int | None) -> Tensor:
+    """m·(Σ (d/m)^p)^(1/p)."""
+    distance = _apart(x, w, keep).abs()
     largest = distance.amax(-1, keepdim=True)
+    if octave is None:
+        return largest.squeeze(-1)
     power = (distance * largest.clamp(min=TINY).reciprocal()).square()
     for _ in range(octave - 1):
         power = power * power
-    return largest.squeeze(-1), power.sum(-1)
+    return largest.squeeze(-1) * power.sum(-1) ** (0.5**octave)
 
 
-def _slopes(x: Tensor, w: Tensor, octave: int, inverse: Tensor, gradient: Tensor) -> Tensor:
+def _slopes(
+    x: Tensor, w: Tensor, keep: Tensor | None, octave: int | None, distance: Tensor, gradient: Tensor
+) -> Tensor:
     """∂‖x − w‖_p/∂x, ((x − w)/‖x − w‖_p)^(p−1) for an even p, times the gradient, (batch, out, in)."""
-    share = (x[:, None] - w[None]) * inverse[..., None]
+    apart = _apart(x, w, keep)
+    if octave is None:
+        return torch.where(apart.abs() == distance[..., None], apart.sign(), 0.0) * gradient[..., None]
+    share = apart * distance.clamp(min=TINY).reciprocal()[..., None]
     slope, power = share, share * share
     for _ in range(octave - 1):
         slope, power = slope * power, power * power
     return slope * gradient[..., None]
 
 
-def _of_inputs(x: Tensor, w: Tensor, octave: int, inverse: Tensor, gradient: Tensor) -> Tensor:
-    return _slopes(x, w, octave, inverse, gradient).sum(1)
+def _of_inputs(
+    x: Tensor, w: Tensor, keep: Tensor | None, octave: int | None, distance: Tensor, gradient: Tensor
+) -> Tensor:
+    return _slopes(x, w, keep, octave, distance, gradient).sum(1)
 
 
-def _of_weights(x: Tensor, w: Tensor, octave: int, inverse: Tensor, gradient: Tensor) -> Tensor:
-    return -_slopes(x, w, octave, inverse, gradient).sum(0)
+def _of_weights(
+    x: Tensor, w: Tensor, keep: Tensor | None, octave: int | None, distance: Tensor, gradient: Tensor
+) -> Tensor:
+    return -_slopes(x, w, keep, octave, distance, gradient).sum(0)
 
 
-def _computed(function: Callable[..., T], x: Tensor, w: Tensor, octave: int, *columns: Tensor) -> list[T]:
+def _computed(
+    function: Callable[..., Tensor],
+    x: Tensor,
+    w: Tensor,
+    keep: Tensor | None,
+    octave: int | None,
+    *columns: Tensor,
+) -> list[Tensor]:
     """What a function makes of all rows of w at once, compiled, or else of a few of them at a time.
 
     ``columns`` are (batch, out).
@@ -98,14 +125,15 @@ def _computed(function: Callable[..., T], x: Tensor, w: Tensor, octave: int, *co
     if large and function not in _BROKEN and not torch.compiler.is_compiling():
         with torch._dynamo.config.patch(recompile_limit=COMPILED):
             try:
-                return [_compile(function)(x, w, octave, *columns)]
+                return [_compile(function)(x, w, keep, octave, *columns)]
             except Exception as problem:  # noqa: BLE001  a compiler has many ways to be absent
                 reason = (str(problem).splitlines() or [type(problem).__name__])[0]
                 logger.warning("torch.compile does not work here (%.100s): distances are computed in pieces", reason)
                 _BROKEN.add(function)
     rows = max(1, PIECE // max(1, x.numel()))
-    parts = zip(w.split(rows), *(column.split(rows, 1) for column in columns), strict=True)
-    return [function(x, part, octave, *rest) for part, *rest in parts]
+    kept = [None] * len(w) if keep is None else keep.split(rows)
+    parts = zip(w.split(rows), kept, *(column.split(rows, 1) for column in columns), strict=False)
+    return [function(x, part, keeping, octave, *rest) for part, keeping, *rest in parts]
 
 
 _BROKEN: set[Any] = set()
@@ -113,5 +141,5 @@ _BROKEN: set[Any] = set()
 
 
 @functools.cache
-def _compile(function: Callable[..., T]) -> Callable[..., T]:
+def _compile(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return torch.compile(function, dynamic=True)  # type: ignore[no-any-return]
