@@ -111,9 +111,9 @@ class SortedDistance(_Distances):
     """y_j = Σ_k c_k·d_(k) + b_j: the entries of d = |x − w_j| in descending order, weighted with c_k = (1 − ρ)·ρ^(k−1).
 
     With ρ = 0 it is `LinfDistance`. The weights add up to less than 1, so the layer is 1-Lipschitz in the ∞-norm;
-    unlike matrices of norm 1 it represents order statistics. In training the sum is estimated by a maximum over those entries
-    that remain when each is left out with probability ρ (one draw for each unit and step), whose mean is that sum.
-    Source: Zhang et al., NeurIPS 2022 (SortNet).
+    unlike matrices of norm 1 it represents order statistics. In training the sum is estimated by a maximum over those
+    entries that remain when each is left out with probability ρ (one draw for each unit and step), whose mean is that
+    sum. Source: Zhang et al., NeurIPS 2022 (SortNet).
 
     Args:
         in_features: Entries of an input.

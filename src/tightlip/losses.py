@@ -48,6 +48,13 @@ def multiclass_hinge(
     return total.mean() / (logits.shape[1] if mean_over_classes else 1)
 
 
+def multiclass_margin(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """y_t − max_{i≠t} y_i of each input, for two classes or more; labels as in `multiclass_hinge`."""
+    _check(logits, labels)
+    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return true - logits.scatter(1, labels.unsqueeze(1), -math.inf).amax(1)
+
+
 def margin_cross_entropy(
     logits: Float[Tensor, "batch classes"],
     labels: Int[Tensor, " batch"],

@@ -33,6 +33,7 @@ from .graphs import Graph, trace
 from .image_networks import convnet, mixer
 from .layers import Normalize, Residual, Scale
 from .linf_distance import LinfDistance, MeanShift, SortedDistance
+from .linf_training import FadingCrossEntropy, OctaveSchedule
 from .losses import (
     hinge_kantorovich,
     kantorovich,
@@ -57,6 +58,7 @@ __all__ = [
     "Certificate",
     "ColumnL1Ball",
     "Constraint",
+    "FadingCrossEntropy",
     "FullSort",
     "Gains",
     "Graph",
@@ -68,6 +70,7 @@ __all__ = [
     "Maxout",
     "MeanShift",
     "Normalize",
+    "OctaveSchedule",
     "Orthonormal",
     "Parseval",
     "Residual",
