@@ -34,7 +34,7 @@ class Recipe:
     """Norm of the perturbations to be certified against."""
     method: str | None = None
     """How to train: standard, dropout, weight_decay, pgd, gradient_penalty, jacobian_penalty, spectral, parseval,
-    orthonormal or row_l1 (default: orthonormal for the 2-norm, row_l1 for the inf-norm)."""
+    orthonormal, row_l1 or row_l1_margin (default: orthonormal for the 2-norm, row_l1 for the inf-norm)."""
     network: str = "mlp"
     """Kind of network: mlp, or for images convnet or mixer."""
     hidden: tuple[int, ...] | None = None
@@ -46,11 +46,13 @@ class Recipe:
     activation: str = "maxmin"
     """Activation after each hidden layer: maxmin, groupsort4, fullsort, abs, maxout, relu or tanh."""
     k: float | None = None
-    """Lipschitz constant that a constraint holds (default: 1 of orthonormal, spectral and parseval, 1000 of row_l1)."""
+    """Lipschitz constant that a constraint holds (default: 1; of row_l1 and row_l1_margin 1000)."""
     offset: float | None = None
-    """orthonormal, spectral and parseval: margin that the cross-entropy asks for, in units of K (default: 0.8)."""
+    """orthonormal, spectral, parseval and row_l1_margin: margin that the cross-entropy asks for, in units of K
+    (default: 0.8; of row_l1_margin 0.1)."""
     temperature: float | None = None
-    """orthonormal, spectral and parseval: temperature of the cross-entropy, in units of K (default: 0.25)."""
+    """The same: temperature of the cross-entropy, in units of K (default: 0.25; of row_l1_margin 0.001, which is 1 in
+    units of the logits)."""
     a: float | None = None
     """row_l1: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm (default: 0.1)."""
     dropout: float | None = None

@@ -24,7 +24,9 @@ from ..errors import TightlipError
 from ..networks import mlp
 from ..records import Metric
 from ..training import accuracy, fit
+from . import certified_run
 from .architectures import unconstrained
+from .classification_options import Config as Options
 
 SCORED = {
     "constant": Metric("The audited Lipschitz constant of the frozen network, in the 2-norm.", "up"),
@@ -141,6 +143,17 @@ def trained(
         seed=seed,
         **options,
     )
+    return Trained(freeze(network), round(time.process_time() - began, 3))
+
+
+def trained_as(options: Options, material: Material) -> Trained:
+    """Train as `tightlip train` does with these options, on the parts of this material; freeze.
+
+    Raises:
+        TightlipError: as `certified_run.trained`.
+    """
+    began = time.process_time()
+    network, _ = certified_run.trained(options, material.parts.train, material.parts.validation, material.classes)
     return Trained(freeze(network), round(time.process_time() - began, 3))
 
 

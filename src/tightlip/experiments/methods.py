@@ -142,6 +142,7 @@ METHODS = {
     "parseval": Method(_ASKED, _margin, Parseval, rate=2e-3),
     "orthonormal": Method(_ASKED, _margin, Orthonormal, rate=2e-3),
     "row_l1": Method({"k": 1000.0, "a": 0.1}, _hinge, RowL1Ball, _aggmo, 3.3e-3),
+    "row_l1_margin": Method({"k": 1000.0, "offset": 0.1, "temperature": 0.001}, _margin, RowL1Ball, _aggmo, 3.3e-3),
 }
 """Every method by its name."""
 
