@@ -26,7 +26,7 @@ from tightlip.serialization import save
 SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10, "epochs": 1, "inputs": 5}
 """Of experiments, where they have such options."""
 
-OTHER = {"bias": "random", "dtype": "float64", "beta2": 0.5, "data": "mnist5k"}
+OTHER = {"per_class": 20, "bias": "random", "dtype": "float64", "beta2": 0.5, "data": "mnist5k"}
 """Another value of options that cannot be doubled and are not axes of a grid."""
 
 STUDIES = [
@@ -44,7 +44,7 @@ def outcome(module, config):
 
 
 def another(module, name, value):
-    if name in module.GRID:
+    if name in module.GRID and name not in OTHER:
         return next(other for other in module.GRID[name] if other != value)
     return OTHER.get(name) or 2 * value
 

@@ -72,8 +72,8 @@ class Recipe:
     batch_size: int = 128
     """Examples per step."""
     learning_rate: float | None = None
-    """Initial, falling to zero along a cosine (default: 0.001; of constraints 0.002 with Adam, of row_l1 0.0033 with
-    AggMo)."""
+    """Initial, falling to zero along a cosine (default: 0.001; of constraints 0.002 with Adam, of row_l1 0.0033 and
+    of row_l1_margin 0.00033 with AggMo)."""
     shift: int | None = None
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
     eps: float | None = None

@@ -2,7 +2,7 @@
 
 Methods with a constraint ask for margin, in units of their constant K. The others are what the paper compares with:
 they are trained on the cross-entropy, and audited, certified and attacked like the rest. Nothing bounds their
-constants, which grow as they are trained, so that little is certified. A method is added by one entry in `METHODS`.
+constants, which grow as they are trained. A method is added by one entry in `METHODS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -142,7 +142,7 @@ METHODS = {
     "parseval": Method(_ASKED, _margin, Parseval, rate=2e-3),
     "orthonormal": Method(_ASKED, _margin, Orthonormal, rate=2e-3),
     "row_l1": Method({"k": 1000.0, "a": 0.1}, _hinge, RowL1Ball, _aggmo, 3.3e-3),
-    "row_l1_margin": Method({"k": 1000.0, "offset": 0.1, "temperature": 0.001}, _margin, RowL1Ball, _aggmo, 3.3e-3),
+    "row_l1_margin": Method({"k": 1000.0, "offset": 0.1, "temperature": 0.001}, _margin, RowL1Ball, _aggmo, 3.3e-4),
 }
 """Every method by its name."""
 
@@ -157,7 +157,7 @@ class Penalized:
     """A loss and a penalty that wants network and inputs beside outputs.
 
     For `fit`, ``adversary=penalized.remember`` and ``loss=penalized``: the first only remembers what the second needs,
-    once. Where nothing was remembered, as on validation data, the loss is left alone.
+    once. Where nothing was remembered, as on validation data, or so many other inputs, the loss is left alone.
 
     Args:
         loss: (logits, labels) → a scalar.
@@ -178,7 +178,9 @@ class Penalized:
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss, and the penalty for the batch that was remembered."""
         value, seen, self.seen = self.loss(outputs, targets), self.seen, None
-        return value if seen is None else value + self.weight * self.penalty(*seen, targets)
+        if seen is None or len(seen[1]) != len(outputs):
+            return value
+        return value + self.weight * self.penalty(*seen, targets)
 
     def __getstate__(self) -> dict[str, Any]:
         """What tells it from others; what it has seen does not."""

@@ -2,8 +2,9 @@
 
 The paper: networks with K = 1000 in the ∞-norm, trained with the hinge for the margin K·a, stand up to attacks that
 they never saw in training; those of MaxMin are more accurate and have larger margins than those of ReLU (Figure 8), and
-the constant gives lower bounds (Figure 9). Compared are a standard network and one trained against an adversary, and the
-cross-entropy with a margin (Tsuzuku et al. 2018), which the paper found less effective than the hinge.
+the constant gives lower bounds (Figure 9). Compared are a standard network and one trained against an adversary, and
+the cross-entropy with a margin (Tsuzuku et al. 2018), which the paper found less effective than the hinge. Training
+against a radius of 0.3, as in the original code, asks for larger networks, as the paper says; one of 0.1 stands beside.
 
 What is proven here is the sound rule's, margin > 2·K·eps or better. The two rules that the paper prints, margin ≥ K·eps
 (Figure 9) and margin > K·eps/2 (§4.3), are not sound; they are drawn as such, and where one claims more than stands up
@@ -19,11 +20,11 @@ import torch
 
 from ..choices import chosen
 from ..records import Metric
-from ..robustness import Certificate, certify
+from ..robustness import Certificate, certify, pgd
 from .classification_options import Config as Options
 from .digits import Material, Trained, material, trained_as
 from .evidence import Attack, attack_curve
-from .methods import METHODS
+from .methods import METHODS, box_of
 from .protocol import Outcome, Preset
 
 
@@ -43,7 +44,8 @@ NETWORKS = {
     "relu, a = 0.3": Network("row_l1", "relu", {"a": 0.3}),
     "maxmin, cross-entropy, a = 0.1": Network("row_l1_margin", "maxmin", {"offset": 0.1}),
     "standard relu": Network("standard", "relu"),
-    "PGD relu": Network("pgd", "relu", {"train_eps": 0.3, "train_steps": 10}),
+    "PGD relu, 0.1": Network("pgd", "relu", {"train_eps": 0.1, "train_steps": 10}),
+    "PGD relu, 0.3": Network("pgd", "relu", {"train_eps": 0.3, "train_steps": 10}),
 }
 
 INF = float("inf")
@@ -66,7 +68,7 @@ class Config:
 
     network: str = "maxmin, a = 0.1"
     """Activation and training: the hinge for the margin K·a or the cross-entropy with that margin, both under the
-    constant K; or without a constant, standard or against PGD of radius 0.3 with 10 steps."""
+    constant K; or without a constant, standard or against PGD of radius 0.1 or 0.3 with 10 steps."""
     k: float = 1000.0
     """Lipschitz constant of networks that have one, in the inf-norm."""
     width: int = 512
@@ -95,6 +97,7 @@ METRICS = {
     "violations": Metric("Radii at which more of the attacked inputs are proven than stand: must be 0.", truth=0.0),
     "refuted_figure_9": "The most, over radii, that margin ≥ K·eps claims beyond what stands: above 0 it is refuted.",
     "refuted_section_4_3": "The same of margin > K·eps/2.",
+    "attained": "The mean drop of the margin under PGD at 0.05, in units of what K allows, 2·K·0.05: at most 1.",
     "constant": Metric("The audited Lipschitz constant of the frozen network, in the inf-norm.", "up"),
     "cpu_seconds": "Of all processor threads, in training.",
 }
@@ -118,6 +121,7 @@ def run(config: Config, seed: int) -> Outcome:
     certified = {f"certified_{r}": certificate.accuracy(r) for r in NAMED}
     attacked = {f"attacked_{r}": curve["attacked"][RADII.index(r)] for r in NAMED}
     metrics = {"accuracy": certificate.accuracy(0.0)} | certified | attacked | judged(curve)
+    metrics["attained"] = attained(config, result, images, certificate)
     last = {"constant": certificate.bound.constant, "cpu_seconds": result.cpu_seconds}
     return Outcome(metrics | last, {"curve": curve}, images.source)
 
@@ -154,6 +158,15 @@ def curves(config: Config, result: Trained, images: Material, certificate: Certi
         "figure_9": [_share(right & (margin >= K * eps)) for eps in radii],
         "section_4_3": [_share(right & (margin > K * eps / 2)) for eps in radii],
     }
+
+
+def attained(config: Config, result: Trained, images: Material, certificate: Certificate) -> float:
+    """How much of the provable drop of the margin the attack finds at the first of the named radii, on average."""
+    test, eps = images.parts.test, NAMED[0]
+    x, y = test.images[: config.inputs], test.labels[: config.inputs]
+    moved = pgd(result.network, x, y, eps, INF, config.steps, 1, box_of(x), progress=False)
+    drop = certificate.margin[: len(x)] - certify(result.network, moved, y, INF).margin
+    return float(drop.mean()) / (certificate.bound.sensitivity * eps)
 
 
 def judged(curve: Mapping[str, list[float]]) -> dict[str, float]:

@@ -3,8 +3,8 @@
 The paper's appendix has classification of MNIST from few examples; its text and numbers are not at hand. Its claim is
 that a constant regularizes. To be shown is that orthonormal MaxMin networks, trained for margin, are at least as
 accurate as standard ReLU networks from 30 examples a class on, and their accuracy within eps is proven besides. The
-strength of each regularization is chosen on the validation part, by accuracy. For margin it is the offset, in units of K: the loss
-is in the same units, so that K itself would change nothing but the scale of the logits and of the biases.
+strength of each regularization is chosen on the validation part, by accuracy. For margin it is the offset, in units of
+K: the loss is in the same units, so that K itself would change nothing but the scale of the logits and of the biases.
 """
 
 from dataclasses import dataclass, replace
