@@ -97,6 +97,10 @@ from .noise import noise
 
 ATTACKS["noise"] = noise
 """,
+    "experiments/methods.py": """
+
+METHODS["bold"] = replace(METHODS["orthonormal"], rate=0.5)
+""",
     "report/drawings.py": """
 
 DRAWINGS["dots"] = Kind(
@@ -117,6 +121,7 @@ SPECS["pair"] = _Pair()
 """,
 }
 REPLACED = {
+    "experiments/methods.py": ("dataclass, field\n", "dataclass, field, replace\n"),
     "experiments/classification_options.py": (
         "    seed: int = 0\n",
         '    mood: int = 3\n    """Of the run."""\n    seed: int = 0\n',
@@ -185,7 +190,8 @@ assert len(list(Path("squares-smoke").glob("*seed*.json"))) == 2 and Path("squar
 assert "dots at [1.0, 4.0]" in Path("squares-smoke/report.html").read_text()
 
 small = ["--network", "narrow", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1", "--name", "r"]
-assert main(["train", "--data", "pair", "--mood", "7", *small]) == 0
+assert main(["train", "--data", "pair", "--mood", "7", "--method", "bold", *small]) == 0
+assert json.loads(Path("runs/r/metrics.json").read_text())["config"]["learning_rate"] == 0.5
 assert json.loads(Path("runs/r/metrics.json").read_text())["config"]["mood"] == 7
 assert [m.out_features for m in tightlip.load("runs/r/model.safetensors").modules() if hasattr(m, "out_features")] == [
     6, 4, 2
@@ -228,6 +234,7 @@ def test_every_row_of_the_table_is_performed():
         "a type that files can hold",
         "a data set",
         "a network for `tightlip train`",
+        "a training method",
         "an option of `tightlip train`",
         "an orthonormalization method",
         "an experiment",

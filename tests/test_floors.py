@@ -36,6 +36,7 @@ ROOMS = [
         "linf_training",
         "penalties",
         "descent",
+        "aggmo",
     ],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "linkage", "records", "stopwatch", "timing"],

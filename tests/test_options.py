@@ -19,13 +19,14 @@ from tightlip.data import load, published
 from tightlip.data.arrays import load_arrays
 from tightlip.data.sources import SPECS
 from tightlip.experiments import EXPERIMENTS, certified_run, evidence
-from tightlip.experiments.classification_options import Config
+from tightlip.experiments.classification_options import OF_METHODS, Config
+from tightlip.experiments.methods import METHODS, owners
 from tightlip.serialization import save
 
 SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10, "epochs": 1, "inputs": 5}
 """Of experiments, where they have such options."""
 
-OTHER = {"bias": "random", "dtype": "float64", "beta2": 0.5, "data": "mnist5k"}
+OTHER = {"per_class": 20, "bias": "random", "dtype": "float64", "beta2": 0.5, "data": "mnist5k"}
 """Another value of options that cannot be doubled and are not axes of a grid."""
 
 STUDIES = [
@@ -43,7 +44,7 @@ def outcome(module, config):
 
 
 def another(module, name, value):
-    if name in module.GRID:
+    if name in module.GRID and name not in OTHER:
         return next(other for other in module.GRID[name] if other != value)
     return OTHER.get(name) or 2 * value
 
@@ -92,6 +93,12 @@ CHANGED = {
     "offset": 0.1,
     "temperature": 1.0,
     "a": 0.5,
+    "method": "standard",
+    "dropout": 0.2,
+    "weight_decay": 30.0,
+    "penalty": 30.0,
+    "train_eps": 0.1,
+    "train_steps": 1,
     "epochs": 2,
     "batch_size": 8,
     "learning_rate": 0.1,
@@ -130,10 +137,22 @@ def test_every_option_of_a_run_changes_its_numbers(option, data, tmp_path, monke
     small = {"hidden": (8,), "epochs": 1, "batch_size": 32, "attack_images": 4, "attack_steps": 2, "attack_restarts": 1}
     if option in ("channels", "depth", "patch"):
         small |= {"network": "mixer", "channels": (8,), "depth": 1}
+    if option in OF_METHODS:
+        small |= {"method": owners(option)[-1]}
     config = Config(data=data["images"], norm="inf" if option == "a" else "2", **small)
     changed = replace(config, **{option: data["rows"] if option == "data" else CHANGED[option]})
     first, second = (trained(c, tmp_path / n, monkeypatch) for c, n in ((config, "first"), (changed, "second")))
     assert first != second
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_its_own_way(method, data, tmp_path, monkeypatch):
+    """No two of them leave the same numbers, so no entry of one is left out."""
+    found = set()
+    for name in (method, next(other for other in METHODS if other != method)):
+        config = Config(data=data["images"], method=name, hidden=(8,), epochs=1, attack_images=4, attack_steps=2)
+        found.add(json.dumps(trained(config, tmp_path / name, monkeypatch)[1:], default=repr))
+    assert len(found) == 2
 
 
 def test_a_shift_of_rows_is_refused_and_none_is_recorded(data, tmp_path):

@@ -4,6 +4,7 @@ from . import constructions, data, transport
 from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
+from .aggmo import AggMo
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
 from .constraints import (
     Cayley,
@@ -53,6 +54,7 @@ from .training import fit
 __all__ = [
     "Abs",
     "ActivationStatistics",
+    "AggMo",
     "Bound",
     "Cayley",
     "Certificate",

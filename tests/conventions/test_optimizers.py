@@ -5,7 +5,7 @@ import torch
 from conventions.cells import inputs, loss, refused, train, values
 from torch import optim
 
-from tightlip import TightlipError, hold
+from tightlip import AggMo, TightlipError, hold
 
 
 class Lion(optim.Optimizer):
@@ -40,7 +40,7 @@ class Lamb(optim.Optimizer):
                     p.sub_(p.grad * length, alpha=group["lr"])
 
 
-class AggMo(optim.Optimizer):
+class Aggregated(optim.Optimizer):
     """Several momenta at once, kept in a dictionary in the state (Lucas et al. 2019)."""
 
     def __init__(self, parameters, lr=1e-2, betas=(0.0, 0.9, 0.99)):
@@ -103,7 +103,8 @@ OPTIMIZERS = {
     "muon": lambda p: optim.Muon(matrices(p), 1e-2),
     "lion": Lion,
     "lamb": Lamb,
-    "aggmo": AggMo,
+    "aggmo": lambda p: AggMo(p, 1e-2),
+    "aggregated": Aggregated,
     "slots": Slots,
 }
 

@@ -84,6 +84,7 @@ def test_the_metrics_are_a_birth_certificate(finished):
     assert metrics == json.loads(json.dumps(result.row.to_json()))
     began = asdict(options) | {"k": options.constant, "eps": options.radius, "hidden": [16, 16]}
     began |= {"offset": 0.8, "temperature": 0.25} if options.norm == "2" else {"a": 0.1}
+    began |= {"method": {"2": "orthonormal", "inf": "row_l1"}[options.norm]}
     assert metrics["config"] == began and metrics["seed"] == 3
     assert {"commit", "dirty", "versions", "device", "threads", "machine", "seconds", "name"} <= set(metrics)
     assert (metrics["device"], metrics["threads"]) == ("cpu", torch.get_num_threads())
@@ -328,24 +329,6 @@ def test_impossible_options_are_refused_before_anything_is_trained(wrong, tmp_pa
     with pytest.raises(TightlipError, match="is impossible: |does not suit|belongs? to |no network is called"):
         run(config(data, **wrong), folder, progress=False)
     assert os.listdir(folder) == []
-
-
-def test_options_of_the_other_norms_loss_are_named():
-    with pytest.raises(TightlipError, match="offset belongs to the loss of the 2-norm: leave it out, or choose norm=2"):
-        certified_run.check(Config(norm="inf", offset=0.8))
-    with pytest.raises(TightlipError, match="a belongs to the loss of the inf-norm: leave it out"):
-        certified_run.check(Config(a=0.1))
-
-
-def test_the_loss_gets_the_margin_that_was_asked_for_or_the_default():
-    assert [
-        Config().margin,
-        Config(offset=0.5).margin,
-        Config(norm="inf").margin,
-        Config(norm="inf", a=0.3).margin,
-    ] == [*(0.8, 0.5, 0.1, 0.3)]
-    assert (Config().softness, Config(temperature=1.0).softness) == (0.25, 1.0)
-    assert Config(offset=0.0).margin == 0.0  # given, not absent
 
 
 def test_random_shift_moves_each_image_by_at_most_so_many_pixels():

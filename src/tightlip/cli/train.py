@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -93,8 +93,9 @@ class Train:
     @property
     def _stem(self) -> str:
         """What a folder without a name of its own is called, before the time."""
-        network = "" if self.config.network == "mlp" else f"{self.config.network}-"
-        return f"{Path(self.config.data).stem or 'data'}-{network}l{self.config.norm}-{self.config.activation}"
+        usual = {"mlp", replace(self.config, method=None).way}
+        words = "".join(f"{name}-" for name in (self.config.network, self.config.way) if name not in usual)
+        return f"{Path(self.config.data).stem or 'data'}-{words}l{self.config.norm}-{self.config.activation}"
 
     def _folder(self) -> Path:
         if self.name is not None and Path(self.name).name != self.name:

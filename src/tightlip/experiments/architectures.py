@@ -6,13 +6,13 @@ A network is added by one entry in `ARCHITECTURES`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from ..choices import chosen
-from ..constraints import Constraint
+from ..constraints import Constraint, freeze
 from ..errors import TightlipError
 from ..image_networks import convnet, mixer
 from ..networks import mlp
@@ -112,3 +112,14 @@ def build(
             f"{tuple(shape)}: choose network=mlp"
         )
     return known.build(shape, classes, sizes, constraint=constraint, activation=activation, K=K)
+
+
+def unconstrained(
+    network: nn.Sequential, begin: Callable[[Any], object] = lambda layer: layer.reset_parameters()
+) -> nn.Sequential:
+    """A copy of the network with ordinary layers, which ``begin`` draws anew, as torch does if none is given."""
+    plain = cast(nn.Sequential, freeze(network).requires_grad_(True).train())
+    for layer in plain.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            begin(layer)
+    return plain

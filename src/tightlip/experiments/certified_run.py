@@ -1,11 +1,13 @@
 """Certified classification: train, freeze, audit, certify and attack the test part (paper §7.3).
 
-In the 2-norm: orthonormal layers, cross-entropy with an offset and a temperature. In the ∞-norm, the paper's network:
-row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which certifies the radius a/2.
+`methods` has the ways to train. By default in the 2-norm: orthonormal layers, cross-entropy with an offset and a
+temperature. In the ∞-norm, the paper's network: row-L1 layers, K = 1000 and the multi-class hinge with κ = K·a, which
+certifies the radius a/2.
 """
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +20,13 @@ from torch import Tensor, nn
 from ..activations import ACTIVATIONS
 from ..atomic import sha256
 from ..audit import Bound, lipschitz
-from ..constraints import Orthonormal, RowL1Ball, freeze
+from ..constraints import Orthonormal, freeze
 from ..data import Dataset, Part, Splits, load, split
 from ..data.augmentation import is_image, random_shift
 from ..data.dataset import words_for
 from ..decimals import exact
 from ..errors import TightlipError
 from ..linkage import MODEL
-from ..losses import margin_cross_entropy, multiclass_hinge
 from ..provenance import provenance
 from ..records import Attack as Attacked
 from ..records import CertificateFile, Data, Epoch, RunRow, Tested
@@ -37,6 +38,7 @@ from . import architectures
 from .classification_options import Config, check
 from .evidence import Attack, attack_curve, certificate_file
 from .laps import Laps
+from .methods import Adversary, box_of, fitting, standing
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +108,10 @@ def prove(
     dataset = _loaded(config, root, download)
     inputs, _ = words_for(dataset.images.shape[1:])
     parts = split(dataset, config.seed)
-    network = build(config, parts.train, dataset.classes)
     logger.info("%s: training on %d %s, %d epochs", name or "a run", len(parts.train), inputs, config.epochs)
     began = time.process_time()
-    history = _train(config, network, parts.train, parts.validation, device, checkpoint, resume, progress)
+    learned = partial(trained, config, parts.train, parts.validation, dataset.classes)
+    network, history = learned(device, checkpoint, resume, progress)
     computed = time.process_time() - began  # of all threads
     clock.lap("train", sum(row["seconds"] for row in history))
     frozen, certificate, attacked = _prove(config, network, parts.test, device, clock, progress)
@@ -166,46 +168,63 @@ def _prove(
 
 
 def build(config: Config, train: Part, classes: int) -> nn.Sequential:
-    """The network of a run: constrained layers, one Scale(K)."""
+    """The network of a run: layers as its method has them, and one Scale(K)."""
     torch.manual_seed(config.seed)
-    constraint = Orthonormal() if config.p == 2 else RowL1Ball()
+    method, K = config.trained_by, config.constant or 1.0
+    constraint = Orthonormal() if method.constraint is None else method.constraint()
     shape, activation = tuple(train.images.shape[1:]), ACTIVATIONS[config.activation]
-    return architectures.build(config.network, shape, classes, config.sizes, constraint, activation, config.constant)
+    network = architectures.build(config.network, shape, classes, config.sizes, constraint, activation, K)
+    if method.constraint is None:
+        network = architectures.unconstrained(network)
+    return method.layers(network, config.settings)
 
 
-def _train(
+def trained(
     config: Config,
-    network: nn.Module,
     train: Part,
     validation: Part,
-    device: str,
-    checkpoint: Path | None,
-    resume: bool,
-    progress: bool,
-) -> History:
-    k = config.constant
-    loss = (
-        partial(margin_cross_entropy, offset=config.margin * k, temperature=config.softness * k)
-        if config.p == 2
-        else partial(multiclass_hinge, kappa=config.margin * k, mean_over_classes=True)
-    )
-    augment = partial(random_shift, pixels=config.pixels) if config.pixels and is_image(train.images) else None
-    return fit(
+    classes: int,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> tuple[nn.Module, History]:
+    """The network of a run, trained by its method on these examples and chosen on those, and its history.
+
+    The epoch that stays is the best by what the method is for: under a constant K in the norm of the run, the share of
+    validation inputs that lead by what the headline radius needs; with an adversary, the share that stands against it;
+    else accuracy.
+
+    Raises:
+        TightlipError: for impossible options, and as `fit`.
+    """
+    check(config)
+    network = build(config, train, classes)
+    made = fitting(config.trained_by, config.settings, config.rate, config.p, box_of(train.images, validation.images))
+    history = fit(
         network,
-        loss,
-        (train.images, train.labels),
-        (validation.images, validation.labels),
+        train=(train.images, train.labels),
+        validation=(validation.images, validation.labels),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        optimizer=partial(torch.optim.Adam, lr=config.rate),
-        score=partial(_certified_share, margin=_sensitivity(config.p) * k * config.radius),
-        augment=augment,
+        score=_score(config, made["adversary"]),
+        augment=partial(random_shift, pixels=config.pixels) if config.pixels and is_image(train.images) else None,
         device=device,
         seed=config.seed,
         checkpoint=checkpoint,
         resume=resume,
         progress=progress,
+        **made,
     )
+    return network, history
+
+
+def _score(config: Config, adversary: Adversary | None) -> Callable[[nn.Module, Tensor, Tensor], float] | None:
+    """What the epoch is chosen by; None is accuracy."""
+    method = config.trained_by
+    if config.constant is not None and method.constraint is not None and method.constraint().norms[0] == config.p:
+        return partial(_certified_share, margin=_sensitivity(config.p) * config.constant * config.radius)
+    return None if adversary is None or method.adversary is None else partial(standing, adversary=adversary)
 
 
 def _certified_share(network: nn.Module, x: Tensor, y: Tensor, margin: float) -> float:

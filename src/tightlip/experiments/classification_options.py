@@ -1,6 +1,5 @@
 """The options of a certified run, as `tightlip train` has them, their defaults, and what they may be."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +11,16 @@ from ..errors import TightlipError
 from ..norms import as_norm
 from ..options import plain
 from .architectures import Sizes, sizes_of
+from .methods import METHODS, Method, owners
+
+OF_METHODS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.defaults))
+"""The options that belong to some methods, and not to all."""
+
+LEAST = {"k": 1e-30, "temperature": 1e-12, "train_steps": 1}
+"""What options of methods are at least; others may be 0."""
+
+MOST = {"dropout": 0.99}
+"""What they are at most, where it is less than of other numbers."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,9 @@ class Recipe:
     folder of .npy files, or a folder of images."""
     norm: Literal["2", "inf"] = "2"
     """Norm of the perturbations to be certified against."""
+    method: str | None = None
+    """How to train: standard, dropout, weight_decay, pgd, gradient_penalty, jacobian_penalty, spectral, parseval,
+    orthonormal, row_l1 or row_l1_margin (default: orthonormal for the 2-norm, row_l1 for the inf-norm)."""
     network: str = "mlp"
     """Kind of network: mlp, or for images convnet or mixer."""
     hidden: tuple[int, ...] | None = None
@@ -34,13 +46,25 @@ class Recipe:
     activation: str = "maxmin"
     """Activation after each hidden layer: maxmin, groupsort4, fullsort, abs, maxout, relu or tanh."""
     k: float | None = None
-    """Lipschitz constant of the network (default: 1 for the 2-norm, 1000 for the inf-norm)."""
+    """Lipschitz constant that a constraint holds (default: 1; of row_l1 and row_l1_margin 1000)."""
     offset: float | None = None
-    """2-norm only: margin that the cross-entropy asks for, in units of K (default: 0.8)."""
+    """orthonormal, spectral, parseval and row_l1_margin: margin that the cross-entropy asks for, in units of K
+    (default: 0.8; of row_l1_margin 0.1)."""
     temperature: float | None = None
-    """2-norm only: temperature of the cross-entropy, in units of K (default: 0.25)."""
+    """The same: temperature of the cross-entropy, in units of K (default: 0.25; of row_l1_margin 0.001, which is 1 in
+    units of the logits)."""
     a: float | None = None
-    """inf-norm only: the hinge asks for the margin K·a, which certifies the radius a/2 (default: 0.1)."""
+    """row_l1: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm (default: 0.1)."""
+    dropout: float | None = None
+    """dropout: share of hidden units that a step leaves out, and 0.4 times it of inputs (default: 0.5)."""
+    weight_decay: float | None = None
+    """weight_decay: of AdamW, in units of the learning rate (default: 0.1)."""
+    penalty: float | None = None
+    """gradient_penalty and jacobian_penalty: weight beside the loss (default: 1 and 0.05)."""
+    train_eps: float | None = None
+    """pgd: radius of the attack in training, in units of the inputs (default: 0.3)."""
+    train_steps: int | None = None
+    """pgd: gradient steps of the attack in training (default: 10)."""
     patch: int | None = None
     """convnet and mixer only: height and width of the patches that the first stage begins with (default: 4)."""
     epochs: int = 50
@@ -48,7 +72,8 @@ class Recipe:
     batch_size: int = 128
     """Examples per step."""
     learning_rate: float | None = None
-    """Of Adam, falling to zero along a cosine (default: 0.002 for the 2-norm, 0.01 for the inf-norm)."""
+    """Initial, falling to zero along a cosine (default: 0.001; of constraints 0.002 with Adam, of row_l1 0.0033 and
+    of row_l1_margin 0.00033 with AggMo)."""
     shift: int | None = None
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
     eps: float | None = None
@@ -66,25 +91,30 @@ class Recipe:
         return as_norm(self.norm)
 
     @property
-    def constant(self) -> float:
-        """The Lipschitz constant asked for."""
-        return (1.0 if self.p == 2 else 1000.0) if self.k is None else self.k
+    def way(self) -> str:
+        """The name of the method."""
+        return self.method or ("orthonormal" if self.p == 2 else "row_l1")
+
+    @property
+    def trained_by(self) -> Method:
+        """The method."""
+        return chosen("method", self.way, METHODS)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options of the method, with their defaults; those of other methods are left out."""
+        given = {name: getattr(self, name) for name in self.trained_by.defaults}
+        return {name: self.trained_by.defaults[name] if value is None else value for name, value in given.items()}
+
+    @property
+    def constant(self) -> float | None:
+        """The Lipschitz constant asked for; None where nothing is constrained."""
+        return self.settings.get("k")
 
     @property
     def rate(self) -> float:
         """The initial learning rate."""
-        return (2e-3 if self.p == 2 else 1e-2) if self.learning_rate is None else self.learning_rate
-
-    @property
-    def margin(self) -> float:
-        """The margin that the loss asks for, in units of K."""
-        given, default = (self.offset, 0.8) if self.p == 2 else (self.a, 0.1)
-        return default if given is None else given
-
-    @property
-    def softness(self) -> float:
-        """The temperature of the cross-entropy, in units of K."""
-        return 0.25 if self.temperature is None else self.temperature
+        return self.trained_by.rate if self.learning_rate is None else self.learning_rate
 
     @property
     def pixels(self) -> int:
@@ -94,7 +124,8 @@ class Recipe:
     @property
     def radius(self) -> float:
         """The radius of the headline."""
-        return (0.3 if self.p == 2 else self.margin / 2) if self.eps is None else self.eps
+        usual: float = 0.3 if self.p == 2 else self.settings.get("a", 0.1) / 2
+        return usual if self.eps is None else self.eps
 
     @property
     def sizes(self) -> Sizes:
@@ -103,15 +134,10 @@ class Recipe:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The options as JSON has them, with their defaults; None where the norm's loss has no such option."""
-        loss = (self.margin, self.softness, None) if self.p == 2 else (None, None, self.margin)
-        values = asdict(self) | {"k": self.constant, "learning_rate": self.rate}
-        return (
-            values
-            | plain(asdict(self.sizes))
-            | {"eps": self.radius, "shift": self.pixels}
-            | dict(zip(("offset", "temperature", "a"), loss, strict=True))
-        )
+        """The options as JSON has them, with their defaults; None for those that are of other methods."""
+        own = {name: self.settings.get(name) for name in OF_METHODS}
+        values = asdict(self) | {"method": self.way, "learning_rate": self.rate} | own
+        return values | plain(asdict(self.sizes)) | {"eps": self.radius, "shift": self.pixels}
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,7 @@ class Config(Recipe):
 
 def check(config: Config) -> None:
     """Refuse impossible options before anything is computed."""
+    _check_owners(config)
     limits = {
         "epochs": (config.epochs, 1),
         "batch_size": (config.batch_size, 1),
@@ -133,23 +160,28 @@ def check(config: Config) -> None:
         "attack_steps": (config.attack_steps, 1),
         "attack_restarts": (config.attack_restarts, 1),
         "eps": (config.radius, 0),
-        "a" if config.p == math.inf else "offset": (config.margin, 0),
         "depth": (config.sizes.depth or 0, 0),
         "patch": (1 if config.sizes.patch is None else config.sizes.patch, 1),
-        "temperature": (config.softness, 1e-12),
         "learning_rate": (config.rate, 1e-12),
-        "k": (config.constant, 1e-30),
     }
-    for name, norm in {"offset": "2", "temperature": "2", "a": "inf"}.items():
-        if getattr(config, name) is not None and config.norm != norm:
-            raise TightlipError(f"{name} belongs to the loss of the {norm}-norm: leave it out, or choose norm={norm}")
+    limits |= {name: (value, LEAST.get(name, 0)) for name, value in config.settings.items()}
     for name, (value, least) in limits.items():
-        if not least <= value <= 2**31:
+        most = MOST.get(name, 2**31)
+        if not least <= value <= most:
             wanted = "positive" if 0 < least < 1 else f"at least {least}"
-            flag = name.replace("_", "-")
-            raise TightlipError(f"{name}={value} (--{flag}) is impossible: it must be {wanted}, and at most 2³¹")
+            flag, end = name.replace("_", "-"), "2³¹" if most == 2**31 else most
+            raise TightlipError(f"{name}={value} (--{flag}) is impossible: it must be {wanted}, and at most {end}")
     for name, widths in (("hidden", config.sizes.hidden), ("channels", config.sizes.channels or ())):
         _check_widths(name, widths, config.activation)
+
+
+def _check_owners(config: Config) -> None:
+    """Refuse options of other methods than the one that trains."""
+    for name in OF_METHODS:
+        if getattr(config, name) is not None and name not in config.trained_by.defaults:
+            known = owners(name)
+            which = f"method={known[0]}" if len(known) == 1 else f"one of the methods {', '.join(known)}"
+            raise TightlipError(f"{name} belongs to {which}, and this is {config.way}: leave it out, or choose another")
 
 
 def _check_widths(name: str, widths: tuple[int, ...], activation: str) -> None:

@@ -24,6 +24,9 @@ from ..errors import TightlipError
 from ..networks import mlp
 from ..records import Metric
 from ..training import accuracy, fit
+from . import certified_run
+from .architectures import unconstrained
+from .classification_options import Config as Options
 
 SCORED = {
     "constant": Metric("The audited Lipschitz constant of the frozen network, in the 2-norm.", "up"),
@@ -93,16 +96,7 @@ def classifier(
     layer, begin = chosen("activation", activation, ACTIVATIONS), chosen("start", start, STARTS)
     widths = [torch.Size(material.shape).numel(), *hidden, material.classes]
     network = mlp(widths, activation=layer, K=1.0 if K is None else K, **options)
-    return nn.Sequential(nn.Flatten(), *(network if K is not None else _unconstrained(network, begin)))
-
-
-def _unconstrained(network: nn.Sequential, begin: Callable[[nn.Linear], None]) -> Iterator[nn.Module]:
-    """The same layers, new ones on no set, without the scale."""
-    for layer in list(network)[:-1]:
-        if isinstance(layer, nn.Linear):
-            layer = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
-            begin(layer)
-        yield layer
+    return nn.Sequential(nn.Flatten(), *(network if K is not None else list(unconstrained(network, begin))[:-1]))
 
 
 def trained(
@@ -149,6 +143,17 @@ def trained(
         seed=seed,
         **options,
     )
+    return Trained(freeze(network), round(time.process_time() - began, 3))
+
+
+def trained_as(options: Options, material: Material) -> Trained:
+    """Train as `tightlip train` does with these options, on the parts of this material; freeze.
+
+    Raises:
+        TightlipError: as `certified_run.trained`.
+    """
+    began = time.process_time()
+    network, _ = certified_run.trained(options, material.parts.train, material.parts.validation, material.classes)
     return Trained(freeze(network), round(time.process_time() - began, 3))
 
 

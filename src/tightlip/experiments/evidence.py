@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ def attack_curve(
     labels: Tensor,
     certificate: Certificate,
     progress: bool = True,
+    grid: Sequence[float] | None = None,
 ) -> records.Attack:
     """Attacked accuracy against eps, on a grid that includes ``radius``: an upper bound on robust accuracy.
 
@@ -54,7 +55,7 @@ def attack_curve(
     if _is_fine(x, radius, p):
         network, x = copy.deepcopy(network).double(), x.double()
     curve = []
-    grid = sorted({radius * factor for factor in (0, 0.5, 1, 1.5, 2, 3, 4, 6)})
+    grid = sorted({radius * factor for factor in (0, 0.5, 1, 1.5, 2, 3, 4, 6)} if grid is None else grid)
     box = (0.0, 1.0) if float(x.min()) >= 0 and float(x.max()) <= 1 else None
     standing = certificate.correct[:count].to(x.device)
     bar = tqdm(total=len(grid), desc="attacks", unit="eps", disable=None if progress else True)
