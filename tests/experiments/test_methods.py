@@ -1,6 +1,7 @@
 """Each training method is what its entry says: its layers, its loss, its optimizer, its adversary and its penalty."""
 
 import copy
+import math
 from dataclasses import fields
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from tightlip import (
     AggMo,
+    LinfDistance,
     MaxMin,
     Orthonormal,
     Parseval,
@@ -17,7 +19,9 @@ from tightlip import (
     SpectralBall,
     TightlipError,
     fit,
+    freeze,
     jacobian_spectral_penalty,
+    lipschitz,
     margin_cross_entropy,
     multiclass_hinge,
 )
@@ -48,7 +52,7 @@ def part():
 
 
 def made(config, box=None):
-    return fitting(config.trained_by, config.settings, config.rate, config.p, box)
+    return fitting(config.trained_by, nn.Linear(2, 2), config.settings, config.rate, config.p, box)
 
 
 def logits():
@@ -68,8 +72,8 @@ def test_the_defaults_are_the_papers_for_each_norm():
 def test_every_option_of_a_method_is_one_of_a_run_and_has_a_value_here():
     assert set(OF_METHODS) == set(OPTIONS) <= {field.name for field in fields(Recipe)}
     assert all(getattr(Config(), name) is None for name in OF_METHODS)
-    assert [name for name, method in METHODS.items() if method.constraint is None] == list(FREE)
-    assert set(METHODS) == {*FREE, *SETS}
+    assert [name for name, method in METHODS.items() if method.norm is None] == list(FREE)
+    assert set(METHODS) == {*FREE, *SETS, "distances"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -116,6 +120,8 @@ def test_an_unknown_method_is_answered_with_the_nearest():
 def test_layers_are_on_the_set_of_the_method_or_free(method, network, part):
     if network != "mlp" and method == "parseval":
         pytest.skip("the pull is known for matrices")
+    if METHODS[method].own is not None:
+        pytest.skip("it has layers of its own")
     images = {"network": network, "channels": (4,), "patch": 2} if network != "mlp" else {}
     built = certified_run.build(Config(method=method, hidden=(8, 6), **images), part, 3)
     layers = [layer for layer in built.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
@@ -125,6 +131,23 @@ def test_layers_are_on_the_set_of_the_method_or_free(method, network, part):
     dropped = [layer.p for layer in built.modules() if isinstance(layer, nn.Dropout)]
     activations = sum(isinstance(layer, MaxMin) for layer in built.modules())
     assert dropped == ([0.2, *[0.5] * activations] if method == "dropout" else [])
+
+
+def test_distances_are_trained_by_octaves_and_hold_their_constant(part):
+    config = Config(norm="inf", method="distances", hidden=(8, 6), k=3.0, a=0.4)
+    built = certified_run.build(config, part, 3)
+    distances = [layer for layer in built if isinstance(layer, LinfDistance)]
+    assert [(d.in_features, d.out_features) for d in distances] == [(64, 8), (8, 6), (6, 3)]
+    assert [d.negative for d in distances] == [False, False, True] and built(part.images).shape == (30, 3)
+    assert lipschitz(freeze(built), math.inf).constant == pytest.approx(3.0)
+    given = fitting(config.trained_by, built, config.settings, config.rate, config.p, None)
+    assert (given["loss"].margin, given["loss"].scale) == pytest.approx((1.2, 10 / 3))
+    optimizer = given["optimizer"](built.parameters())
+    assert given["schedule"](optimizer, 10).first == distances[0].octave == 3
+    assert Config(method="distances").sizes.hidden == (256, 256)
+    for wrong in ({"network": "convnet"}, {"activation": "relu"}):
+        with pytest.raises(TightlipError, match="distances has layers of its own, without activations"):
+            check(Config(method="distances", **wrong))
 
 
 def test_free_weights_begin_as_torch_has_them(part):

@@ -200,7 +200,9 @@ def trained(
     """
     check(config)
     network = build(config, train, classes)
-    made = fitting(config.trained_by, config.settings, config.rate, config.p, box_of(train.images, validation.images))
+    made = fitting(
+        config.trained_by, network, config.settings, config.rate, config.p, box_of(train.images, validation.images)
+    )
     history = fit(
         network,
         train=(train.images, train.labels),
@@ -222,7 +224,7 @@ def trained(
 def _score(config: Config, adversary: Adversary | None) -> Callable[[nn.Module, Tensor, Tensor], float] | None:
     """What the epoch is chosen by; None is accuracy."""
     method = config.trained_by
-    if config.constant is not None and method.constraint is not None and method.constraint().norms[0] == config.p:
+    if config.constant is not None and method.norm == config.p:
         return partial(_certified_share, margin=_sensitivity(config.p) * config.constant * config.radius)
     return None if adversary is None or method.adversary is None else partial(standing, adversary=adversary)
 

@@ -20,7 +20,10 @@ from .classification_options import Recipe as Config
 from .methods import METHODS
 from .protocol import Outcome, Preset
 
-GRID = {"method": tuple(METHODS), "activation": ("relu", "maxmin", "groupsort4", "fullsort")}
+GRID = {
+    "method": tuple(name for name, method in METHODS.items() if method.own is None),
+    "activation": ("relu", "maxmin", "groupsort4", "fullsort"),
+}
 SMOKE = Preset(
     {"hidden": (32,), "epochs": 1, "batch_size": 256, "attack_images": 20, "attack_steps": 5, "attack_restarts": 1},
     grid={"activation": ("maxmin",)},

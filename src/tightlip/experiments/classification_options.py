@@ -34,11 +34,11 @@ class Recipe:
     """Norm of the perturbations to be certified against."""
     method: str | None = None
     """How to train: standard, dropout, weight_decay, pgd, gradient_penalty, jacobian_penalty, spectral, parseval,
-    orthonormal, row_l1 or row_l1_margin (default: orthonormal for the 2-norm, row_l1 for the inf-norm)."""
+    orthonormal, row_l1, row_l1_margin or distances (default: orthonormal for the 2-norm, row_l1 for the inf-norm)."""
     network: str = "mlp"
     """Kind of network: mlp, or for images convnet or mixer."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 256 for the others)."""
+    """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 256 256 of distances, 256 for others)."""
     channels: tuple[int, ...] | None = None
     """convnet and mixer only: channels of each stage (default: 64 128)."""
     depth: int | None = None
@@ -54,7 +54,8 @@ class Recipe:
     """The same: temperature of the cross-entropy, in units of K (default: 0.25; of row_l1_margin 0.001, which is 1 in
     units of the logits)."""
     a: float | None = None
-    """row_l1: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm (default: 0.1)."""
+    """row_l1 and distances: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm
+    (default: 0.1 and 0.7)."""
     dropout: float | None = None
     """dropout: share of hidden units that a step leaves out, and 0.4 times it of inputs (default: 0.5)."""
     weight_decay: float | None = None
@@ -73,7 +74,7 @@ class Recipe:
     """Examples per step."""
     learning_rate: float | None = None
     """Initial, falling to zero along a cosine (default: 0.001; of constraints 0.002 with Adam, of row_l1 0.0033 and
-    of row_l1_margin 0.00033 with AggMo)."""
+    of row_l1_margin 0.00033 with AggMo, of distances 0.02, which rises first)."""
     shift: int | None = None
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
     eps: float | None = None
@@ -130,7 +131,8 @@ class Recipe:
     @property
     def sizes(self) -> Sizes:
         """Of the network."""
-        return sizes_of(self.network, self.hidden, self.channels, self.depth, self.patch)
+        hidden = self.trained_by.hidden if self.hidden is None else self.hidden
+        return sizes_of(self.network, hidden, self.channels, self.depth, self.patch)
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -176,7 +178,11 @@ def check(config: Config) -> None:
 
 
 def _check_owners(config: Config) -> None:
-    """Refuse options of other methods than the one that trains."""
+    """Refuse options of other methods than the one that trains, and networks that it does not make."""
+    if config.trained_by.own is not None and (config.network, config.activation) != ("mlp", "maxmin"):
+        raise TightlipError(
+            f"{config.way} has layers of its own, without activations: leave out network and activation"
+        )
     for name in OF_METHODS:
         if getattr(config, name) is not None and name not in config.trained_by.defaults:
             known = owners(name)

@@ -5,6 +5,7 @@ they are trained on the cross-entropy, and audited, certified and attacked like 
 constants, which grow as they are trained. A method is added by one entry in `METHODS`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from ..activations import ACTIVATIONS
 from ..aggmo import AggMo
 from ..constraints import Constraint, Orthonormal, Parseval, RowL1Ball, SpectralBall
+from ..layers import Scale
+from ..linf_distance import LinfDistance, MeanShift
+from ..linf_training import FadingCrossEntropy, OctaveSchedule
 from ..losses import margin_cross_entropy, multiclass_hinge
 from ..penalties import gradient_penalty, jacobian_spectral_penalty
 from ..robustness import pgd
@@ -66,6 +71,32 @@ def _as_it_is(network: nn.Sequential, settings: Settings) -> nn.Sequential:
 
 INPUTS_DROPPED = 0.4
 """The share of inputs that dropout drops, in units of that of hidden units: .2 beside .5, as in the original code."""
+
+
+def _fading(settings: Settings) -> Loss:
+    K = settings["k"]
+    return FadingCrossEntropy(settings["a"] * K, 10.0 / K)
+
+
+def _keen_adam(settings: Settings) -> Callable[..., Optimizer]:
+    return partial(Adam, betas=(0.9, 0.99), eps=1e-10)  # gradients of high powers are tiny
+
+
+def _distances(network: nn.Sequential, settings: Settings) -> nn.Sequential:
+    """Distances of the widths of an mlp, with the mean taken off between them; the last count with a minus sign."""
+    widths = [(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in widths[:-1]:
+        layers += [LinfDistance(before, after, bias=False), MeanShift(after)]
+    return nn.Sequential(*layers, LinfDistance(*widths[-1], negative=True), Scale(settings["k"]))
+
+
+def _octaves(network: nn.Module, loss: Any) -> Callable[..., LRScheduler]:
+    return partial(OctaveSchedule, network=network, loss=loss)
+
+
+def _cosine(network: nn.Module, loss: Loss) -> Callable[..., LRScheduler]:
+    return CosineAnnealingLR
 
 
 def _with_dropout(network: nn.Sequential, settings: Settings) -> nn.Sequential:
@@ -117,6 +148,9 @@ class Method:
         layers: Puts layers into the network.
         adversary: Of the settings, the norm and the box of the inputs; None trains on the inputs as they are.
         penalty: (network, inputs, labels) → a scalar that is added to the loss, times the setting "penalty".
+        schedule: Makes that of `fit` from the network and its loss.
+        own: Where ``layers`` puts layers of its own in the place of an mlp's, the norm of inputs in which they hold K.
+        hidden: Their widths, if none are given.
     """
 
     defaults: Settings = field(default_factory=dict)
@@ -127,6 +161,14 @@ class Method:
     layers: Callable[[nn.Sequential, Settings], nn.Sequential] = _as_it_is
     adversary: Callable[[Settings, float, Box], Adversary] | None = None
     penalty: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
+    schedule: Callable[[nn.Module, Loss], Callable[..., LRScheduler]] = _cosine
+    own: float | None = None
+    hidden: tuple[int, ...] | None = None
+
+    @property
+    def norm(self) -> float | None:
+        """That of inputs in which the constant K is held; None where nothing is held."""
+        return self.own if self.constraint is None else self.constraint().norms[0]
 
 
 _ASKED = {"k": 1.0, "offset": 0.8, "temperature": 0.25}
@@ -142,6 +184,17 @@ METHODS = {
     "parseval": Method(_ASKED, _margin, Parseval, rate=2e-3),
     "orthonormal": Method(_ASKED, _margin, Orthonormal, rate=2e-3),
     "row_l1": Method({"k": 1000.0, "a": 0.1}, _hinge, RowL1Ball, _aggmo, 3.3e-3),
+    "distances": Method(
+        {"k": 1.0, "a": 0.7},
+        _fading,
+        None,
+        _keen_adam,
+        0.02,
+        _distances,
+        schedule=_octaves,
+        own=math.inf,
+        hidden=(256, 256),
+    ),
     "row_l1_margin": Method({"k": 1000.0, "offset": 0.1, "temperature": 0.001}, _margin, RowL1Ball, _aggmo, 3.3e-4),
 }
 """Every method by its name."""
@@ -187,22 +240,24 @@ class Penalized:
         return vars(self) | {"seen": None}
 
 
-def fitting(method: Method, settings: Settings, rate: float, p: float, box: Box) -> dict[str, Any]:
-    """What `fit` is to be given: the loss, the optimizer and, where the method has one, the adversary.
+def fitting(method: Method, network: nn.Module, settings: Settings, rate: float, p: float, box: Box) -> dict[str, Any]:
+    """What `fit` is to be given: the loss, the optimizer, the schedule and, where the method has one, the adversary.
 
     Args:
         method: An entry of `METHODS`.
+        network: What is trained.
         settings: All of its options.
         rate: The initial learning rate.
         p: The norm of attacks.
         box: What attacked inputs stay in.
     """
     loss, optimizer = method.loss(settings), partial(method.optimizer(settings), lr=rate)
+    given = {"optimizer": optimizer, "schedule": method.schedule(network, loss)}
     if method.penalty is not None:
         penalized = Penalized(loss, method.penalty, settings["penalty"])
-        return {"loss": penalized, "optimizer": optimizer, "adversary": penalized.remember}
+        return given | {"loss": penalized, "adversary": penalized.remember}
     adversary = None if method.adversary is None else method.adversary(settings, p, box)
-    return {"loss": loss, "optimizer": optimizer, "adversary": adversary}
+    return given | {"loss": loss, "adversary": adversary}
 
 
 def box_of(*inputs: Tensor) -> Box:
