@@ -15,9 +15,13 @@ from tightlip.report.runs import Run, read_run
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 NORMS = {"2": "2-norm", "inf": "∞-norm"}
+USUAL = {"2": "orthonormal", "inf": "row_l1"}
+OWN = {"distances": "–"}
+"""Methods whose layers have no activations."""
+
 HEAD = """\
-| data | norm | network | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| data | norm | method | network | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -27,17 +31,19 @@ def table(folder: Path = ROOT / "results") -> str:
     for path in sorted(folder.glob("*/metrics.json")):
         run = read_run(path.parent)
         config = run.row.config
-        network = config.get("network", "mlp"), config["activation"]
-        groups[config["data"], config["norm"], *network, exact(config["eps"])].append(run)
+        method = config.get("method", USUAL[config["norm"]])  # rows before methods had names
+        network = config.get("network", "mlp"), OWN.get(method, config["activation"])
+        groups[config["data"], config["norm"], method, *network, exact(config["eps"])].append(run)
     return HEAD + "".join(_line(key, runs) for key, runs in sorted(groups.items()))
 
 
 def _line(key: tuple[str, ...], runs: list[Run]) -> str:
-    data, norm, network, activation, eps = key
+    data, norm, method, network, activation, eps = key
     tests = [run.row.test for run in runs]
     cells = [
         data,
         NORMS[norm],
+        method,
         network,
         activation,
         str(len(runs)),
