@@ -249,3 +249,46 @@ def test_the_running_mean_follows_the_batches():
 def test_mistakes_are_told(call, says):
     with pytest.raises(TightlipError, match=says):
         call()
+
+
+@pytest.mark.parametrize("kind", [LinfDistance, SortedDistance])
+def test_a_method_that_was_replaced_is_refused(kind):
+    layer = kind(3, 2).eval()
+    layer.measured = lambda rows: rows[:, :2] * 100
+    with pytest.raises(TightlipError, match=f"the method measured of {kind.__name__} has been replaced"):
+        lipschitz(layer, math.inf)
+
+
+def test_an_empty_batch_leaves_the_mean_alone_and_other_dtypes_pass():
+    layer = MeanShift(3)
+    assert layer(torch.zeros(0, 3)).shape == (0, 3) and layer.mean.tolist() == [0.0, 0.0, 0.0]
+    layer(torch.ones(4, 3, dtype=torch.float64))
+    layer(torch.ones(4, 3, dtype=torch.bfloat16))
+    assert layer.mean.dtype == torch.float32 and torch.isfinite(layer.mean).all()
+
+
+@pytest.mark.parametrize("kind", [LinfDistance, SortedDistance])
+@pytest.mark.parametrize("training", [False, True])
+def test_nan_comes_out_where_nan_goes_in(kind, training):
+    layer = kind(3, 2, octave=3).train(training)
+    assert layer(torch.full((1, 3), math.nan)).isnan().all()
+    layer.weight.data[0] = math.nan
+    assert layer(torch.zeros(1, 3)).isnan().tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_measures_too(dtype):
+    layer = LinfDistance(2, 1, octave=3).to(dtype)
+    layer.weight.data.zero_()
+    x = torch.tensor([[0.0, 0.0], [0.5, 0.25]], dtype=dtype)
+    assert layer.eval()(x).flatten().tolist() == [0.0, 0.5]
+    y = layer.train()(x)
+    y.sum().backward()
+    assert torch.isfinite(y).all() and torch.isfinite(layer.weight.grad).all()
+
+
+def test_a_dropout_that_is_no_share_is_refused_later_too():
+    layer = SortedDistance(3, 2).eval()
+    layer.dropout = 1.0
+    with pytest.raises(TightlipError, match="dropout must be a number"):
+        layer(torch.zeros(1, 3))

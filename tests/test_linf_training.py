@@ -83,7 +83,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
         (lambda o, n: OctaveSchedule(o, 9, n, relaxed=1.5), "relaxed must be a share"),
         (lambda o, n: OctaveSchedule(o, 9, n, warm_up=-0.5), "warm_up must be a share"),
         (lambda o, n: OctaveSchedule(o, 9, nn.Linear(2, 2)), "no LinfDistance or SortedDistance"),
-        (lambda o, n: FadingCrossEntropy(0.0), "margin must be a finite number > 0"),
+        (lambda o, n: FadingCrossEntropy(-0.1), "margin must be a finite number ≥ 0"),
         (lambda o, n: FadingCrossEntropy(1.0, math.inf), "scale must be a finite number > 0"),
         (lambda o, n: FadingCrossEntropy(1.0)(torch.zeros(2, 3), torch.tensor([0, 3])), "labels reach from 0 to 3"),
     ],

@@ -60,6 +60,16 @@ class AggMo(Optimizer):
         options = self.defaults | param_group
         super().add_param_group(param_group | _checked(options))
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As of any optimizer.
+
+        Raises:
+            TightlipError: for the state of another optimizer, before anything is taken over.
+        """
+        if not all(self.defaults.keys() <= group.keys() for group in state_dict.get("param_groups", [])):
+            raise TightlipError("this is the state of another optimizer: load it into the one that it was saved from")
+        super().load_state_dict(state_dict)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """One step; with a closure, which computes the loss and its gradients anew, its loss is returned.

@@ -104,7 +104,11 @@ class LinfDistance(_Distances):
         """‖x − w_j‖ of each row and unit."""
         if self.training:
             return power_distance(rows, self.weight, self.octave)
-        return torch.cdist(rows, self.weight, p=math.inf)  # torch's own kernel: certificates rest on it
+        if rows.dtype in (torch.float16, torch.bfloat16):  # torch has no kernel
+            return power_distance(rows, self.weight, None)
+        distance = torch.cdist(rows, self.weight, p=math.inf)  # torch's own kernel, on which certificates rest
+        broken = rows.isnan().any(1, keepdim=True) | self.weight.isnan().any(1)  # it passes over NaN
+        return distance.masked_fill(broken, math.nan)
 
 
 class SortedDistance(_Distances):
@@ -148,6 +152,7 @@ class SortedDistance(_Distances):
     @property
     def weights(self) -> list[float]:
         """c, as far as float32 can tell it from zero."""
+        _refuse_dropout(self)
         share = float(self.dropout)
         needed = 1 if share == 0 else math.ceil(math.log(2.0**-26) / math.log(share))
         return [(1.0 - share) * share**k for k in range(min(needed, self.in_features))]
@@ -207,8 +212,9 @@ class MeanShift(nn.Module):
         if not self.training:
             return x - self.mean
         mean = x.mean(0)
-        with torch.no_grad():
-            self.mean.lerp_(mean, 1 - self.momentum)
+        if len(x):
+            with torch.no_grad():
+                self.mean.lerp_(mean.to(self.mean.dtype), 1 - self.momentum)
         return x - mean
 
     def extra_repr(self) -> str:

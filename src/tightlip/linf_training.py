@@ -30,7 +30,8 @@ class FadingCrossEntropy(nn.Module):
         scale: Of the outputs in the cross-entropy.
 
     Raises:
-        TightlipError: for numbers that are not positive; in the forward for labels as in `multiclass_hinge`.
+        TightlipError: for a negative margin, or a scale that is not positive; in the forward for labels as in
+            `multiclass_hinge`.
 
     >>> loss = FadingCrossEntropy(margin=0.5)
     >>> loss.progress = 1.0
@@ -40,9 +41,10 @@ class FadingCrossEntropy(nn.Module):
 
     def __init__(self, margin: float, scale: float = 10.0) -> None:
         super().__init__()
-        for name, value in (("margin", margin), ("scale", scale)):
-            if not 0 < value < math.inf:
-                raise TightlipError(f"{name} must be a finite number > 0, got {value!r}")
+        if not 0 <= margin < math.inf:
+            raise TightlipError(f"margin must be a finite number ≥ 0, got {margin!r}")
+        if not 0 < scale < math.inf:
+            raise TightlipError(f"scale must be a finite number > 0, got {scale!r}")
         self.margin, self.scale, self.progress = margin, scale, 0.0
 
     def forward(self, logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:

@@ -488,3 +488,75 @@ def test_one_output_keeps_its_own_layers_and_the_table_is_shown():
     assert "value 3 = first(value 2)" in repr(graph) and "Outputs('first', 'second')" in repr(graph)
     with pytest.raises(TightlipError, match="several outputs: give output= one of 'first', 'second'"):
         graph.only(None)
+
+
+def modes(network):
+    return {name: module.training for name, module in network.named_modules()}
+
+
+def asking(question):
+    class Asking(nn.Module):
+        def forward(self, x):
+            return 10 * x if question() else x
+
+    return Asking()
+
+
+@pytest.mark.parametrize(
+    ("question", "mode"),
+    [
+        (torch.is_grad_enabled, "torch.no_grad"),
+        (lambda: not torch.is_grad_enabled(), "torch.no_grad"),
+        (torch.is_inference_mode_enabled, "torch.inference_mode"),
+        (lambda: torch.is_autocast_enabled("cpu"), "autocast"),
+    ],
+)
+def test_a_forward_that_asks_for_a_mode_of_torch_is_refused(question, mode):
+    for context in (torch.enable_grad, torch.no_grad):
+        with context(), pytest.raises(TightlipError, match="it does something else under torch|under autocast"):
+            lipschitz(asking(question), 2)
+
+
+class Frozen(nn.Module):
+    """A batch normalization inside, which may be in another mode than the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.bn, self.drop = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout()
+
+    def forward(self, x):
+        return self.drop(self.bn(self.a(x)))
+
+
+def test_modes_of_layers_are_left_as_they_are_and_audited_as_in_a_sequential():
+    network = Frozen().train()
+    network.bn.eval()
+    before = modes(network)
+    for ask in (trace, lambda n: lipschitz(n.eval() and n, 2) if not n.training else None, summary):
+        ask(network)
+        assert modes(network) == before
+    with pytest.raises(TightlipError, match="Dropout"):
+        lipschitz(network, 2)
+    assert modes(network) == before
+    network.eval()
+    network.bn.train()
+    before = modes(network)
+    with pytest.raises(TightlipError, match="BatchNorm1d in training mode"):
+        lipschitz(network, 2)
+    with pytest.raises(TightlipError, match="BatchNorm1d in training mode"):
+        certify(network, torch.zeros(2, 3))
+    assert modes(network) == before
+
+
+class OfAChild(Frozen):
+    def forward(self, x):
+        y = self.a(x)
+        return 10 * y if self.drop.training != self.bn.training else y
+
+
+def test_a_forward_that_compares_the_modes_of_layers_is_refused_in_mixed_modes():
+    network = OfAChild().eval()
+    assert lipschitz(network, 2).constant < 5
+    network.drop.train()
+    with pytest.raises(TightlipError, match="something else in training"):
+        lipschitz(network, 2)

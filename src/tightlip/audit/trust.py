@@ -37,8 +37,10 @@ def refuse_hidden_code(module: nn.Module, where: str) -> None:
         raise TightlipError(
             f"{where} was compiled in place, so other code than its own runs: restore a copy from before .compile()"
         )
-    if {"forward", "_call_impl"} & vars(module).keys():
-        raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
+    for key, value in vars(module).items():
+        if callable(value) and callable(getattr(type(module), key, None)):
+            what = "forward" if key in ("forward", "_call_impl") else f"method {key}"
+            raise TightlipError(f"the {what} of {where} has been replaced, so its rule proves nothing: restore it")
     if type(module).__call__ is not nn.Module.__call__:
         raise TightlipError(f"{where} has a __call__ of its own, which may do more than its forward: remove it")
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]

@@ -7,6 +7,8 @@ and forwards that change the module.
 """
 
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy
@@ -19,6 +21,14 @@ from ..audit.trust import original_type
 from ..errors import TightlipError
 from .graph import Graph
 from .reading import Table
+
+_CONTEXTS: dict[str, Callable[[], Any]] = {
+    "torch.enable_grad": torch.enable_grad,
+    "torch.no_grad": torch.no_grad,
+    "torch.inference_mode": torch.inference_mode,
+    "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
+}
+"""What code can ask about beside its input; a forward must not."""
 
 _COMPARED = 16
 """How many inputs a forward and its trace are compared on."""
@@ -49,9 +59,9 @@ def trace(network: nn.Module) -> Graph:
         raise TightlipError(f"trace takes a network (nn.Module), got a {type(network).__name__}")
     modes = {module: module.training for module in network.modules()}
     known, before = set(vars(network)), _state(network)
-    for module in modes:
-        module.training = False
     try:
+        as_it_is = _lines(network)
+        _set(dict.fromkeys(modes, False))
         table, drawn = Table(network), _generators()
         again = [Table(network)]
         if _generators() != drawn:  # a type checker may draw, which is no matter; a coin that decides will show
@@ -60,30 +70,37 @@ def trace(network: nn.Module) -> Graph:
             raise TightlipError("it changes the module, so the next call may do something else")
         if any(other.lines != table.lines for other in again):
             raise TightlipError("two traces of it differ: it is random, or depends on what it did before")
-        in_training = _lines_in_training(network)
-        if in_training != table.lines and modes[network]:
+        for mode, context in _CONTEXTS.items():
+            with context():
+                if _lines(network) != table.lines:
+                    raise TightlipError(f"it does something else under {mode}, and one table cannot say both")
+        if as_it_is != table.lines:
             raise TightlipError("it does something else in training: call network.eval() first")
+        _set(dict.fromkeys(modes, True))
+        in_training = _lines(network)
     except TightlipError as problem:
         name = type(network).__name__
         raise TightlipError(f"the forward of {name} cannot be audited: {problem}") from problem
     finally:
-        for module, training in modes.items():
-            module.training = training
+        _set(modes)
         for name in set(vars(network)) - known:  # torch.fx keeps constant tensors there
             delattr(network, name)
     graph = Graph(table.layers, table.rows)
-    graph.eval_only = in_training != table.lines
-    return graph.train(network.training)
+    graph.eval_only, graph.training = in_training != table.lines, network.training  # layers keep their own modes
+    return graph
 
 
-def _lines_in_training(network: nn.Module) -> str | None:
-    """The trace of a network in training; None where there is none. It is left in training."""
-    for module in network.modules():
-        module.training = True
+def _lines(network: nn.Module) -> str | None:
+    """The trace of a network in the mode that it is in; None where there is none."""
     try:
         return Table(network).lines
     except TightlipError:
         return None
+
+
+def _set(modes: dict[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        module.training = training
 
 
 def as_graph(network: nn.Module) -> nn.Module:
@@ -111,13 +128,11 @@ def refuse_disagreement(network: nn.Module, graph: nn.Module, x: torch.Tensor) -
     like = next((t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()), x)
     x = x[:_COMPARED].to(like.device, like.dtype)
     modes = {module: module.training for module in network.modules()}
-    for module in modes:
-        module.training = False
+    _set(dict.fromkeys(modes, False))
     try:
         made, traced = (tree_leaves(each(x.clone())) for each in (network, graph))
     finally:
-        for module, training in modes.items():
-            module.training = training
+        _set(modes)
     if len(made) != len(traced) or not all(map(_alike, made, traced)):
         raise TightlipError(
             f"the forward of {type(network).__name__} makes of these inputs what its trace does not: it may depend on "

@@ -21,9 +21,6 @@ logger = logging.getLogger(__name__)
 PIECE = 2**20
 """Most numbers of a piece, where nothing is compiled."""
 
-TINY = 1e-30
-"""Distances below this count as no distance."""
-
 COMPILED = 64
 """How many variants of a function torch may compile: one for each power, and few for shapes."""
 
@@ -66,6 +63,11 @@ class _PowerDistance(torch.autograd.Function):
         return of_x, of_w, None, None
 
 
+def _tiny(x: Tensor) -> float:
+    """Distances below this count as no distance."""
+    return max(1e-30, torch.finfo(x.dtype).tiny)
+
+
 def _apart(x: Tensor, w: Tensor, keep: Tensor | None) -> Tensor:
     apart = x[:, None] - w[None]
     return apart if keep is None else apart * keep[None]
@@ -77,7 +79,7 @@ def _distances(x: Tensor, w: Tensor, keep: Tensor | None, octave: int | None) ->
     largest = distance.amax(-1, keepdim=True)
     if octave is None:
         return largest.squeeze(-1)
-    power = (distance * largest.clamp(min=TINY).reciprocal()).square()
+    power = (distance * largest.clamp(min=_tiny(x)).reciprocal()).square()
     for _ in range(octave - 1):
         power = power * power
     return largest.squeeze(-1) * power.sum(-1) ** (0.5**octave)
@@ -90,7 +92,7 @@ def _slopes(
     apart = _apart(x, w, keep)
     if octave is None:
         return torch.where(apart.abs() == distance[..., None], apart.sign(), 0.0) * gradient[..., None]
-    share = apart * distance.clamp(min=TINY).reciprocal()[..., None]
+    share = apart * distance.clamp(min=_tiny(x)).reciprocal()[..., None]
     slope, power = share, share * share
     for _ in range(octave - 1):
         slope, power = slope * power, power * power

@@ -52,7 +52,7 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple
     >>> round(low, 4), round(high, 4)
     (0.8041, 0.8194)
     """
-    trials = integer("trials", trials)
+    trials = integer("trials", trials, most=2**53)
     successes = integer("successes", successes, least=0, most=trials)
     z, share = _quantile(confidence), successes / trials
     middle = share + z * z / (2 * trials)

@@ -35,6 +35,8 @@ def pgd(
 ) -> Tensor:
     """The strongest perturbed inputs found within ‖x' − x‖_p ≤ eps; an input that resists comes back as tried last.
 
+    The network is attacked in the mode that it is in: call ``network.eval()`` before, or batch norms move with it.
+
     The first restart begins at x, later ones at random points of the ball; the step size falls from
     ε/4 (more where there are few steps) by a factor of 25. Of the points on the way the one of largest margin is kept,
     whatever is climbed. Inputs whose class has already changed are not attacked again.
