@@ -107,7 +107,7 @@ def prove(
     """As `run`, but nothing is written except the checkpoint, where a path is given for one; ``name`` is the run's."""
     check(config)
     clock, origin = Laps(), provenance(device)
-    dataset = _loaded(config, root, download)
+    dataset = loaded(config, root, download)
     inputs, _ = words_for(dataset.images.shape[1:])
     parts = split(dataset, config.seed)
     asked, config = config, paced(config, parts, dataset.classes, partial(trained, device=device), checkpoint, resume)
@@ -142,8 +142,12 @@ def _recorded(config: Config, test: Part) -> dict[str, Any]:
     return config.resolved | {"shift": config.pixels if is_image(test.images) else 0}
 
 
-def _loaded(config: Config, root: str | None, download: bool) -> Dataset:
-    """The data, if these options suit them."""
+def loaded(config: Config, root: str | None = None, download: bool = False) -> Dataset:
+    """The data, if these options suit them.
+
+    Raises:
+        TightlipError: for data of one class, a shift of what is no image, and as `load`.
+    """
     dataset = load(config.data, root=root, download=download)
     if dataset.classes < 2:
         raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")

@@ -25,8 +25,8 @@ MOST = {"dropout": 0.99}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All options that determine the numbers of a run, except for the seed."""
+class Training:
+    """What is trained, and how."""
 
     data: str = "mnist5k"
     """Data set: mnist5k (ships with the package), mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a
@@ -78,6 +78,12 @@ class Recipe:
     of row_l1_margin 0.00033 with AggMo, of distances 0.02, which rises first)."""
     shift: int | None = None
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
+
+
+@dataclass(frozen=True)
+class Recipe(Training):
+    """All options that determine the numbers of a run, except for the seed."""
+
     eps: float | None = None
     """Radius of the headline, in units of the inputs, which offset, temperature and a follow where it is given in the
     norm of the method (default: 0.3 for the 2-norm, a/2 for the inf-norm)."""
