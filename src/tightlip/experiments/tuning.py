@@ -35,7 +35,7 @@ class Config(Training):
 
     epochs: int | None = 10
     """Passes over the training data."""
-    eps: tuple[float, ...] = ()
+    eps: tuple[float, ...] | None = None
     """Radii to certify at, in units of the inputs; options that are not given follow the first, which also chooses the
     epoch (default: the headline radius of train)."""
 
@@ -67,7 +67,7 @@ def axis(config: Config) -> str:
 
 def radii(config: Config) -> tuple[float, ...]:
     """Those asked for, or the headline radius of `tightlip train`."""
-    return tuple(map(float, config.eps)) or (_options(config).radius,)
+    return tuple(map(float, config.eps or ())) or (_options(config).radius,)
 
 
 def usual(config: Config) -> tuple[float, ...]:
