@@ -19,7 +19,7 @@ from tightlip.data import load, published
 from tightlip.data.arrays import load_arrays
 from tightlip.data.sources import SPECS
 from tightlip.experiments import EXPERIMENTS, certified_run, evidence
-from tightlip.experiments.classification_options import OF_METHODS, Config
+from tightlip.experiments.classification_options import OF_METHODS, Config, Training
 from tightlip.experiments.methods import METHODS, owners
 from tightlip.serialization import save
 
@@ -108,6 +108,7 @@ CHANGED = {
     "attack_steps": 3,
     "attack_restarts": 2,
     "seed": 1,
+    "minutes": 1e-5,
 }
 
 
@@ -137,6 +138,8 @@ def test_every_option_of_a_run_changes_its_numbers(option, data, tmp_path, monke
     small = {"hidden": (8,), "epochs": 1, "batch_size": 32, "attack_images": 4, "attack_steps": 2, "attack_restarts": 1}
     if option in ("channels", "depth", "patch"):
         small |= {"network": "mixer", "channels": (8,), "depth": 1}
+    if option == "minutes":
+        small.pop("epochs")  # they are those that so many minutes take: one, in place of the fifty by default
     if option in OF_METHODS:
         small |= {"method": owners(option)[-1]}
     config = Config(data=data["images"], norm="inf" if option == "a" else "2", **small)
@@ -213,6 +216,7 @@ def left(capsys, caplog, command):
 MACHINE = {"--device": ["nonsense"], "--threads": ["2"], "--verbose": []}
 SOURCE = {"--data-root": ["absent"], "--download": []}
 BASE = {
+    "tune": ["--data", "tiny", "--hidden", "8", "--epochs", "1", "--offsets", "0.5", "1"],
     "train": ["--data", "tiny", "--hidden", "8", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1"],
     "certify": ["m.safetensors", "--data", "tiny"],
     "report": ["runs/folding-smoke"],
@@ -221,6 +225,7 @@ BASE = {
     "bench": ["--widths", "4", "4", "2", "--batch-size", "2", "--rounds", "1"],
 }
 FLAGS = {
+    "tune": {"--eps": ["0.2", "0.3"], "--offsets": ["0.5", "2"], "--jobs": ["0"], "--output": ["elsewhere"], **MACHINE},
     "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
     "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
     | {"--head": ["0"]},
@@ -230,11 +235,13 @@ FLAGS = {
     "bench": {"--widths": ["4", "8", "2"], "--batch-size": ["3"], "--rounds": ["0"], "--output": ["o.json"], **MACHINE},
 }
 OF_A_RUN = {f"--{name.replace('_', '-')}" for name in ("data", *CHANGED)}
+OF_TRAINING = {f"--{field.name.replace('_', '-')}" for field in fields(Training)}  # handed on: tests/cli/test_tune.py
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_another_value_is_known_for_every_flag(name):
-    tried = {*FLAGS[name], *(OF_A_RUN if name == "train" else ()), *(["--data"] if name == "certify" else ())}
+    more = {"train": OF_A_RUN, "tune": OF_TRAINING, "certify": {"--data"}}
+    tried = {*FLAGS[name], *more.get(name, ())}
     assert set(options(COMMANDS[name])) == tried
 
 

@@ -23,7 +23,7 @@ def files(folder):
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (["trian"], "no command is called 'trian' (did you mean train?): choose one of train, certify, "),
+        (["trian"], "no command is called 'trian' (did you mean train?): choose one of train, tune, certify, "),
         (["Run"], "(did you mean run?)"),
         (["nonsense"], "no command is called 'nonsense': choose one of train, "),
         (["--data", "mnist5k"], "no command is called '--data'"),

@@ -6,6 +6,7 @@ from importlib import import_module, util
 
 _PLACES = {
     "train": ("train", "Train"),
+    "tune": ("tune", "Tune"),
     "certify": ("certify", "Certify"),
     "report": ("report", "Report"),
     "list": ("experiment", "List"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import TightlipError
 from ..experiments.classification_options import Config
+from ..experiments.pace import PACE
 from ..locking import sole_writer
 from ..provenance import commit, versions, write_json
 from .options import writable
@@ -68,8 +69,9 @@ def pin_config(folder: Path, config: Config, resume: bool) -> None:
 
 def remove_if_empty(folder: Path) -> None:
     """Nothing half-written: a run that failed before its first checkpoint leaves no folder."""
-    if not any(path.name != CONFIG for path in folder.iterdir()):
+    if all(path.name in (CONFIG, PACE) for path in folder.iterdir()):
         (folder / CONFIG).unlink(missing_ok=True)
+        (folder / PACE).unlink(missing_ok=True)
         folder.rmdir()
 
 

@@ -36,6 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _advice(arguments: Sequence[str], stop: KeyboardInterrupt) -> str:
     """What an interrupted command has kept, and how to go on."""
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["tune"]):
         return f"complete rows are kept: give the same command again to go on, {again(arguments)}"
     return f"continue with: {again(arguments, stop.kept)}" if isinstance(stop, Stopped) else "nothing was kept"

@@ -39,6 +39,7 @@ from .classification_options import Config, check
 from .evidence import Attack, attack_curve, certificate_file
 from .laps import Laps
 from .methods import Adversary, box_of, fitting, standing
+from .pace import PACE, paced
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def run(
     checkpoint = folder / "checkpoint.pt"
     result = prove(config, checkpoint, folder.name, device, root, download, resume, progress).write(folder)
     checkpoint.unlink(missing_ok=True)
+    checkpoint.with_name(PACE).unlink(missing_ok=True)
     return result
 
 
@@ -105,10 +107,11 @@ def prove(
     """As `run`, but nothing is written except the checkpoint, where a path is given for one; ``name`` is the run's."""
     check(config)
     clock, origin = Laps(), provenance(device)
-    dataset = _loaded(config, root, download)
+    dataset = loaded(config, root, download)
     inputs, _ = words_for(dataset.images.shape[1:])
     parts = split(dataset, config.seed)
-    logger.info("%s: training on %d %s, %d epochs", name or "a run", len(parts.train), inputs, config.epochs)
+    asked, config = config, paced(config, parts, dataset.classes, partial(trained, device=device), checkpoint, resume)
+    logger.info("%s: training on %d %s, %d epochs", name or "a run", len(parts.train), inputs, config.passes)
     began = time.process_time()
     learned = partial(trained, config, parts.train, parts.validation, dataset.classes)
     network, history = learned(device, checkpoint, resume, progress)
@@ -117,7 +120,8 @@ def prove(
     frozen, certificate, attacked = _prove(config, network, parts.test, device, clock, progress)
     row = RunRow(
         command="train",
-        config=config.resolved | {"shift": config.pixels if is_image(parts.test.images) else 0},
+        config=config.resolved
+        | {"shift": config.pixels if is_image(parts.test.images) else 0, "minutes": asked.minutes},
         data=_data(dataset, parts),
         seed=config.seed,
         history=tuple(_epoch(epoch) for epoch in history),
@@ -133,8 +137,17 @@ def prove(
     return Result(frozen, certificate, row, attacked, proof)
 
 
-def _loaded(config: Config, root: str | None, download: bool) -> Dataset:
-    """The data, if these options suit them."""
+def _recorded(config: Config, test: Part) -> dict[str, Any]:
+    """The options, in which data that are not images are not moved."""
+    return config.resolved | {"shift": config.pixels if is_image(test.images) else 0}
+
+
+def loaded(config: Config, root: str | None = None, download: bool = False) -> Dataset:
+    """The data, if these options suit them.
+
+    Raises:
+        TightlipError: for data of one class, a shift of what is no image, and as `load`.
+    """
     dataset = load(config.data, root=root, download=download)
     if dataset.classes < 2:
         raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
@@ -207,7 +220,7 @@ def trained(
         network,
         train=(train.images, train.labels),
         validation=(validation.images, validation.labels),
-        epochs=config.epochs,
+        epochs=config.passes,
         batch_size=config.batch_size,
         score=_score(config, made["adversary"]),
         augment=partial(random_shift, pixels=config.pixels) if config.pixels and is_image(train.images) else None,

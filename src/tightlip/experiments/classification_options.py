@@ -1,5 +1,6 @@
 """The options of a certified run, as `tightlip train` has them, their defaults, and what they may be."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,8 +25,8 @@ MOST = {"dropout": 0.99}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All options that determine the numbers of a run, except for the seed."""
+class Training:
+    """What is trained, and how."""
 
     data: str = "mnist5k"
     """Data set: mnist5k (ships with the package), mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a
@@ -49,13 +50,13 @@ class Recipe:
     """Lipschitz constant that a constraint holds (default: 1; of row_l1 and row_l1_margin 1000)."""
     offset: float | None = None
     """orthonormal, spectral, parseval and row_l1_margin: margin that the cross-entropy asks for, in units of K
-    (default: 0.8; of row_l1_margin 0.1)."""
+    (default: 0.8, or with eps what suits it, 0.73 + 1.56·eps; of row_l1_margin 0.1)."""
     temperature: float | None = None
-    """The same: temperature of the cross-entropy, in units of K (default: 0.25; of row_l1_margin 0.001, which is 1 in
-    units of the logits)."""
+    """The same: temperature of the cross-entropy, in units of K (default: 0.25, or with eps 0.2; of row_l1_margin
+    0.001, which is 1 in units of the logits)."""
     a: float | None = None
     """row_l1 and distances: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm
-    (default: 0.1 and 0.7)."""
+    (default: 0.1 and 0.7, or with eps what suits it, 8/3·eps)."""
     dropout: float | None = None
     """dropout: share of hidden units that a step leaves out, and 0.4 times it of inputs (default: 0.5)."""
     weight_decay: float | None = None
@@ -68,7 +69,7 @@ class Recipe:
     """pgd: gradient steps of the attack in training (default: 10)."""
     patch: int | None = None
     """convnet and mixer only: height and width of the patches that the first stage begins with (default: 4)."""
-    epochs: int = 50
+    epochs: int | None = 50
     """Passes over the training data."""
     batch_size: int = 128
     """Examples per step."""
@@ -77,8 +78,15 @@ class Recipe:
     of row_l1_margin 0.00033 with AggMo, of distances 0.02, which rises first)."""
     shift: int | None = None
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
+
+
+@dataclass(frozen=True)
+class Recipe(Training):
+    """All options that determine the numbers of a run, except for the seed."""
+
     eps: float | None = None
-    """Radius of the headline (default: 0.3 for the 2-norm, a/2 for the inf-norm), in units of the inputs."""
+    """Radius of the headline, in units of the inputs, which offset, temperature and a follow where it is given in the
+    norm of the method (default: 0.3 for the 2-norm, a/2 for the inf-norm)."""
     attack_images: int = 1000
     """Test inputs that the attack tries."""
     attack_steps: int = 50
@@ -105,7 +113,15 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The options of the method, with their defaults; those of other methods are left out."""
         given = {name: getattr(self, name) for name in self.trained_by.defaults}
-        return {name: self.trained_by.defaults[name] if value is None else value for name, value in given.items()}
+        usual = {**self.trained_by.defaults, **self._within}
+        return {name: usual[name] if value is None else value for name, value in given.items()}
+
+    @property
+    def _within(self) -> Mapping[str, Any]:
+        """What follows from a radius that is given in the norm in which the method holds its constant."""
+        method = self.trained_by
+        suits = self.eps is not None and method.norm == self.p
+        return method.within(self.eps) if suits and method.within is not None and self.eps is not None else {}
 
     @property
     def constant(self) -> float | None:
@@ -116,6 +132,11 @@ class Recipe:
     def rate(self) -> float:
         """The initial learning rate."""
         return self.trained_by.rate if self.learning_rate is None else self.learning_rate
+
+    @property
+    def passes(self) -> int:
+        """The epochs, where they do not follow from a time."""
+        return 50 if self.epochs is None else self.epochs
 
     @property
     def pixels(self) -> int:
@@ -139,22 +160,34 @@ class Recipe:
         """The options as JSON has them, with their defaults; None for those that are of other methods."""
         own = {name: self.settings.get(name) for name in OF_METHODS}
         values = asdict(self) | {"method": self.way, "learning_rate": self.rate} | own
-        return values | plain(asdict(self.sizes)) | {"eps": self.radius, "shift": self.pixels}
+        return values | plain(asdict(self.sizes)) | {"eps": self.radius, "shift": self.pixels, "epochs": self.passes}
 
 
 @dataclass(frozen=True)
 class Config(Recipe):
     """Options of `tightlip train`."""
 
+    epochs: int | None = None
+    """Passes over the training data (default: 50, or what takes so many minutes)."""
     seed: int = 0
     """Of the split, the initialization, the order of the examples and the attack."""
+    minutes: float | None = None
+    """Choose the epochs so that training takes about so long on this machine, as timed before (default: not timed)."""
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """As of a recipe; the epochs are None while they are still to be chosen."""
+        return super().resolved | {"epochs": self.epochs if self.minutes is not None else self.passes}
 
 
 def check(config: Config) -> None:
     """Refuse impossible options before anything is computed."""
     _check_owners(config)
+    if config.minutes is not None and config.epochs is not None:
+        raise TightlipError(f"epochs={config.epochs} and minutes={config.minutes} both say how long: leave one out")
     limits = {
-        "epochs": (config.epochs, 1),
+        "epochs": (config.passes, 1),
+        "minutes": (1 if config.minutes is None else config.minutes, 1e-6),
         "batch_size": (config.batch_size, 1),
         "shift": (config.pixels, 0),
         "seed": (config.seed, 0),

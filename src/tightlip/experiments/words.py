@@ -39,6 +39,11 @@ def _metric(said: Metric | str) -> Metric:
 
 
 def _words_below(config: type) -> dict[str, str]:
+    """The string below each field, also of classes that it is derived from."""
+    return {name: words for kind in reversed(config.__mro__) for name, words in _own_words(kind).items()}
+
+
+def _own_words(config: type) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(config)))
     except (OSError, TypeError):  # a class without a file
