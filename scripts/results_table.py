@@ -19,10 +19,8 @@ USUAL = {"2": "orthonormal", "inf": "row_l1"}
 OWN = {"distances": "–"}
 """Methods whose layers have no activations."""
 
-HEAD = """\
-| data | norm | method | network | activation | runs | clean | ε | certified | attacked | of those certified | K ≤ | training |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-"""
+COLUMNS = "data|norm|method|network|activation|runs|clean|ε|certified|attacked|of those certified|K ≤|training".split("|")
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
 
 
 def table(folder: Path = ROOT / "results") -> str:
