@@ -19,7 +19,8 @@ USUAL = {"2": "orthonormal", "inf": "row_l1"}
 OWN = {"distances": "–"}
 """Methods whose layers have no activations."""
 
-COLUMNS = "data|norm|method|network|activation|runs|clean|ε|certified|attacked|of those certified|K ≤|training".split("|")
+COLUMNS = ("data", "norm", "method", "network", "activation", "runs", "clean", "ε")
+COLUMNS += ("certified", "attacked", "of those certified", "K ≤", "training")
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
 
 
