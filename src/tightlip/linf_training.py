@@ -33,6 +33,7 @@ class FadingCrossEntropy(nn.Module):
         TightlipError: for a negative margin, or a scale that is not positive; in the forward for labels as in
             `multiclass_hinge`.
 
+    >>> import torch
     >>> loss = FadingCrossEntropy(margin=0.5)
     >>> loss.progress = 1.0
     >>> loss(torch.tensor([[0.3, 0.0]]), torch.tensor([0]))
