@@ -3,6 +3,8 @@
 import copy
 import itertools
 import math
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -292,3 +294,8 @@ def test_a_dropout_that_is_no_share_is_refused_later_too():
     layer.dropout = 1.0
     with pytest.raises(TightlipError, match="dropout must be a number"):
         layer(torch.zeros(1, 3))
+
+
+def test_importing_the_library_does_not_import_torchs_compiler():
+    code = "import sys, tightlip; tightlip.LinfDistance(2, 3); assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

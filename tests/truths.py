@@ -40,3 +40,8 @@ def norm_to_60_digits(weight, p, q):
             return max(mpmath.svd_r(mpmath.matrix(rows), compute_uv=False))
         vectors, order = (list(zip(*rows, strict=True)), q) if p == 1 else (rows, {math.inf: 1, 2.0: 2}[p])
         return max(mpmath.norm(v, order) for v in vectors)
+
+
+def distance(a, b, p):
+    """‖a − b‖_p of each pair of inputs, in float64."""
+    return torch.linalg.vector_norm((a - b).double().flatten(1), p, dim=1)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
-from torch import nn
-from truths import linear
+from truths import distance, linear
 
 from tightlip import ColumnL1Ball, Orthonormal, RowL1Ball, TightlipError, certify, fgs, freeze, mlp, pgd
 from tightlip.linalg.ball import project_l1_ball
@@ -23,17 +22,6 @@ EACH = pytest.mark.parametrize(
 )
 NORMS = pytest.mark.parametrize("p", [1, 2, INF])
 short = partial(pgd, steps=20, restarts=1)
-
-
-@pytest.fixture
-def problem(seed):
-    network = freeze(nn.Sequential(nn.Flatten(), mlp([12, 16, 4])))
-    x = torch.rand(40, 3, 2, 2)
-    return network, x, network(x).argmax(1)
-
-
-def distance(a, b, p):
-    return torch.linalg.vector_norm((a - b).double().flatten(1), p, dim=1)
 
 
 @EACH

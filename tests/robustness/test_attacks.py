@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from torch import nn
-from truths import linear
+from truths import distance, linear
 
-from tightlip import TightlipError, freeze, mlp
+from tightlip import TightlipError, mlp
 from tightlip.robustness import pgd
 from tightlip.robustness.attacks import cw_loss
 
@@ -16,17 +16,6 @@ INF = math.inf
 
 def classifier(weight, bias=(0.0, 0.0)):
     return linear(weight, bias, torch.float32)
-
-
-@pytest.fixture
-def problem(seed):
-    network = freeze(nn.Sequential(nn.Flatten(), mlp([12, 16, 4])))
-    x = torch.rand(40, 3, 2, 2)
-    return network, x, network(x).argmax(1)
-
-
-def distance(a, b, p):
-    return torch.linalg.vector_norm((a - b).double().flatten(1), p, dim=1)
 
 
 @pytest.mark.parametrize("p", [2, INF])

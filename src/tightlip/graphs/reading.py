@@ -80,6 +80,18 @@ class _Tracer(fx.Tracer):
         return super().call_module(module, forward, args, kwargs)
 
 
+def followed(network: nn.Module) -> fx.Graph:
+    """What torch.fx saw of one call of a network's forward; its text tells whether two calls did the same."""
+    refuse_hidden_code(network, type(network).__name__)
+    try:
+        return _Tracer().trace(network)
+    except TightlipError:
+        raise
+    except (*_FAULTS, fx.proxy.TraceError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise TightlipError(f"it cannot be traced ({reason:.120})") from problem
+
+
 class Table:
     """The rows of a graph, and its layers, from one trace."""
 
@@ -89,14 +101,7 @@ class Table:
         self.values: dict[FxNode, int] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.modules = dict(network.named_modules())
-        refuse_hidden_code(network, type(network).__name__)
-        try:
-            graph = _Tracer().trace(network)
-        except TightlipError:
-            raise
-        except (*_FAULTS, fx.proxy.TraceError) as problem:
-            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-            raise TightlipError(f"it cannot be traced ({reason:.120})") from problem
+        graph = followed(network)
         self.lines = str(graph)
         for node in graph.nodes:
             self._read(node)

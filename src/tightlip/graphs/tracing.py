@@ -20,7 +20,7 @@ from ..audit import Join, is_traced, registered, trace_with
 from ..audit.trust import original_type
 from ..errors import TightlipError
 from .graph import Graph
-from .reading import Table
+from .reading import Table, followed
 
 _CONTEXTS: dict[str, Callable[[], Any]] = {
     "torch.enable_grad": torch.enable_grad,
@@ -62,18 +62,8 @@ def trace(network: nn.Module) -> Graph:
     try:
         as_it_is = _lines(network)
         _set(dict.fromkeys(modes, False))
-        table, drawn = Table(network), _generators()
-        again = [Table(network)]
-        if _generators() != drawn:  # a type checker may draw, which is no matter; a coin that decides will show
-            again += [Table(network) for _ in range(16)]
-        if _state(network) != before:
-            raise TightlipError("it changes the module, so the next call may do something else")
-        if any(other.lines != table.lines for other in again):
-            raise TightlipError("two traces of it differ: it is random, or depends on what it did before")
-        for mode, context in _CONTEXTS.items():
-            with context():
-                if _lines(network) != table.lines:
-                    raise TightlipError(f"it does something else under {mode}, and one table cannot say both")
+        table = _repeated(network, before)
+        _refuse_questions(network, table)
         if as_it_is != table.lines:
             raise TightlipError("it does something else in training: call network.eval() first")
         _set(dict.fromkeys(modes, True))
@@ -90,10 +80,31 @@ def trace(network: nn.Module) -> Graph:
     return graph
 
 
+def _repeated(network: nn.Module, before: list[Any]) -> Table:
+    """A trace that comes out the same again, and leaves the module as it was ``before``."""
+    table, drawn = Table(network), _generators()
+    again = [_lines(network)]
+    if _generators() != drawn:  # a type checker may draw, which is no matter; a coin that decides will show
+        again += [_lines(network) for _ in range(16)]
+    if _state(network) != before:
+        raise TightlipError("it changes the module, so the next call may do something else")
+    if any(lines != table.lines for lines in again):
+        raise TightlipError("two traces of it differ: it is random, or depends on what it did before")
+    return table
+
+
+def _refuse_questions(network: nn.Module, table: Table) -> None:
+    """Raise where a forward asks in which mode of torch's it is called."""
+    for mode, context in _CONTEXTS.items():
+        with context():
+            if _lines(network) != table.lines:
+                raise TightlipError(f"it does something else under {mode}, and one table cannot say both")
+
+
 def _lines(network: nn.Module) -> str | None:
     """The trace of a network in the mode that it is in; None where there is none."""
     try:
-        return Table(network).lines
+        return str(followed(network))
     except TightlipError:
         return None
 

@@ -8,10 +8,10 @@ a compiler no tensor of batch × out × in numbers is made, and elsewhere pieces
 import functools
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-import torch._dynamo
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -125,13 +125,13 @@ def _computed(
     """
     large = x.numel() * len(w) >= SMALL
     if large and function not in _BROKEN and not torch.compiler.is_compiling():
-        with torch._dynamo.config.patch(recompile_limit=COMPILED):
-            try:
+        try:
+            with _limits():
                 return [_compile(function)(x, w, keep, octave, *columns)]
-            except Exception as problem:  # noqa: BLE001  a compiler has many ways to be absent
-                reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-                logger.warning("torch.compile does not work here (%.100s): distances are computed in pieces", reason)
-                _BROKEN.add(function)
+        except Exception as problem:  # noqa: BLE001  a compiler has many ways to be absent
+            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+            logger.warning("torch.compile does not work here (%.100s): distances are computed in pieces", reason)
+            _BROKEN.add(function)
     rows = max(1, PIECE // max(1, x.numel()))
     kept = [None] * len(w) if keep is None else keep.split(rows)
     parts = zip(w.split(rows), kept, *(column.split(rows, 1) for column in columns), strict=False)
@@ -140,6 +140,13 @@ def _computed(
 
 _BROKEN: set[Any] = set()
 """Functions that torch could not compile here."""
+
+
+def _limits() -> AbstractContextManager[Any]:
+    """More variants than torch compiles by itself; its compiler takes a second to import, and few need it."""
+    from torch._dynamo import config
+
+    return config.patch(recompile_limit=COMPILED)  # type: ignore[no-any-return, attr-defined]
 
 
 @functools.cache

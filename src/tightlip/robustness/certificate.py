@@ -204,9 +204,7 @@ def certify(
     have_labels = None
     for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
         try:
-            inputs, labels = labeled(batch)
-            if have_labels is not None and have_labels != (labels is not None):
-                raise TightlipError("either every batch has labels or none has: give all of them alike")
+            inputs, labels = _alike(batch, have_labels)
             have_labels = labels is not None
             if not found:
                 compare(inputs)
@@ -215,6 +213,19 @@ def certify(
             if parts is not x:  # slices that were made here have no numbers
                 raise
             raise TightlipError(f"batch {number}: {problem}") from problem
+    return _put_together(found, bound, bool(have_labels))
+
+
+def _alike(batch: Any, have_labels: bool | None) -> Labeled:
+    """Inputs and labels of a batch, which has labels if those before it had; None: it is the first."""
+    inputs, labels = labeled(batch)
+    if have_labels is not None and have_labels != (labels is not None):
+        raise TightlipError("either every batch has labels or none has: give all of them alike")
+    return inputs, labels
+
+
+def _put_together(found: list[Columns], bound: Bound, have_labels: bool) -> Certificate:
+    """One certificate of all batches."""
     if not found:
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
     radius, margin, prediction, correct, label = (torch.cat(column) for column in zip(*found, strict=True))

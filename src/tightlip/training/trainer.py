@@ -128,11 +128,25 @@ def fit(
         state.key = {"optimizer": made, "tag": tag, "epochs": epochs, "seed": seed}
         state.key |= _described(network, source, measures, callables | {"metrics": metrics}, tag)
     epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed)
+    return _trained(epoch, state, measures, epochs, path, resume, where, progress)
+
+
+def _trained(
+    epoch: Epoch,
+    state: State,
+    measures: Measures,
+    epochs: int,
+    path: Path | None,
+    resume: bool,
+    where: torch.device,
+    progress: bool,
+) -> History:
+    """The history of all epochs, by one process at a time; the network is that of the best."""
     with nullcontext(state.still_sole) if path is None else sole_writer(path) as state.still_sole:
         state.begin(resume, where)
         _run(epoch, state, measures, epochs, progress)
-    network.load_state_dict(state.best["network"])
-    network.eval()
+    epoch.network.load_state_dict(state.best["network"])
+    epoch.network.eval()
     return state.history
 
 
