@@ -43,13 +43,13 @@ class Cell:
 
 
 def cells(experiment: Experiment, preset: Preset) -> Iterator[Cell]:
-    """Every cell of a preset, in the order of the grid; seeds innermost."""
+    """Every cell of a preset in the order of the grid, first all of one seed: what is cut off has a whole table."""
     grid = {**experiment.GRID, **preset.grid}
     name = preset_name(experiment, preset)
-    for place, values in enumerate(itertools.product(*grid.values())):
-        config = experiment.Config(**{**preset.shared, **dict(zip(grid, values, strict=True))})
-        options = _as_json(config)
-        for seed in range(preset.seeds):
+    for seed in range(preset.seeds):
+        for place, values in enumerate(itertools.product(*grid.values())):
+            config = experiment.Config(**{**preset.shared, **dict(zip(grid, values, strict=True))})
+            options = _as_json(config)
             yield Cell(name_of(experiment), options, tuple(grid), seed, name, place)
 
 

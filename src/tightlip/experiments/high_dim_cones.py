@@ -1,8 +1,7 @@
 """How well activations and depths separate the center of a sphere from the sphere in R^d (paper Table 1).
 
 W1 = 1, attained by f(x) = −‖x‖ alone, whose gradient has norm 1 everywhere. All activations are trained alike. Depth
-counts linear layers; hidden layers are max(256, d) wide before the activation. The potential is homogeneous, and layers
-have no biases: trained ones only add noise here (docs/theory/depth.md).
+counts linear layers. One setting serves all cells; docs/theory/depth.md says what each part of it is worth.
 """
 
 from dataclasses import dataclass, replace
@@ -25,6 +24,8 @@ class Config:
     """d, of the space that the sphere lies in."""
     depth: int = 3
     """Linear layers."""
+    width: int = 512
+    """Of the hidden layers, before the activation."""
     learning_rate: float = 4.5e-3
     """Of Adam; it falls to zero along a cosine."""
     beta2: float = 0.95
@@ -33,14 +34,14 @@ class Config:
     """Of the optimizer."""
     batch_size: int = 128
     """Points of the sphere per step."""
-    bias: str = "none"
-    """none, or trained biases that begin at zero or random."""
+    bias: str = "random"
+    """none, or trained biases that begin at zero or random, which is where torch puts them."""
     points: int = 100_000
     """Fresh points that the objective is measured on."""
 
 
 GRID = {"activation": ("relu", "maxout", "maxmin", "fullsort"), "dimension": (128, 256, 512), "depth": (3, 7)}
-SMOKE = Preset({"steps": 20, "points": 2000}, grid={"dimension": (128,), "depth": (3,)})
+SMOKE = Preset({"steps": 20, "points": 2000, "width": 64}, grid={"dimension": (128,), "depth": (3,)})
 PAPER = Preset(seeds=3)
 METRICS = {
     **MEASURED,
@@ -60,8 +61,8 @@ PUBLISHED = {
 def run(config: Config, seed: int) -> Outcome:
     """The objective of the frozen critic."""
     torch.manual_seed(seed)
-    pair, width = high_dimensional_cone(config.dimension), max(256, config.dimension)
-    network = critic([config.dimension, *[width] * (config.depth - 1), 1], config.activation, config.bias)
+    pair = high_dimensional_cone(config.dimension)
+    network = critic([config.dimension, *[config.width] * (config.depth - 1), 1], config.activation, config.bias)
     curve: dict[str, list[float]] = {"step": [], "objective": []}
 
     def watch(step: int) -> None:
