@@ -78,6 +78,8 @@ class Training:
     of row_l1_margin 0.00033 with AggMo, of distances 0.02, which rises first)."""
     shift: int | None = None
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
+    flip: bool = False
+    """Images are mirrored left to right at random in training: for photographs and clothes, not for digits or text."""
 
 
 @dataclass(frozen=True)
