@@ -90,6 +90,7 @@ CHANGED = {
     "hidden": (8, 8),
     "activation": "relu",
     "k": 3.0,
+    "loss": "hinge",
     "offset": 0.1,
     "temperature": 1.0,
     "a": 0.5,

@@ -7,6 +7,7 @@ import pytest
 
 from tightlip.experiments import certified_run
 from tightlip.experiments.classification_options import Config
+from tightlip.experiments.margin_losses import LOSSES
 from tightlip.training.checkpoint import State
 
 SMALL = {"hidden": (16,), "epochs": 4, "batch_size": 16, "attack_images": 4, "attack_steps": 2, "attack_restarts": 1}
@@ -58,7 +59,16 @@ def test_mirrored_images_of_sides_cannot_be_told_apart(options, tmp_path):
     assert (plain.row.config["flip"], mirrored.row.config["flip"]) == (False, True)
 
 
-@pytest.mark.parametrize("changed", [{"flip": True, "shift": 1}], ids=str)
+@pytest.mark.parametrize("method", ["orthonormal", "row_l1_margin"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_learns_and_is_recorded(loss, method, options, tmp_path):
+    own = {"orthonormal": {}, "row_l1_margin": {"norm": "inf", "learning_rate": None}}[method]
+    result = run(replace(options, loss=loss, method=method, offset=0.4, epochs=6, **own), tmp_path / "run")
+    assert result.row.test.accuracy > 0.9 and result.row.config["loss"] == loss
+    assert result.row.history[-1].loss < result.row.history[0].loss or loss == "emma"
+
+
+@pytest.mark.parametrize("changed", [{"flip": True, "shift": 1}, {"loss": "emma"}], ids=str)
 def test_a_run_that_stopped_goes_on_under_every_option(changed, options, tmp_path, monkeypatch):
     options = replace(options, **changed)
     whole, folder = run(options, tmp_path / "whole"), stopped(options, tmp_path / "stopped", monkeypatch)
