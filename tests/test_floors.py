@@ -33,6 +33,7 @@ ROOMS = [
         "serialization",
         "constructions",
         "losses",
+        "emma",
         "linf_training",
         "penalties",
         "descent",

@@ -21,6 +21,7 @@ from tightlip import (
     lipschitz,
     mlp,
 )
+from tightlip.emma import emma_cross_entropy
 from tightlip.losses import (
     hinge_kantorovich,
     kantorovich,
@@ -128,7 +129,11 @@ def test_losses_scale_with_the_logits_so_that_k_can_be_taken_out():
     assert float(multiclass_hinge(1000 * logits, labels, 100.0)) == pytest.approx(1000 * float(hinge))
 
 
-@pytest.mark.parametrize("loss", [margin_cross_entropy, lambda z, y: multiclass_hinge(z, y, 1.0)])
+def emma(logits, labels):
+    return emma_cross_entropy(logits, labels, 0.7, 0.3)
+
+
+@pytest.mark.parametrize("loss", [margin_cross_entropy, lambda z, y: multiclass_hinge(z, y, 1.0), emma])
 def test_logits_far_beyond_the_range_of_exp_stay_finite(loss):
     logits = torch.tensor([[1e30, -1e30, 0.0], [-1e30, 0.0, 1e30]], requires_grad=True)
     value = loss(logits, torch.tensor([0, 0]))
@@ -136,7 +141,7 @@ def test_logits_far_beyond_the_range_of_exp_stay_finite(loss):
     assert value.item() >= 0.99e30 and torch.isfinite(value) and torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize("loss", [margin_cross_entropy, lambda z, y: multiclass_hinge(z, y, 1.0)])
+@pytest.mark.parametrize("loss", [margin_cross_entropy, lambda z, y: multiclass_hinge(z, y, 1.0), emma])
 @pytest.mark.parametrize("wrong", [-1, 5, 100])
 def test_labels_out_of_range_are_named(loss, wrong):
     logits, labels = batch()
@@ -149,12 +154,98 @@ def test_labels_out_of_range_are_named(loss, wrong):
 def test_temperatures_that_are_not_positive_are_refused(temperature):
     with pytest.raises(TightlipError, match="temperature"):
         margin_cross_entropy(*batch(), temperature=temperature)
+    with pytest.raises(TightlipError, match="temperature"):
+        emma_cross_entropy(*batch(), 0.5, temperature)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_losses_keep_the_dtype_of_the_logits(dtype):
     logits, labels = batch(dtype)
     assert multiclass_hinge(logits, labels, 1.0).dtype == margin_cross_entropy(logits, labels, 0.5).dtype == dtype
+    assert emma(logits, labels).dtype == dtype
+
+
+# --------------------------------------------------------------------------------------------------------------- EMMA
+
+
+def slopes(loss, logits, labels):
+    logits = logits.clone().requires_grad_()
+    return torch.autograd.grad(loss(logits, labels), logits)[0]
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0])
+@pytest.mark.parametrize("offset", [0.0, 0.5, 3.0])
+def test_emma_raises_each_other_logit_by_what_it_lies_below_the_true_one(offset, temperature):
+    logits, labels = batch()
+    total = 0.0
+    for row, t in zip(logits.tolist(), labels.tolist(), strict=True):
+        raised = [y + min(offset, max(0.0, row[t] - y)) for y in row]
+        total += temperature * math.log(sum(math.exp((y - row[t]) / temperature) for y in raised))
+    assert float(emma_cross_entropy(logits, labels, offset, temperature)) == pytest.approx(total / len(labels))
+
+
+@pytest.mark.parametrize("lead", [0.01, 0.3, 0.79])
+def test_a_class_within_reach_is_as_if_it_were_equal_whatever_its_lead(lead):
+    """The value says nothing, and the gradient, that of a tie, does not fade before the margin is there."""
+    logits = torch.tensor([[lead, 0.0, 0.0]], dtype=torch.float64)
+    assert float(emma_cross_entropy(logits, torch.tensor([0]), 0.8, 0.25)) == pytest.approx(0.25 * math.log(3))
+    found = slopes(lambda z, y: emma_cross_entropy(z, y, 0.8, 0.25), logits, torch.tensor([0]))
+    assert found[0].tolist() == pytest.approx([-2 / 3, 1 / 3, 1 / 3])
+
+
+def test_classes_within_reach_are_pushed_alike_and_not_the_nearest_most():
+    logits, labels = torch.tensor([[1.0, 0.9, 0.3, -4.0]], dtype=torch.float64), torch.tensor([0])
+    emma_slopes = slopes(lambda z, y: emma_cross_entropy(z, y, 0.8, 0.25), logits, labels)[0]
+    usual = slopes(lambda z, y: margin_cross_entropy(z, y, 0.8, 0.25), logits, labels)[0]
+    assert emma_slopes[1] == pytest.approx(float(emma_slopes[2])) and emma_slopes[3] < 1e-6
+    assert usual[1] > 5 * usual[2]
+
+
+def test_a_margin_that_is_reached_makes_it_margin_cross_entropy_and_a_wrong_input_cross_entropy():
+    reached = torch.tensor([[2.0, 0.0, -1.0], [0.0, -1.5, 4.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 2])
+    for loss in (
+        lambda f: f(reached, labels, 0.8, 0.5),
+        lambda f: slopes(lambda z, y: f(z, y, 0.8, 0.5), reached, labels),
+    ):
+        torch.testing.assert_close(loss(emma_cross_entropy), loss(margin_cross_entropy))
+    wrong = torch.tensor([[0.0, 0.1, 3.0]], dtype=torch.float64)
+    for loss in (emma_cross_entropy, lambda z, y, offset: functional.cross_entropy(z, y)):
+        assert float(loss(wrong, torch.tensor([0]), 5.0)) == pytest.approx(math.log(1 + math.exp(0.1) + math.exp(3.0)))
+
+
+def test_emma_scales_with_the_logits():
+    logits, labels = batch()
+    unit = float(emma_cross_entropy(logits, labels, 0.8, 0.25))
+    assert float(emma_cross_entropy(1000 * logits, labels, 800.0, 250.0)) == pytest.approx(1000 * unit)
+
+
+@pytest.mark.parametrize("offset", [-0.1, math.inf, math.nan])
+def test_offsets_that_are_no_margin_are_refused(offset):
+    with pytest.raises(TightlipError, match="offset .* is no margin to ask for: give a finite number ≥ 0"):
+        emma_cross_entropy(*batch(), offset)
+
+
+def test_constrained_networks_reach_the_margin_that_emma_asks_for():
+    torch.manual_seed(0)
+    network = mlp([2, 8, 3])
+    optimizer = hold(network, torch.optim.Adam(network.parameters(), lr=0.02))
+    labels = torch.arange(3).repeat(20)
+    x = 2.0 * torch.tensor([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]])[labels] + 0.05 * torch.randn(60, 2)
+
+    def least():
+        y = network(x).detach()
+        return float((y.gather(1, labels[:, None]) - y).masked_fill(nn.functional.one_hot(labels, 3) == 1, 9.0).min())
+
+    before = least()
+    for _ in range(150):
+        optimizer.zero_grad()
+        emma_cross_entropy(network(x), labels, 1.0, 0.1).backward()
+        optimizer.step()
+    assert before < 0.3 and least() > 0.95
+
+
+# -------------------------------------------------------------------------------------------------------- Kantorovich
 
 
 def test_the_kantorovich_objective_of_a_translation_is_its_length():

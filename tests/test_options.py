@@ -91,6 +91,7 @@ CHANGED = {
     "hidden": (8, 8),
     "activation": "relu",
     "k": 3.0,
+    "loss": "hinge",
     "offset": 0.1,
     "temperature": 1.0,
     "a": 0.5,
@@ -104,6 +105,7 @@ CHANGED = {
     "batch_size": 8,
     "learning_rate": 0.1,
     "shift": 2,
+    "flip": True,
     "eps": 0.7,
     "attack_images": 3,
     "attack_steps": 3,
@@ -163,7 +165,10 @@ def test_a_shift_of_rows_is_refused_and_none_is_recorded(data, tmp_path):
     config = Config(data=data["rows"], hidden=(8,), epochs=1, attack_images=2, attack_steps=1)
     with pytest.raises(TightlipError, match=r"shift=1 .--shift. moves images .*rows have shape .4,.: leave it out"):
         certified_run.run(replace(config, shift=1), tmp_path)
-    assert certified_run.run(config, tmp_path, progress=False).row.config["shift"] == 0
+    with pytest.raises(TightlipError, match=r"flip=True .--flip. mirrors images .*rows have shape .4,.: leave it out"):
+        certified_run.run(replace(config, flip=True), tmp_path)
+    recorded = certified_run.run(config, tmp_path, progress=False).row.config
+    assert (recorded["shift"], recorded["flip"]) == (0, False)
 
 
 class Tiny:

@@ -41,7 +41,7 @@ def multiclass_hinge(
     >>> multiclass_hinge(torch.tensor([[1.0, 0.5, -1.0]]), torch.tensor([0]), kappa=1.0)
     tensor(0.5000)
     """
-    _check(logits, labels)
+    check_labels(logits, labels)
     true = logits.gather(1, labels.unsqueeze(1))
     shortfall = (kappa - (true - logits)).clamp(min=0.0)
     total = shortfall.sum(1) - shortfall.gather(1, labels.unsqueeze(1)).squeeze(1)
@@ -50,7 +50,7 @@ def multiclass_hinge(
 
 def multiclass_margin(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """y_t − max_{i≠t} y_i of each input, for two classes or more; labels as in `multiclass_hinge`."""
-    _check(logits, labels)
+    check_labels(logits, labels)
     true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
     return true - logits.scatter(1, labels.unsqueeze(1), -math.inf).amax(1)
 
@@ -72,7 +72,7 @@ def margin_cross_entropy(
     >>> margin_cross_entropy(torch.tensor([[9.0, 0.0]]), torch.tensor([0])) < 1e-3
     tensor(True)
     """
-    _check(logits, labels)
+    check_labels(logits, labels)
     if not temperature > 0:
         raise TightlipError(f"temperature {temperature} is not positive: give a number > 0")
     shifted = logits - offset * functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
@@ -246,7 +246,7 @@ def multiclass_hinge_kantorovich(
     >>> multiclass_hinge_kantorovich(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([0, 1]))
     tensor(-4.)
     """
-    _check(logits, labels)
+    check_labels(logits, labels)
     return _one_against_rest(logits, functional.one_hot(labels, logits.shape[1]) == 1, margin, weight)
 
 
@@ -262,7 +262,8 @@ def _one_against_rest(
     return weight * hinge - torch.where((count > 0) & (others > 0), gap, 0.0).sum()
 
 
-def _check(logits: Tensor, labels: Tensor) -> None:
+def check_labels(logits: Tensor, labels: Tensor) -> None:
+    """Raise for labels that are not one true class of these logits each, as `multiclass_hinge` says."""
     if logits.dim() != 2 or labels.shape != logits.shape[:1] or labels.dtype != torch.int64:
         raise TightlipError(
             f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} of {labels.dtype} do not fit: give "

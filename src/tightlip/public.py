@@ -29,6 +29,7 @@ from .diagnostics import (
     jacobian_singular_values,
     summary,
 )
+from .emma import emma_cross_entropy
 from .errors import TightlipError
 from .graphs import Graph, trace
 from .image_networks import convnet, mixer
@@ -92,6 +93,7 @@ __all__ = [
     "constructions",
     "convnet",
     "data",
+    "emma_cross_entropy",
     "fgs",
     "fit",
     "freeze",

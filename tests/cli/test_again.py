@@ -86,6 +86,19 @@ def test_a_run_of_another_version_does_not_go_on_unasked(stopped, made_with):
     assert main(DEMO) == 0 and len(runs()) == 2 and (stopped / "checkpoint.pt").exists()
 
 
+NEWER = ("flip", "loss")
+"""Options that runs of earlier versions know nothing of."""
+
+
+def test_a_run_that_began_before_there_was_an_option_has_its_default(stopped, capsys):
+    stored = json.loads((stopped / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps({name: stored[name] for name in stored if name not in NEWER}))
+    resume = [*DEMO, "--resume", "--name", stopped.name]
+    assert main([*resume, "--loss", "emma"]) == 2
+    assert "began with loss=cross_entropy: resume it with the same options" in capsys.readouterr().err
+    assert main(DEMO) == 0 and runs() == [stopped.name]
+
+
 def test_where_it_is_asked_for_a_line_says_so(stopped, caplog):
     stored = json.loads((stopped / "config.json").read_text())
     stored["made_with"]["torch"] = "1.0"

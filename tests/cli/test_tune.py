@@ -14,6 +14,7 @@ from tightlip import TightlipError
 from tightlip.cli import main
 from tightlip.cli.commands import COMMANDS
 from tightlip.cli.parsing import parse
+from tightlip.cli.tune import _command
 from tightlip.data import Part, load, split
 from tightlip.data.dataset import Splits
 from tightlip.experiments import tuning
@@ -139,6 +140,7 @@ def test_of_the_inf_norm_a_is_tuned(place, capsys):
         (["--method", "nonsense"], "no method is called 'nonsense'"),
         (["--data", "absent.npz"], "absent.npz"),
         (["--data", "d.npz", "--shift", "1"], "moves images"),
+        (["--data", "d.npz", "--flip"], "mirrors images"),
         (["--jobs", "0"], "jobs"),
     ],
 )
@@ -158,11 +160,17 @@ def test_what_is_given_reaches_training():
     }
     changed |= {"depth": 3, "activation": "abs", "k": 2.0, "offset": 0.1, "temperature": 0.1, "a": 0.4, "dropout": 0.1}
     changed |= {"weight_decay": 0.1, "penalty": 2.0, "train_eps": 0.1, "train_steps": 3, "patch": 2, "epochs": 4}
-    changed |= {"batch_size": 7, "learning_rate": 0.1, "shift": 2}
+    changed |= {"batch_size": 7, "learning_rate": 0.1, "shift": 2, "flip": True, "loss": "emma"}
     assert set(changed) == {field.name for field in fields(Training)}
     for name, value in changed.items():
         assert getattr(tuning.options_of(replace(tuning.Config(eps=(0.1,)), **{name: value})), name) == value
     assert tuning.options_of(tuning.Config(eps=(0.2, 0.1)), 3) == Options(eps=0.2, seed=3, epochs=10)
+
+
+def test_options_that_are_on_or_off_are_words_without_a_value():
+    command = _command(Options(flip=True, eps=0.1))
+    assert command == "tightlip train --flip --eps 0.1"
+    assert parse(shlex.split(command)[1:], COMMANDS).config == Options(flip=True, eps=0.1)
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if {"offset", "a"} & set(method.defaults)])

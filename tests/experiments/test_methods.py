@@ -18,20 +18,24 @@ from tightlip import (
     RowL1Ball,
     SpectralBall,
     TightlipError,
+    emma_cross_entropy,
     fit,
     freeze,
     jacobian_spectral_penalty,
     lipschitz,
     margin_cross_entropy,
     multiclass_hinge,
+    multiclass_hinge_kantorovich,
 )
 from tightlip.constraints import constraint_of
 from tightlip.data import Part
 from tightlip.experiments import certified_run
 from tightlip.experiments.architectures import ARCHITECTURES
 from tightlip.experiments.classification_options import OF_METHODS, Config, Recipe, check
+from tightlip.experiments.margin_losses import LOSSES, TEMPERED
 from tightlip.experiments.methods import METHODS, Penalized, box_of, fitting, owners, standing
 
+ASKED = {"k": 1.0, "offset": 0.8, "temperature": 0.25, "loss": "cross_entropy"}
 FREE = ("standard", "dropout", "weight_decay", "pgd", "gradient_penalty", "jacobian_penalty")
 SETS = {
     "spectral": SpectralBall,
@@ -41,7 +45,7 @@ SETS = {
     "row_l1_margin": RowL1Ball,
 }
 OPTIONS = {"k": 2.0, "offset": 0.3, "temperature": 0.5, "a": 0.2, "dropout": 0.1, "weight_decay": 0.2, "penalty": 3.0}
-OPTIONS |= {"train_eps": 0.1, "train_steps": 2}
+OPTIONS |= {"train_eps": 0.1, "train_steps": 2, "loss": "emma"}
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ def logits():
 
 def test_the_defaults_are_the_papers_for_each_norm():
     two, inf = Config(), Config(norm="inf")
-    assert (two.way, two.rate, two.settings) == ("orthonormal", 2e-3, {"k": 1.0, "offset": 0.8, "temperature": 0.25})
+    assert (two.way, two.rate, two.settings) == ("orthonormal", 2e-3, ASKED)
     assert (inf.way, inf.rate, inf.settings) == ("row_l1", 3.3e-3, {"k": 1000.0, "a": 0.1})
     assert type(made(inf)["optimizer"]([nn.Parameter(torch.ones(1))])) is AggMo
     assert (inf.radius, Config(norm="inf", a=0.3).radius, two.radius) == (0.05, 0.15, 0.3)
@@ -168,6 +172,41 @@ def test_each_loss_is_the_one_it_is_called():
     assert torch.allclose(losses["row_l1_margin"], margin_cross_entropy(y, t, offset=100.0))
     doubled = made(Config(method="orthonormal", k=3.0))["loss"](3 * y, t)
     assert torch.allclose(doubled, 3 * asked)  # all of it is in units of K
+
+
+ASKING = [name for name, method in METHODS.items() if "loss" in method.defaults]
+
+
+@pytest.mark.parametrize("method", ASKING)
+def test_the_loss_is_that_of_the_name_with_the_margin_and_temperature_of_the_method(method):
+    assert set(ASKING) == {"orthonormal", "spectral", "parseval", "row_l1_margin"}
+    y, t = logits()
+    K = METHODS[method].defaults["k"]
+    found = {name: made(Config(method=method, loss=name, offset=0.6))["loss"](K * y, t) for name in LOSSES}
+    tempered = {name: Config(method=method, loss=name).settings["temperature"] * K for name in TEMPERED}
+    expected = {
+        "cross_entropy": margin_cross_entropy(K * y, t, 0.6 * K, tempered["cross_entropy"]),
+        "emma": emma_cross_entropy(K * y, t, 0.6 * K, tempered["emma"]),
+        "hinge": multiclass_hinge(K * y, t, 0.6 * K, mean_over_classes=True),
+        "hinge_kantorovich": multiclass_hinge_kantorovich(K * y, t, margin=0.6 * K),
+    }
+    assert found.keys() == expected.keys() and len({float(value) for value in found.values()}) == 4
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-5) for name in LOSSES)
+
+
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name not in TEMPERED])
+def test_a_loss_without_a_temperature_refuses_one_and_records_none(loss):
+    for eps in (None, 0.3):
+        assert Config(loss=loss, eps=eps).resolved["temperature"] is None
+        assert "temperature" not in Config(loss=loss, eps=eps).settings
+    assert Config(loss=loss, eps=0.3).settings["offset"] == 1.2
+    with pytest.raises(TightlipError, match=f"temperature belongs to the losses cross_entropy and emma, and .* {loss}"):
+        check(Config(loss=loss, temperature=0.2))
+
+
+def test_an_unknown_loss_is_answered_with_the_nearest():
+    with pytest.raises(TightlipError, match=r"no loss is called 'hinges' \(did you mean hinge\?\)"):
+        check(Config(loss="hinges"))
 
 
 def test_each_optimizer_has_the_rate_and_the_decay_asked_for():

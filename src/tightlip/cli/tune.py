@@ -123,7 +123,7 @@ def _command(options: Options) -> str:
         value = getattr(options, option.name)
         if value != option.default:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{option.name.replace('_', '-')}", *map(_word, values)]
+            words += [f"--{option.name.replace('_', '-')}", *map(_word, () if value is True else values)]
     return shlex.join(words)
 
 

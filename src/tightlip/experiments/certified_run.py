@@ -22,7 +22,7 @@ from ..atomic import sha256
 from ..audit import Bound, lipschitz
 from ..constraints import Orthonormal, freeze
 from ..data import Dataset, Part, Splits, load, split
-from ..data.augmentation import is_image, random_shift
+from ..data.augmentation import augmentation, is_image
 from ..data.dataset import words_for
 from ..decimals import exact
 from ..errors import TightlipError
@@ -120,8 +120,7 @@ def prove(
     frozen, certificate, attacked = _prove(config, network, parts.test, device, clock, progress)
     row = RunRow(
         command="train",
-        config=config.resolved
-        | {"shift": config.pixels if is_image(parts.test.images) else 0, "minutes": asked.minutes},
+        config=_recorded(config, parts.test) | {"minutes": asked.minutes},
         data=_data(dataset, parts),
         seed=config.seed,
         history=tuple(_epoch(epoch) for epoch in history),
@@ -146,18 +145,25 @@ def loaded(config: Config, root: str | None = None, download: bool = False) -> D
     """The data, if these options suit them.
 
     Raises:
-        TightlipError: for data of one class, a shift of what is no image, and as `load`.
+        TightlipError: for data of one class, a shift or mirror image of what is no image, and as `load`.
     """
     dataset = load(config.data, root=root, download=download)
     if dataset.classes < 2:
         raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
-    if config.shift and not is_image(dataset.images):
-        shape = tuple(dataset.images.shape[1:])
-        raise TightlipError(
-            f"shift={config.shift} (--shift) moves images (channels, height, width), and inputs of {dataset.name} have "
-            f"shape {shape}: leave it out"
-        )
+    if not is_image(dataset.images):
+        _refuse_augmentation(config, dataset)
     return dataset
+
+
+def _refuse_augmentation(config: Config, rows: Dataset) -> None:
+    """Refuse options that move or mirror images, asked for in so many words, where inputs are none."""
+    asked = {f"shift={config.shift} (--shift) moves": config.shift, "flip=True (--flip) mirrors": config.flip}
+    for words, given in asked.items():
+        if given:
+            shape = tuple(rows.images.shape[1:])
+            raise TightlipError(
+                f"{words} images (channels, height, width), and inputs of {rows.name} have shape {shape}: leave it out"
+            )
 
 
 def _prove(
@@ -223,7 +229,7 @@ def trained(
         epochs=config.passes,
         batch_size=config.batch_size,
         score=_score(config, made["adversary"]),
-        augment=partial(random_shift, pixels=config.pixels) if config.pixels and is_image(train.images) else None,
+        augment=augmentation(config.pixels, config.flip) if is_image(train.images) else None,
         device=device,
         seed=config.seed,
         checkpoint=checkpoint,

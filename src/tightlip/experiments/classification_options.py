@@ -12,6 +12,7 @@ from ..errors import TightlipError
 from ..norms import as_norm
 from ..options import plain
 from .architectures import Sizes, sizes_of
+from .margin_losses import LOSSES, TEMPERED
 from .methods import METHODS, Method, owners
 
 OF_METHODS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.defaults))
@@ -48,12 +49,15 @@ class Training:
     """Activation after each hidden layer: maxmin, groupsort4, fullsort, abs, maxout, relu or tanh."""
     k: float | None = None
     """Lipschitz constant that a constraint holds (default: 1; of row_l1 and row_l1_margin 1000)."""
+    loss: str | None = None
+    """orthonormal, spectral, parseval and row_l1_margin: what asks for the margin: cross_entropy, hinge,
+    hinge_kantorovich or emma (default: cross_entropy)."""
     offset: float | None = None
-    """orthonormal, spectral, parseval and row_l1_margin: margin that the cross-entropy asks for, in units of K
-    (default: 0.8, or with eps what suits it, 0.73 + 1.56·eps; of row_l1_margin 0.1)."""
+    """The same: margin that the loss asks for, in units of K (default: 0.8, or with eps what suits it,
+    0.73 + 1.56·eps; of row_l1_margin 0.1)."""
     temperature: float | None = None
-    """The same: temperature of the cross-entropy, in units of K (default: 0.25, or with eps 0.2; of row_l1_margin
-    0.001, which is 1 in units of the logits)."""
+    """The same, with the loss cross_entropy or emma: its temperature, in units of K (default: 0.25, or with eps 0.2;
+    of row_l1_margin 0.001, which is 1 in units of the logits)."""
     a: float | None = None
     """row_l1 and distances: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm
     (default: 0.1 and 0.7, or with eps what suits it, 8/3·eps)."""
@@ -78,6 +82,8 @@ class Training:
     of row_l1_margin 0.00033 with AggMo, of distances 0.02, which rises first)."""
     shift: int | None = None
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
+    flip: bool = False
+    """Images are mirrored left to right at random in training: for photographs and clothes, not for digits or text."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +117,12 @@ class Recipe(Training):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The options of the method, with their defaults; those of other methods are left out."""
+        """The options of the method and its loss, with their defaults; those of others are left out."""
         given = {name: getattr(self, name) for name in self.trained_by.defaults}
         usual = {**self.trained_by.defaults, **self._within}
-        return {name: usual[name] if value is None else value for name, value in given.items()}
+        found = {name: usual[name] if value is None else value for name, value in given.items()}
+        unused = {"temperature"} if found.get("loss", TEMPERED[0]) not in TEMPERED else set()
+        return {name: value for name, value in found.items() if name not in unused}
 
     @property
     def _within(self) -> Mapping[str, Any]:
@@ -183,6 +191,7 @@ class Config(Recipe):
 def check(config: Config) -> None:
     """Refuse impossible options before anything is computed."""
     _check_owners(config)
+    _check_loss(config)
     if config.minutes is not None and config.epochs is not None:
         raise TightlipError(f"epochs={config.epochs} and minutes={config.minutes} both say how long: leave one out")
     limits = {
@@ -199,7 +208,7 @@ def check(config: Config) -> None:
         "patch": (1 if config.sizes.patch is None else config.sizes.patch, 1),
         "learning_rate": (config.rate, 1e-12),
     }
-    limits |= {name: (value, LEAST.get(name, 0)) for name, value in config.settings.items()}
+    limits |= {name: (value, LEAST.get(name, 0)) for name, value in config.settings.items() if name != "loss"}
     for name, (value, least) in limits.items():
         most = MOST.get(name, 2**31)
         if not least <= value <= most:
@@ -221,6 +230,18 @@ def _check_owners(config: Config) -> None:
             known = owners(name)
             which = f"method={known[0]}" if len(known) == 1 else f"one of the methods {', '.join(known)}"
             raise TightlipError(f"{name} belongs to {which}, and this is {config.way}: leave it out, or choose another")
+
+
+def _check_loss(config: Config) -> None:
+    """Refuse unknown losses, and a temperature for one that has none."""
+    loss = config.settings.get("loss")
+    if loss is None:
+        return
+    chosen("loss", loss, LOSSES)
+    if config.temperature is not None and loss not in TEMPERED:
+        raise TightlipError(
+            f"temperature belongs to the losses {' and '.join(TEMPERED)}, and this is {loss}: leave it out"
+        )
 
 
 def _check_widths(name: str, widths: tuple[int, ...], activation: str) -> None:

@@ -6,7 +6,7 @@ constants, which grow as they are trained. A method is added by one entry in `ME
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,15 +23,10 @@ from ..constraints import Constraint, Orthonormal, Parseval, RowL1Ball, Spectral
 from ..layers import Scale
 from ..linf_distance import LinfDistance, MeanShift
 from ..linf_training import FadingCrossEntropy, OctaveSchedule
-from ..losses import margin_cross_entropy, multiclass_hinge
+from ..losses import multiclass_hinge
 from ..penalties import gradient_penalty, jacobian_spectral_penalty
 from ..robustness import pgd
-
-Settings = Mapping[str, Any]
-"""The options of a method, by name, all of them given."""
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits, labels) → a scalar."""
+from .margin_losses import Loss, Settings, margin_loss
 
 Adversary = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(network, inputs, labels) → inputs to train on instead."""
@@ -61,11 +56,6 @@ def _hinge_within(eps: float) -> Settings:
 
 def _cross_entropy(settings: Settings) -> Loss:
     return functional.cross_entropy
-
-
-def _margin(settings: Settings) -> Loss:
-    K = settings["k"]
-    return partial(margin_cross_entropy, offset=settings["offset"] * K, temperature=settings["temperature"] * K)
 
 
 def _hinge(settings: Settings) -> Loss:
@@ -192,7 +182,7 @@ class Method:
         return self.own if self.constraint is None else self.constraint().norms[0]
 
 
-_ASKED = {"k": 1.0, "offset": 0.8, "temperature": 0.25}
+_ASKED = {"k": 1.0, "offset": 0.8, "temperature": 0.25, "loss": "cross_entropy"}
 
 METHODS = {
     "standard": Method(),
@@ -201,9 +191,9 @@ METHODS = {
     "pgd": Method({"train_eps": 0.3, "train_steps": 10}, adversary=_attacked),
     "gradient_penalty": Method({"penalty": 1.0}, penalty=_input_gradient),
     "jacobian_penalty": Method({"penalty": 0.05}, penalty=_jacobian),
-    "spectral": Method(_ASKED, _margin, SpectralBall, rate=2e-3, within=_cross_entropy_within),
-    "parseval": Method(_ASKED, _margin, Parseval, rate=2e-3, within=_cross_entropy_within),
-    "orthonormal": Method(_ASKED, _margin, Orthonormal, rate=2e-3, within=_cross_entropy_within),
+    "spectral": Method(_ASKED, margin_loss, SpectralBall, rate=2e-3, within=_cross_entropy_within),
+    "parseval": Method(_ASKED, margin_loss, Parseval, rate=2e-3, within=_cross_entropy_within),
+    "orthonormal": Method(_ASKED, margin_loss, Orthonormal, rate=2e-3, within=_cross_entropy_within),
     "row_l1": Method({"k": 1000.0, "a": 0.1}, _hinge, RowL1Ball, _aggmo, 3.3e-3, within=_hinge_within),
     "distances": Method(
         {"k": 1.0, "a": 0.7},
@@ -217,7 +207,9 @@ METHODS = {
         own=math.inf,
         hidden=(256, 256),
     ),
-    "row_l1_margin": Method({"k": 1000.0, "offset": 0.1, "temperature": 0.001}, _margin, RowL1Ball, _aggmo, 3.3e-4),
+    "row_l1_margin": Method(
+        _ASKED | {"k": 1000.0, "offset": 0.1, "temperature": 0.001}, margin_loss, RowL1Ball, _aggmo, 3.3e-4
+    ),
 }
 """Every method by its name."""
 
