@@ -52,8 +52,8 @@ def test_every_cell_of_grid_and_seeds_becomes_a_row_with_its_birth_certificate(t
     rows = run_cells(powers(), powers().SMOKE, tmp_path)
     assert [(r.config["power"], r.seed, r.metrics["value"]) for r in rows] == [
         (1, 0, 2.0),
-        (1, 1, 3.0),
         (2, 0, 4.0),
+        (1, 1, 3.0),
         (2, 1, 5.0),
     ]
     assert len(rows_in(tmp_path)) == 4

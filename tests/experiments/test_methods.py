@@ -15,9 +15,11 @@ from tightlip import (
     MaxMin,
     Orthonormal,
     Parseval,
+    RowDualBall,
     RowL1Ball,
     SpectralBall,
     TightlipError,
+    certify,
     emma_cross_entropy,
     fit,
     freeze,
@@ -45,7 +47,7 @@ SETS = {
     "row_l1_margin": RowL1Ball,
 }
 OPTIONS = {"k": 2.0, "offset": 0.3, "temperature": 0.5, "a": 0.2, "dropout": 0.1, "weight_decay": 0.2, "penalty": 3.0}
-OPTIONS |= {"train_eps": 0.1, "train_steps": 2, "loss": "emma"}
+OPTIONS |= {"train_eps": 0.1, "train_steps": 2, "loss": "emma", "last_layer": "rows"}
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def logits():
 
 def test_the_defaults_are_the_papers_for_each_norm():
     two, inf = Config(), Config(norm="inf")
-    assert (two.way, two.rate, two.settings) == ("orthonormal", 2e-3, ASKED)
+    assert (two.way, two.rate, two.settings) == ("orthonormal", 2e-3, ASKED | {"last_layer": "orthonormal"})
     assert (inf.way, inf.rate, inf.settings) == ("row_l1", 3.3e-3, {"k": 1000.0, "a": 0.1})
     assert type(made(inf)["optimizer"]([nn.Parameter(torch.ones(1))])) is AggMo
     assert (inf.radius, Config(norm="inf", a=0.3).radius, two.radius) == (0.05, 0.15, 0.3)
@@ -135,6 +137,24 @@ def test_layers_are_on_the_set_of_the_method_or_free(method, network, part):
     dropped = [layer.p for layer in built.modules() if isinstance(layer, nn.Dropout)]
     activations = sum(isinstance(layer, MaxMin) for layer in built.modules())
     assert dropped == ([0.2, *[0.5] * activations] if method == "dropout" else [])
+
+
+def test_the_last_layer_may_have_rows_of_length_1_and_pairs_are_then_bounded_by_their_difference(part):
+    rows = certified_run.build(Config(last_layer="rows", hidden=(8, 6)), part, 3)
+    kinds = [type(constraint_of(layer)) for layer in rows.modules() if isinstance(layer, nn.Linear)]
+    assert kinds == [Orthonormal, Orthonormal, RowDualBall]
+    frozen = freeze(rows)
+    weight = [layer for layer in frozen.modules() if isinstance(layer, nn.Linear)][-1].weight.double()
+    assert weight.norm(dim=1).max() <= 1 + 1e-6
+    certificate = certify(frozen, part.images, part.labels, 2)
+    logits = frozen(part.images).double()
+    gaps = (weight[:, None] - weight[None]).norm(dim=2)
+    for row, label, radius in zip(logits, part.labels, certificate.radius, strict=True):
+        others = [j for j in range(3) if j != label]
+        exact = min(float((row[label] - row[j]) / gaps[label, j]) for j in others)
+        assert float(radius) == pytest.approx(exact if row.argmax() == label else 0.0, rel=1e-3, abs=1e-4) or exact < 0
+    with pytest.raises(TightlipError, match="no last layer is called 'rwos'"):
+        check(Config(last_layer="rwos"))
 
 
 def test_distances_are_trained_by_octaves_and_hold_their_constant(part):

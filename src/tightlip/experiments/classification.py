@@ -28,7 +28,9 @@ SMOKE = Preset(
     {"hidden": (32,), "epochs": 1, "batch_size": 256, "attack_images": 20, "attack_steps": 5, "attack_restarts": 1},
     grid={"activation": ("maxmin",)},
 )
-PAPER = Preset({"data": "mnist", "batch_size": 256, "epochs": 30, "attack_images": 200}, seeds=3)
+PAPER = Preset(
+    {"data": "mnist", "hidden": (256, 256, 256), "batch_size": 256, "epochs": 15, "attack_images": 200}, seeds=3
+)
 METRICS = {
     "accuracy": Metric("On the test part, the share of inputs that are classified right.", "down"),
     "certified": Metric("The share that is proven to stay right for every perturbation within eps.", "down"),

@@ -13,10 +13,13 @@ from ..norms import as_norm
 from ..options import plain
 from .architectures import Sizes, sizes_of
 from .margin_losses import LOSSES, TEMPERED
-from .methods import METHODS, Method, owners
+from .methods import LAST_LAYERS, METHODS, Method, owners
 
 OF_METHODS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.defaults))
 """The options that belong to some methods, and not to all."""
+
+CHOICES: dict[str, Mapping[str, Any]] = {"loss": LOSSES, "last_layer": LAST_LAYERS}
+"""Options of methods that are a name in a table; the others are numbers."""
 
 LEAST = {"k": 1e-30, "temperature": 1e-12, "train_steps": 1}
 """What options of methods are at least; others may be 0."""
@@ -58,6 +61,9 @@ class Training:
     temperature: float | None = None
     """The same, with the loss cross_entropy or emma: its temperature, in units of K (default: 0.25, or with eps 0.2;
     of row_l1_margin 0.001, which is 1 in units of the logits)."""
+    last_layer: str | None = None
+    """orthonormal: constraint of the last layer: orthonormal, or rows, each of which has a 2-norm of 1 at most
+    (default: orthonormal)."""
     a: float | None = None
     """row_l1 and distances: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm
     (default: 0.1 and 0.7, or with eps what suits it, 8/3·eps)."""
@@ -191,7 +197,7 @@ class Config(Recipe):
 def check(config: Config) -> None:
     """Refuse impossible options before anything is computed."""
     _check_owners(config)
-    _check_loss(config)
+    _check_choices(config)
     if config.minutes is not None and config.epochs is not None:
         raise TightlipError(f"epochs={config.epochs} and minutes={config.minutes} both say how long: leave one out")
     limits = {
@@ -208,7 +214,7 @@ def check(config: Config) -> None:
         "patch": (1 if config.sizes.patch is None else config.sizes.patch, 1),
         "learning_rate": (config.rate, 1e-12),
     }
-    limits |= {name: (value, LEAST.get(name, 0)) for name, value in config.settings.items() if name != "loss"}
+    limits |= {name: (value, LEAST.get(name, 0)) for name, value in config.settings.items() if name not in CHOICES}
     for name, (value, least) in limits.items():
         most = MOST.get(name, 2**31)
         if not least <= value <= most:
@@ -232,12 +238,12 @@ def _check_owners(config: Config) -> None:
             raise TightlipError(f"{name} belongs to {which}, and this is {config.way}: leave it out, or choose another")
 
 
-def _check_loss(config: Config) -> None:
-    """Refuse unknown losses, and a temperature for one that has none."""
-    loss = config.settings.get("loss")
-    if loss is None:
-        return
-    chosen("loss", loss, LOSSES)
+def _check_choices(config: Config) -> None:
+    """Refuse unknown names, and a temperature for a loss that has none."""
+    for option, table in CHOICES.items():
+        if option in config.settings:
+            chosen(option.replace("_", " "), config.settings[option], table)
+    loss = config.settings.get("loss", TEMPERED[0])
     if config.temperature is not None and loss not in TEMPERED:
         raise TightlipError(
             f"temperature belongs to the losses {' and '.join(TEMPERED)}, and this is {loss}: leave it out"

@@ -61,7 +61,8 @@ def attack_curve(
     bar = tqdm(total=len(grid), desc="attacks", unit="eps", disable=None if progress else True)
     for eps in grid:
         began = time.perf_counter()
-        found = pgd(network, x[standing], y[standing], eps, p, options.steps, options.restarts, box, 0, progress)
+        points = x[standing], y[standing]
+        found = pgd(network, *points, eps, p, options.steps, options.restarts, box, 0, progress, early_stop=True)
         resists = predict(network, found).argmax(1) == y[standing]
         standing = standing.clone().masked_scatter(standing, resists)
         curve.append(float(standing.double().mean()))

@@ -19,7 +19,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from ..activations import ACTIVATIONS
 from ..aggmo import AggMo
-from ..constraints import Constraint, Orthonormal, Parseval, RowL1Ball, SpectralBall
+from ..choices import chosen
+from ..constraints import Constraint, Orthonormal, Parseval, RowDualBall, RowL1Ball, SpectralBall, constrain
 from ..layers import Scale
 from ..linf_distance import LinfDistance, MeanShift
 from ..linf_training import FadingCrossEntropy, OctaveSchedule
@@ -98,6 +99,19 @@ def _distances(network: nn.Sequential, settings: Settings) -> nn.Sequential:
     for before, after in widths[:-1]:
         layers += [LinfDistance(before, after, bias=False), MeanShift(after)]
     return nn.Sequential(*layers, LinfDistance(*widths[-1], negative=True), Scale(settings["k"]))
+
+
+LAST_LAYERS: dict[str, Constraint | None] = {"orthonormal": None, "rows": RowDualBall(2)}
+"""Constraints of the last layer by name; None leaves that of all layers. Rows have a 2-norm of 1 at most."""
+
+
+def _with_last(network: nn.Sequential, settings: Settings) -> nn.Sequential:
+    """The last linear layer under a constraint of its own, where the settings have one."""
+    constraint = chosen("last layer", settings["last_layer"], LAST_LAYERS)
+    if constraint is not None:
+        name, layer = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+        network.set_submodule(name, constrain(nn.Linear(layer.in_features, layer.out_features), constraint))
+    return network
 
 
 def _octaves(network: nn.Module, loss: Any) -> Callable[..., LRScheduler]:
@@ -193,7 +207,14 @@ METHODS = {
     "jacobian_penalty": Method({"penalty": 0.05}, penalty=_jacobian),
     "spectral": Method(_ASKED, margin_loss, SpectralBall, rate=2e-3, within=_cross_entropy_within),
     "parseval": Method(_ASKED, margin_loss, Parseval, rate=2e-3, within=_cross_entropy_within),
-    "orthonormal": Method(_ASKED, margin_loss, Orthonormal, rate=2e-3, within=_cross_entropy_within),
+    "orthonormal": Method(
+        _ASKED | {"last_layer": "orthonormal"},
+        margin_loss,
+        Orthonormal,
+        rate=2e-3,
+        layers=_with_last,
+        within=_cross_entropy_within,
+    ),
     "row_l1": Method({"k": 1000.0, "a": 0.1}, _hinge, RowL1Ball, _aggmo, 3.3e-3, within=_hinge_within),
     "distances": Method(
         {"k": 1.0, "a": 0.7},
