@@ -106,6 +106,7 @@ CHANGED = {
     "learning_rate": 0.1,
     "shift": 2,
     "flip": True,
+    "average": 0.5,
     "eps": 0.7,
     "attack_images": 3,
     "attack_steps": 3,

@@ -86,7 +86,7 @@ def test_a_run_of_another_version_does_not_go_on_unasked(stopped, made_with):
     assert main(DEMO) == 0 and len(runs()) == 2 and (stopped / "checkpoint.pt").exists()
 
 
-NEWER = ("flip", "loss")
+NEWER = ("flip", "loss", "average")
 """Options that runs of earlier versions know nothing of."""
 
 

@@ -127,8 +127,8 @@ def test_a_run_of_minutes_is_stopped_and_goes_on(data, tmp_path, monkeypatch):
     folder.mkdir()
     write, left = State.record, []
 
-    def record(state, row):
-        write(state, row)
+    def record(state, row, judged):
+        write(state, row, judged)
         if state.path is not None:
             left.append(row)
             raise KeyboardInterrupt

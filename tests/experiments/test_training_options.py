@@ -68,8 +68,17 @@ def test_every_loss_learns_and_is_recorded(loss, method, options, tmp_path):
     assert result.row.history[-1].loss < result.row.history[0].loss or loss == "emma"
 
 
-@pytest.mark.parametrize("changed", [{"flip": True, "shift": 1}, {"loss": "emma"}], ids=str)
+@pytest.mark.parametrize("changed", [{"flip": True, "shift": 1}, {"loss": "emma"}, {"average": 0.9}], ids=str)
 def test_a_run_that_stopped_goes_on_under_every_option(changed, options, tmp_path, monkeypatch):
     options = replace(options, **changed)
     whole, folder = run(options, tmp_path / "whole"), stopped(options, tmp_path / "stopped", monkeypatch)
     assert told(run(options, folder, resume=True)) == told(whole)
+
+
+def test_an_average_is_judged_kept_and_certified(options, tmp_path):
+    plain, averaged = (run(replace(options, average=decay), tmp_path / str(decay)) for decay in (0.0, 0.95))
+    losses = [[(row.loss, row.train_accuracy) for row in result.row.history] for result in (plain, averaged)]
+    assert losses[0] == losses[1]  # what trains is the same
+    assert plain.row.history[0].validation_loss < averaged.row.history[0].validation_loss  # the average lags behind
+    assert plain.certificate.radius.tolist() != averaged.certificate.radius.tolist()
+    assert averaged.row.config["average"] == 0.95 and averaged.certificate.bound.constant <= 1.0

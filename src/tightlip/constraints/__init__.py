@@ -4,7 +4,7 @@ from .column_l1 import ColumnL1Ball
 from .constraining import constrain, constrain_sample, constraint_of, is_constrained
 from .constraint import Constraint, Hold
 from .freezing import freeze
-from .holding import hold
+from .holding import hold, put_back
 from .lifting import lifted
 from .orthonormal import Orthonormal
 from .parseval import Parseval
@@ -31,4 +31,5 @@ __all__ = [
     "hold",
     "is_constrained",
     "lifted",
+    "put_back",
 ]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TightlipError
+from .constraint import Constraint
 from .coordinate import OURS, Coordinate, Move, refuse_half
 from .fingerprint import mark
 from .guard import Held
@@ -70,9 +71,24 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
     return optimizer
 
 
-@torch.no_grad()
 def _pull_back(network: nn.Module, *_: Any) -> None:
-    """Put every weight that was overwritten back on its set; a warning says how far one was moved by that."""
+    """`put_back`; a warning says how far a weight was moved by that."""
+    for name, constraint, moved in put_back(network):
+        if moved > 1e-3:
+            logger.warning("%s was off %r: it was moved by up to %.2g", name, constraint, moved)
+
+
+@torch.no_grad()
+def put_back(network: nn.Module) -> list[tuple[str, Constraint, float]]:
+    """Put every step-held weight that was overwritten, say by an average, back on its set.
+
+    Returns:
+        Of each weight that was moved its name, its set, and by how much the entry moved that moved most.
+
+    Raises:
+        TightlipError: for a weight that is not finite.
+    """
+    found = []
     for name, layer, record in held_layers(network):
         weight: Tensor = layer.weight  # type: ignore[assignment]
         if weight.dtype not in (torch.float32, torch.float64):
@@ -80,10 +96,9 @@ def _pull_back(network: nn.Module, *_: Any) -> None:
         if mark(weight) != record.seen and not record.constraint.contains(weight):
             before = weight.clone()
             record.constraint.map_(weight)
-            moved = float((weight - before).abs().max())
-            if moved > 1e-3:
-                logger.warning("%s was off %r: it was moved by up to %.2g", name, record.constraint, moved)
+            found.append((name, record.constraint, float((weight - before).abs().max())))
         record.seen = mark(weight)
+    return found
 
 
 def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -235,6 +235,7 @@ def trained(
         checkpoint=checkpoint,
         resume=resume,
         progress=progress,
+        average=config.average,
         **made,
     )
     return network, history

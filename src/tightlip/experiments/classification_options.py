@@ -24,7 +24,7 @@ CHOICES: dict[str, Mapping[str, Any]] = {"loss": LOSSES, "last_layer": LAST_LAYE
 LEAST = {"k": 1e-30, "temperature": 1e-12, "train_steps": 1}
 """What options of methods are at least; others may be 0."""
 
-MOST = {"dropout": 0.99}
+MOST = {"dropout": 0.99, "average": 0.99999}
 """What they are at most, where it is less than of other numbers."""
 
 
@@ -90,6 +90,9 @@ class Training:
     """Images are moved by up to this many pixels at random in training (default: 1; other data are not moved)."""
     flip: bool = False
     """Images are mirrored left to right at random in training: for photographs and clothes, not for digits or text."""
+    average: float = 0.0
+    """Decay, per step, of a moving average of the weights, in which epochs are judged and the network is kept; 0 for
+    none, else such as 0.99."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,7 @@ def check(config: Config) -> None:
         "minutes": (1 if config.minutes is None else config.minutes, 1e-6),
         "batch_size": (config.batch_size, 1),
         "shift": (config.pixels, 0),
+        "average": (config.average, 0),
         "seed": (config.seed, 0),
         "attack_images": (config.attack_images, 1),
         "attack_steps": (config.attack_steps, 1),

@@ -51,7 +51,7 @@ def _foreign(path: Path) -> _ForeignError:
 
 
 class State:
-    """Network, optimizer, schedule and the order's generators, the rows so far, and the weights of the best one."""
+    """Network, average, optimizer, schedule and the order's generators, the rows so far, and the best one's weights."""
 
     def __init__(
         self,
@@ -60,21 +60,23 @@ class State:
         scheduler: LRScheduler | None,
         generators: Sequence[torch.Generator] = (),
         path: Path | None = None,
+        average: nn.Module | None = None,
     ) -> None:
         self.network, self.path, self.generators = network, path, generators
         self.parts: dict[str, Any] = {"optimizer": engine} | ({"scheduler": scheduler} if scheduler else {})
+        self.parts |= {"average": average} if average is not None else {}
         self.parts["network"] = network  # last: what fails before it leaves the network as it is
         self.key: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {"score": -math.inf}
         self.still_sole: Callable[[], None] = lambda: None
 
-    def record(self, row: dict[str, float]) -> None:
-        """Add a row; its weights are the best if none scored more. Without a score the last row is the best."""
+    def record(self, row: dict[str, float], judged: nn.Module) -> None:
+        """Add a row; the weights ``judged`` are the best if none scored more. Without a score the last are."""
         self.history.append(row)
         score = row.get("validation_score", math.inf)
         if score >= self.best["score"]:
-            weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            weights = {name: value.detach().clone() for name, value in judged.state_dict().items()}
             self.best = {"score": score, "network": weights}
         if self.path is None:
             return
@@ -108,7 +110,7 @@ class State:
     def _refuse_unreadable(self) -> None:
         """Before an epoch is spent: files are read without running code of theirs, so not every object can be kept."""
         for name, part in self.parts.items():
-            if name == "network":
+            if name in ("network", "average"):
                 continue
             file = io.BytesIO()
             try:

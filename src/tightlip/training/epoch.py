@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..arguments import called
 from ..descent import descend
 from ..errors import TightlipError
+from .averaging import Average
 from .examples import Batch, Stream, Tensors
 from .measures import Measures, hits, one_tensor
 from .targets import compare
@@ -35,6 +36,7 @@ class Epoch:
     augment: Augment | None
     adversary: Adversary | None
     seed: int
+    average: Average | None = None
 
     def __call__(self, number: int) -> dict[str, float]:
         """The row of the epoch: its mean loss and, where it applies, accuracy, while the weights moved."""
@@ -44,12 +46,18 @@ class Epoch:
         self.sums = torch.zeros(2, dtype=torch.float64)
         self.counts = [0, 0]
         batches = self.source.epoch(self.generator)
+        if self.average is not None:
+            batches = self.average.after_each(batches)
         where = f" of epoch {number}"
         descend(self.network, self.engine, self._value, batches, self.scheduler, where=where)
         row = {"epoch": number, "loss": float(self.sums[0]) / self.counts[0]}
         if self.measures.classifies:
             row["train_accuracy"] = float(self.sums[1]) / self.counts[1]
         return row | {"learning_rate": float(self.engine.param_groups[0]["lr"])}
+
+    def judged(self) -> nn.Module:
+        """The network in which the epoch is judged and kept, in eval mode: the one that trains, or its average."""
+        return (self.network if self.average is None else self.average.member()).eval()
 
     def _value(self, batch: Batch) -> Tensor:
         x, y = batch

@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ..arguments import flag, integer, taking
+from ..arguments import flag, integer, number, taking
 from ..errors import TightlipError
 from .measures import TAKEN
 
@@ -33,6 +33,16 @@ def numbers(epochs: Any, batch_size: Any, seed: Any) -> tuple[int, int | None, i
     """The three as integers; those that train nothing are refused."""
     size = None if batch_size is None else min(integer("batch_size", batch_size), LARGEST)
     return integer("epochs", epochs), size, integer("seed", seed, least=0, most=SEEDS)
+
+
+def decay(average: Any) -> float:
+    """What an average of weights keeps of itself at each step; 0 for no average."""
+    found = number("average", average, least=0, most=1)
+    if found == 1:
+        raise TightlipError(
+            "average=1.0 would keep the weights of the first step: give a number below 1, such as 0.99, or 0 for none"
+        )
+    return found
 
 
 def refuse_flags(resume: Any, progress: Any, tag: Any, checkpoint: Any) -> None:

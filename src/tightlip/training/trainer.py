@@ -22,6 +22,7 @@ from tqdm import tqdm
 from .. import arguments
 from ..descent import refuse_without_gradients
 from ..locking import sole_writer
+from .averaging import Average
 from .checkpoint import State, writable
 from .description import digest
 from .epoch import Adversary, Augment, Epoch
@@ -29,7 +30,7 @@ from .examples import Stream, Tensors, entry, examples, whole
 from .identity import identity, recipe, structure
 from .measures import Measures, Metric, Score
 from .rehearsal import rehearse
-from .settings import numbers, optimizer_of, refuse_flags, refuse_functions, refuse_kinds, scheduler_of
+from .settings import decay, numbers, optimizer_of, refuse_flags, refuse_functions, refuse_kinds, scheduler_of
 from .targets import Loss
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def fit(
     adversary: Adversary | None = None,
     metrics: Mapping[str, Metric] | None = None,
     tag: str | None = None,
+    average: float = 0.0,
 ) -> History:
     """Train ``network`` in place; it ends, in eval mode, with the weights of the epoch with the best validation score.
 
@@ -86,7 +88,7 @@ def fit(
         checkpoint: File written after each epoch, atomically, and by one process at a time; None keeps nothing. A file
             that is there is not overwritten: it is resumed, or refused.
         resume: Continue from ``checkpoint`` if it exists. What determines the run must be the same: data, network,
-            loss, optimizer, schedule, augmentation, adversary, score, metrics and the numbers above. The order of a
+            loss, optimizer, schedule, augmentation, adversary, score, metrics and all numbers here. The order of a
             ``DataLoader`` with a generator of its own goes on where it was.
         progress: Show a progress bar on a terminal.
         adversary: (network, inputs (B, …), targets (B, …)) → inputs to train on instead, as many, e.g. ``partial(pgd,
@@ -97,6 +99,11 @@ def fit(
             in which the metric compares row with row. Each is tried on a few rows before training.
         tag: A name of yours for what a checkpoint cannot describe, such as a loss that refers to an open file; with a
             tag, lambdas and functions of a script or notebook are not looked into.
+        average: Decay of an exponential moving average of the weights, from 0 (none) to below 1: after every step it
+            keeps that share of itself, so it reaches over about 1/(1 − average) steps. Each epoch is validated, chosen
+            and kept in the average, with constrained weights put back on their sets; what trains is not touched. Its
+            first value is that of the first step, so train for many times as many steps. Buffers, such as the running
+            statistics of batch normalization, are copied as they are.
 
     Returns:
         One row per epoch: epoch, loss, learning_rate, seconds; train_accuracy (running) where accuracy applies; with
@@ -110,7 +117,7 @@ def fit(
     """
     refuse_without_gradients()
     refuse_kinds(network, loss)
-    epochs, batch_size, seed = numbers(epochs, batch_size, seed)
+    (epochs, batch_size, seed), average = numbers(epochs, batch_size, seed), decay(average)
     refuse_flags(resume, progress, tag, checkpoint)
     refuse_functions(score, metrics, augment, adversary, validation)
     path, where = writable(checkpoint), arguments.device(device)
@@ -122,12 +129,14 @@ def fit(
     engine = optimizer_of(network, optimizer, kept=path is not None)
     made = None if path is None else recipe(engine, network, tag)
     scheduler = scheduler_of(engine, schedule, epochs * len(source))
-    state = State(network, engine, scheduler, source.generators(), path)
+    mean = Average(network, average) if average else None
+    state = State(network, engine, scheduler, source.generators(), path, None if mean is None else mean.averaged)
     if path is not None:
         callables = {"loss": loss, "schedule": schedule, "augment": augment, "adversary": adversary, "score": score}
         state.key = {"optimizer": made, "tag": tag, "epochs": epochs, "seed": seed}
+        state.key |= {"average": average} if average else {}  # so that files of before there were averages are known
         state.key |= _described(network, source, measures, callables | {"metrics": metrics}, tag)
-    epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed)
+    epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed, mean)
     return _trained(epoch, state, measures, epochs, path, resume, where, progress)
 
 
@@ -170,10 +179,10 @@ def _run(epoch: Epoch, state: State, measures: Measures, epochs: int, progress: 
         began = time.perf_counter()
         with torch.random.fork_rng():
             row = epoch(number)
-            epoch.network.eval()
-            row |= measures(epoch.network)
+            judged = epoch.judged()
+            row |= measures(judged)
         row["seconds"] = time.perf_counter() - began
-        state.record(row)
+        state.record(row, judged)
         _tell(bar, row, epochs)
     bar.close()
 
