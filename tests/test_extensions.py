@@ -101,6 +101,10 @@ ATTACKS["noise"] = noise
 
 METHODS["bold"] = replace(METHODS["orthonormal"], rate=0.5)
 """,
+    "experiments/margin_losses.py": """
+
+LOSSES["plain"] = lambda settings: cross_entropy
+""",
     "report/drawings.py": """
 
 DRAWINGS["dots"] = Kind(
@@ -122,6 +126,10 @@ SPECS["pair"] = _Pair()
 }
 REPLACED = {
     "experiments/methods.py": ("dataclass, field\n", "dataclass, field, replace\n"),
+    "experiments/margin_losses.py": (
+        "from torch import Tensor\n",
+        "from torch import Tensor\nfrom torch.nn.functional import cross_entropy\n",
+    ),
     "experiments/classification_options.py": (
         "    seed: int = 0\n",
         '    mood: int = 3\n    """Of the run."""\n    seed: int = 0\n',
@@ -190,7 +198,8 @@ assert len(list(Path("squares-smoke").glob("*seed*.json"))) == 2 and Path("squar
 assert "dots at [1.0, 4.0]" in Path("squares-smoke/report.html").read_text()
 
 small = ["--network", "narrow", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1", "--name", "r"]
-assert main(["train", "--data", "pair", "--mood", "7", "--method", "bold", *small]) == 0
+assert main(["train", "--data", "pair", "--mood", "7", "--method", "bold", "--loss", "plain", *small]) == 0
+assert json.loads(Path("runs/r/metrics.json").read_text())["config"]["loss"] == "plain"
 assert json.loads(Path("runs/r/metrics.json").read_text())["config"]["learning_rate"] == 0.5
 assert json.loads(Path("runs/r/metrics.json").read_text())["config"]["mood"] == 7
 assert [m.out_features for m in tightlip.load("runs/r/model.safetensors").modules() if hasattr(m, "out_features")] == [
@@ -235,6 +244,7 @@ def test_every_row_of_the_table_is_performed():
         "a data set",
         "a network for `tightlip train`",
         "a training method",
+        "a loss that asks for margin",
         "an option of `tightlip train`",
         "an orthonormalization method",
         "an experiment",
