@@ -6,8 +6,9 @@ python scripts/results_table.py [--write]
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tightlip.decimals import exact, round_up
 from tightlip.report.runs import Run, read_run
@@ -31,9 +32,15 @@ def table(folder: Path = ROOT / "results") -> str:
         run = read_run(path.parent)
         config = run.row.config
         method = config.get("method", USUAL[config["norm"]])  # rows before methods had names
-        network = config.get("network", "mlp"), OWN.get(method, config["activation"])
+        network = _network(config), OWN.get(method, config["activation"])
         groups[config["data"], config["norm"], method, *network, exact(config["eps"])].append(run)
     return HEAD + "".join(_line(key, runs) for key, runs in sorted(groups.items()))
+
+
+def _network(config: Mapping[str, Any]) -> str:
+    """Its kind, and its widths or channels: "convnet 64-128, 256"."""
+    widths = [config.get("channels"), config["hidden"]]  # rows before networks of images have no channels
+    return f"{config.get('network', 'mlp')} {', '.join('-'.join(map(str, part)) for part in widths if part)}"
 
 
 def _line(key: tuple[str, ...], runs: list[Run]) -> str:
