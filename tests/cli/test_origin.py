@@ -57,6 +57,17 @@ def test_a_run_on_own_data_is_certified_on_its_own_test_part(capsys, monkeypatch
     assert said(capsys, "copy/runs/mine") == out
 
 
+def test_a_run_is_certified_in_its_own_norm_unless_another_is_asked_for(capsys):
+    assert main(["train", "--data", "d.npz", "--norm", "inf", "--name", "cubes", *QUICK]) == 0
+    stored = json.loads(Path("runs/cubes/certificate.json").read_text())
+    out = said(capsys, "runs/cubes", "--output", "radii.json")
+    found = json.loads(Path("radii.json").read_text())
+    assert found["input_norm"] == stored["input_norm"] == "inf" and found["radius"] == stored["radius"]
+    assert "certified at 0.15: " in out and "certified at 1: " not in out
+    assert "certified at 1: " in said(capsys, "runs/cubes", "--norm", "2", "--output", "radii.json")
+    assert json.loads(Path("radii.json").read_text())["input_norm"] == "2"
+
+
 def test_without_metrics_the_options_suffice(capsys):
     expected = said(capsys, "runs/mine")
     Path("runs/mine/metrics.json").unlink()

@@ -1,6 +1,7 @@
 """`tightlip certify MODEL`: audit a saved network and certify data with it."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ from .places import model_meant
 
 logger = logging.getLogger(__name__)
 
+RADII = {1.0: (0.1, 0.2, 0.3, 0.5, 1.0), 2.0: (0.1, 0.2, 0.3, 0.5, 1.0), math.inf: (0.05, 0.1, 0.15, 0.2, 0.3)}
+"""What is reported in each norm, unless asked otherwise."""
+
 
 @dataclass(frozen=True)
 class Certify:
@@ -39,10 +43,10 @@ class Certify:
     data: str | None = None
     """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a folder of
     .npy files, or a folder of images (default: the test part of the model's run; of a model without one, mnist5k)."""
-    norm: str = "2"
-    """Norm of the perturbations: 1, 2 or inf."""
-    eps: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 1.0)
-    """Radii to report."""
+    norm: str | None = None
+    """Norm of the perturbations: 1, 2 or inf (default: that of the model's run; of a model without one, 2)."""
+    eps: tuple[float, ...] | None = None
+    """Radii to report (default: 0.1 0.2 0.3 0.5 1; in the inf-norm 0.05 0.1 0.15 0.2 0.3)."""
     head: str | None = None
     """Of a network with several outputs the one to certify, by its name or number."""
     seed: int | None = None
@@ -60,27 +64,28 @@ class Certify:
         device = self.machine.prepare()
         if self.seed is not None:
             integer("--seed", self.seed, least=0, most=2**31)
-        if not all(eps >= 0 for eps in self.eps):
-            raise TightlipError(f"--eps must be numbers ≥ 0, got {' '.join(map(str, self.eps))}")
-        p, model = as_norm(self.norm), model_meant(self.model)
+        if not all(eps >= 0 for eps in self.eps or ()):
+            raise TightlipError(f"--eps must be numbers ≥ 0, got {' '.join(map(str, self.eps or ()))}")
+        asked, model = None if self.norm is None else as_norm(self.norm), model_meant(self.model)
         written = written_about(model)
         check_model(model.parent, written)
         network = load_network(model).to(device)
         origin = origin_of(model, written)
+        p = as_norm("2" if origin is None else origin.norm) if asked is None else asked
         examples = self._examples(origin)
         check_classes(network, examples)
         x, y = examples.images, examples.labels
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
         certificate = certify(network, x.to(device), y.to(device), p, output=_head(network, self.head))
         if self.output is not None:
-            self._write(self.output, model, certificate, examples)
+            self._write(self.output, model, certificate, examples, p)
         names = examples.class_names or (origin.class_names if origin else ())
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {_share(certificate, 0)} on {examples.part}; {_worst(certificate, 0, names)}")
         lines += [f"note: {examples.note}"] * bool(examples.note)
         lines += [
             f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}"
-            for eps in self.eps
+            for eps in (RADII[p] if self.eps is None else self.eps)
         ]
         return "\n".join([*lines, "in brackets: 95% Wilson intervals"])
 
@@ -89,14 +94,14 @@ class Certify:
             return own_test_part(run, self.seed, self.data_root, self.download)
         return other_examples(self.data or DEFAULT, self.seed, self.data_root, self.download, run)
 
-    def _write(self, output: Path, model: Path, certificate: Certificate, examples: Examples) -> None:
+    def _write(self, output: Path, model: Path, certificate: Certificate, examples: Examples, p: float) -> None:
         RadiiFile(
             model=model.name,
             model_sha256=sha256(model),
             data=examples.data,
             seed=examples.seed,
             seen=examples.seen,
-            input_norm=norm_name(as_norm(self.norm)),
+            input_norm=norm_name(p),
             constant=certificate.bound.constant,
             output_norm=norm_name(certificate.bound.output_norm),
             arithmetic=certificate.bound.arithmetic,

@@ -19,11 +19,12 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """Data and seed of the run in ``folder``; the hash of the data and the names of its classes where they are kept."""
+    """Data, seed and norm of the run in ``folder``; the hash of the data and its classes' names where they are kept."""
 
     folder: Path
     data: str
     seed: int
+    norm: str = "2"
     sha256: str | None = None
     class_names: tuple[str, ...] = ()
 
@@ -77,7 +78,7 @@ def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin |
         )
     data = metrics.get("data")
     about = data if isinstance(data, dict) else {}
-    return Origin(model.parent, *found[0], about.get("sha256"), tuple(about.get("class_names", ())))
+    return Origin(model.parent, *found[0], sha256=about.get("sha256"), class_names=tuple(about.get("class_names", ())))
 
 
 def seen(inputs: Tensor, part: Tensor) -> int:
@@ -104,9 +105,10 @@ def _config(model: Path) -> Any:
         ) from problem
 
 
-def _choices(config: Any) -> tuple[str, int] | None:
-    """Data and seed among the options of a run; None where they are those of something else."""
+def _choices(config: Any) -> tuple[str, int, str] | None:
+    """Data, seed and norm among the options of a run; None where they are those of something else."""
     if not isinstance(config, dict) or not {"data", "seed", "hidden"} <= config.keys():
         return None
     data, seed = config["data"], config["seed"]
-    return (data, seed) if isinstance(data, str) and type(seed) is int and seed >= 0 else None
+    norm = str(config.get("norm", "2"))
+    return (data, seed, norm) if isinstance(data, str) and type(seed) is int and seed >= 0 else None

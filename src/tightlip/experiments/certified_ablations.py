@@ -2,7 +2,7 @@
 
 The base is what `tightlip train --eps` trains: a dense orthonormal MaxMin network, and the cross-entropy with the
 offset and the temperature that suit the radius. Each change alters one thing. The test part is not looked at, so that
-what is learned here may be used there; docs/certified_accuracy.md says what each change was worth.
+what is learned here may be used there.
 """
 
 from collections.abc import Callable, Mapping
