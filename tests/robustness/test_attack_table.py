@@ -88,6 +88,15 @@ def test_each_leaves_the_network_as_it_was(attack, training, seed):
 
 
 @EACH
+def test_without_gradients_there_is_no_attack_and_a_sentence(problem, attack):
+    network, x, y = problem
+    with torch.no_grad():
+        assert not torch.equal(attack(network, x, y, 0.1, 2, clamp=None), x)
+    with torch.inference_mode(), pytest.raises(TightlipError, match=r"torch\.inference_mode keeps none"):
+        attack(network, x, y, 0.1, 2, clamp=None)
+
+
+@EACH
 @NORMS
 def test_each_survives_networks_without_a_slope_empty_batches_and_nan(attack, p):
     constant = linear([[0.0], [0.0]], (1.0, 0.0), torch.float32)

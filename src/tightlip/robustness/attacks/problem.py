@@ -92,8 +92,10 @@ def posed(
 
     Raises:
         TightlipError: for other norms than 1, 2 and inf, negative radii, inputs outside the box, misfit shapes, and
-            targets that are the classes to be left.
+            targets that are the classes to be left; in torch.inference_mode, which keeps no gradients.
     """
+    if torch.is_inference_mode_enabled():
+        raise TightlipError("an attack follows gradients, and torch.inference_mode keeps none: call it outside")
     p = as_norm(p)
     x, y = as_tensor(x, "x"), as_tensor(y, "y")
     if not x.is_floating_point():
