@@ -7,10 +7,13 @@ import os
 import shutil
 import tempfile
 
+import annotations
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+annotations.install()
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")

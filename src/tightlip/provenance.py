@@ -65,9 +65,17 @@ def machine(device: str) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` atomically, an array of numbers a line; numbers that are not finite become null."""
-    text = _laid_out(json.loads(json.dumps(_finite(content), allow_nan=False)))
+    text = _laid_out(json.loads(_json(content)))
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _json(content: Any) -> str:
+    """As JSON; most files hold finite numbers alone, and then nothing is looked at number by number."""
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content), allow_nan=False)
 
 
 def _laid_out(value: Any, margin: str = "\n") -> str:

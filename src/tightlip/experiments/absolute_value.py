@@ -31,7 +31,7 @@ class Config:
 
 
 GRID = {"activation": ("relu", "abs", "maxmin", "fullsort", "maxout", "tanh")}
-SMOKE = Preset({"width": 16, "steps": 30})
+SMOKE = Preset({"width": 16, "steps": 10})
 PAPER = Preset(seeds=3)
 METRICS = {**MEASURED, "farthest": Metric("sup |f(x) + c − (−|x|)| on [−1, 1], with the best constant c.", truth=0.0)}
 CURVES = {"x": "x", "f": "f(x) − f(0) as learned"}

@@ -61,7 +61,7 @@ class Config:
 
 
 GRID = {"scheme": tuple(SCHEMES), "learning_rate": (1e-3, 3e-3, 1e-2)}
-SMOKE = Preset({"dimension": 4, "width": 16, "steps": 20, "points": 2000}, grid={"learning_rate": (3e-3,)})
+SMOKE = Preset({"dimension": 4, "width": 16, "steps": 8, "points": 2000}, grid={"learning_rate": (3e-3,)})
 PAPER = Preset(seeds=3)
 METRICS = {
     "bound": Metric(

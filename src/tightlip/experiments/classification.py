@@ -25,7 +25,7 @@ GRID = {
     "activation": ("relu", "maxmin", "groupsort4", "fullsort"),
 }
 SMOKE = Preset(
-    {"hidden": (32,), "epochs": 1, "batch_size": 256, "attack_images": 20, "attack_steps": 5, "attack_restarts": 1},
+    {"hidden": (32,), "epochs": 1, "batch_size": 256, "attack_images": 10, "attack_steps": 3, "attack_restarts": 1},
     grid={"activation": ("maxmin",)},
 )
 PAPER = Preset(

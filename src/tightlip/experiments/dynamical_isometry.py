@@ -24,8 +24,9 @@ from ..diagnostics import jacobian_singular_values
 from .digits import SCORED, Material, Trained, batches, classifier, material, scored
 from .protocol import Outcome, Preset
 
-NETWORKS = {"3 × 512": (512,) * 3, "3 × 1024": (1024,) * 3, "49 × 64": (64,) * 49, "3 × 32": (32,) * 3}
-"""Widths of the hidden layers."""
+NETWORKS = {"3 × 512": (512,) * 3, "3 × 1024": (1024,) * 3, "49 × 64": (64,) * 49}
+NETWORKS |= {"3 × 32": (32,) * 3, "12 × 16": (16,) * 12}
+"""Widths of the hidden layers; the last two are for a smoke test."""
 
 DEEP = 10
 """Networks of more hidden layers are drawn by layer, others by step."""
@@ -54,7 +55,7 @@ class Config:
 
 
 GRID = {"activation": ("relu", "maxmin", "fullsort"), "network": ("3 × 512", "3 × 1024", "49 × 64")}
-SMALL = {"activation": ("relu", "maxmin"), "network": ("3 × 32", "49 × 64")}
+SMALL = {"activation": ("relu", "maxmin"), "network": ("3 × 32", "12 × 16")}
 SMOKE = Preset({"data": "mnist5k", "steps": 4, "inputs": 20}, grid=SMALL)
 PAPER = Preset(seeds=3)
 METRICS = {

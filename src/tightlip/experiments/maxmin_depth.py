@@ -59,7 +59,7 @@ class Config:
 
 
 GRID = {"change": tuple(CHANGES), "depth": (3, 7)}
-SMOKE = Preset({"steps": 10, "points": 1000, "width": 32, "dimension": 16}, grid={"depth": (3,)})
+SMOKE = Preset({"steps": 5, "points": 1000, "width": 32, "dimension": 16}, grid={"depth": (3,)})
 PAPER = Preset(seeds=3)
 METRICS = {**MEASURED, "expected": "√(1 − (1 − κ)^(depth − 1)), where κ is 1/π for MaxMin, 2/π for the absolute value."}
 

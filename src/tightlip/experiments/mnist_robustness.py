@@ -89,7 +89,7 @@ class Config:
 
 
 GRID = {"network": tuple(NETWORKS)}
-SMOKE = Preset({"data": "mnist5k", "width": 32, "epochs": 1, "inputs": 20, "steps": 3})
+SMOKE = Preset({"data": "mnist5k", "width": 32, "epochs": 1, "inputs": 10, "steps": 2})
 PAPER = Preset(seeds=3)
 METRICS = {
     "accuracy": Metric("On the test part, the share of inputs that are classified right.", "down"),

@@ -180,7 +180,7 @@ CLAIMS: dict[str, Callable[[Config, int], Outcome]] = {
 }
 
 GRID = {"claim": tuple(CLAIMS)}
-SMOKE = Preset({"width": 16, "steps": 20})
+SMOKE = Preset({"width": 16, "steps": 8})
 PAPER = Preset(seeds=3)
 METRICS = {
     "relu_objective": "infinity_norm: mean f(0) − mean f(±1) of the ReLU network; a theorem says 1/2 at most.",

@@ -66,7 +66,7 @@ class Config:
 
 
 GRID = {"method": tuple(WAYS), "per_class": (10, 30, 100, 300)}
-SMOKE = Preset({"data": "mnist5k", "width": 32, "epochs": 2}, grid={"per_class": (10, 30)})
+SMOKE = Preset({"data": "mnist5k", "width": 32, "epochs": 1}, grid={"per_class": (10, 30)})
 PAPER = Preset(seeds=5)
 METRICS = {
     "certified": Metric("The share of the test part that is proven to stay right within 0.3, in the 2-norm.", "down"),

@@ -40,7 +40,7 @@ class Config:
 
 
 GRID = {"activation": ("relu", "maxmin"), "pull": (0.0, 1.0, 10.0, 100.0)}
-SMOKE = Preset({"steps": 20, "points": 1000}, grid={"pull": (0.0, 100.0)})
+SMOKE = Preset({"steps": 8, "points": 1000}, grid={"pull": (0.0, 100.0)})
 PAPER = Preset(seeds=3)
 METRICS = {
     "gradient_norm": "The mean of ‖∇f‖₂ over uniform points of the unit ball.",
