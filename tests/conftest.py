@@ -3,6 +3,7 @@
 Nothing of tightlip is imported here: jaxtyping's checks must be in place before the package is.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import torch
 from hypothesis import settings
 
 annotations.install()
+gc.disable()  # until tests begin: a million objects are made, and stay
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
@@ -35,6 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ["TIGHTLIP_CACHE"] = previous
 
     config.add_cleanup(restore)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what is there now is looked through no more
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # Triton complains of what it finds alive at the end
 
 
 @pytest.fixture
