@@ -13,7 +13,8 @@ from ..norms import as_norm
 from ..options import plain
 from .architectures import Sizes, sizes_of
 from .margin_losses import LOSSES, TEMPERED
-from .methods import LAST_LAYERS, METHODS, Method, owners
+from .method_layers import LAST_LAYERS
+from .methods import METHODS, Method, owners
 
 OF_METHODS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.defaults))
 """The options that belong to some methods, and not to all."""

@@ -17,17 +17,14 @@ from torch.nn import functional
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from ..activations import ACTIVATIONS
 from ..aggmo import AggMo
-from ..choices import chosen
-from ..constraints import Constraint, Orthonormal, Parseval, RowDualBall, RowL1Ball, SpectralBall, constrain
-from ..layers import Scale
-from ..linf_distance import LinfDistance, MeanShift
+from ..constraints import Constraint, Orthonormal, Parseval, RowL1Ball, SpectralBall
 from ..linf_training import FadingCrossEntropy, OctaveSchedule
 from ..losses import multiclass_hinge
 from ..penalties import gradient_penalty, jacobian_spectral_penalty
 from ..robustness import pgd
 from .margin_losses import Loss, Settings, margin_loss
+from .method_layers import as_it_is, distances, with_dropout, with_last_layer
 
 Adversary = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(network, inputs, labels) → inputs to train on instead."""
@@ -75,14 +72,6 @@ def _decayed(settings: Settings) -> Callable[..., Optimizer]:
     return partial(AdamW, weight_decay=settings["weight_decay"])
 
 
-def _as_it_is(network: nn.Sequential, settings: Settings) -> nn.Sequential:
-    return network
-
-
-INPUTS_DROPPED = 0.4
-"""The share of inputs that dropout drops, in units of that of hidden units: .2 beside .5, as in the original code."""
-
-
 def _fading(settings: Settings) -> Loss:
     K = settings["k"]
     return FadingCrossEntropy(settings["a"] * K, 10.0 / K)
@@ -92,50 +81,12 @@ def _keen_adam(settings: Settings) -> Callable[..., Optimizer]:
     return partial(Adam, betas=(0.9, 0.99), eps=1e-10)  # gradients of high powers are tiny
 
 
-def _distances(network: nn.Sequential, settings: Settings) -> nn.Sequential:
-    """Distances of the widths of an mlp, with the mean taken off between them; the last count with a minus sign."""
-    widths = [(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
-    layers: list[nn.Module] = [nn.Flatten()]
-    for before, after in widths[:-1]:
-        layers += [LinfDistance(before, after, bias=False), MeanShift(after)]
-    return nn.Sequential(*layers, LinfDistance(*widths[-1], negative=True), Scale(settings["k"]))
-
-
-LAST_LAYERS: dict[str, Constraint | None] = {"orthonormal": None, "rows": RowDualBall(2)}
-"""Constraints of the last layer by name; None leaves that of all layers. Rows have a 2-norm of 1 at most."""
-
-
-def _with_last(network: nn.Sequential, settings: Settings) -> nn.Sequential:
-    """The last linear layer under a constraint of its own, where the settings have one."""
-    constraint = chosen("last layer", settings["last_layer"], LAST_LAYERS)
-    if constraint is not None:
-        name, layer = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
-        network.set_submodule(name, constrain(nn.Linear(layer.in_features, layer.out_features), constraint))
-    return network
-
-
 def _octaves(network: nn.Module, loss: Any) -> Callable[..., LRScheduler]:
     return partial(OctaveSchedule, network=network, loss=loss)
 
 
 def _cosine(network: nn.Module, loss: Loss) -> Callable[..., LRScheduler]:
     return CosineAnnealingLR
-
-
-def _with_dropout(network: nn.Sequential, settings: Settings) -> nn.Sequential:
-    """Inputs, and what comes out of activations, are dropped."""
-    share = settings["dropout"]
-    kinds = tuple({type(make()) for make in ACTIVATIONS.values()})
-    return nn.Sequential(nn.Dropout(INPUTS_DROPPED * share), *_after(network, kinds, share))
-
-
-def _after(network: nn.Sequential, kinds: tuple[type, ...], share: float) -> list[nn.Module]:
-    """The layers, with dropout after those of these kinds, also inside of a sequence in the sequence."""
-    layers: list[nn.Module] = []
-    for layer in network:
-        layers.append(nn.Sequential(*_after(layer, kinds, share)) if isinstance(layer, nn.Sequential) else layer)
-        layers += [nn.Dropout(share)] * isinstance(layer, kinds)
-    return layers
 
 
 def _attacked(settings: Settings, p: float, box: Box) -> Adversary:
@@ -182,7 +133,7 @@ class Method:
     constraint: Callable[[], Constraint] | None = None
     optimizer: Callable[[Settings], Callable[..., Optimizer]] = _adam
     rate: float = 1e-3
-    layers: Callable[[nn.Sequential, Settings], nn.Sequential] = _as_it_is
+    layers: Callable[[nn.Sequential, Settings], nn.Sequential] = as_it_is
     adversary: Callable[[Settings, float, Box], Adversary] | None = None
     penalty: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
     schedule: Callable[[nn.Module, Loss], Callable[..., LRScheduler]] = _cosine
@@ -200,7 +151,7 @@ _ASKED = {"k": 1.0, "offset": 0.8, "temperature": 0.25, "loss": "cross_entropy"}
 
 METHODS = {
     "standard": Method(),
-    "dropout": Method({"dropout": 0.5}, layers=_with_dropout),
+    "dropout": Method({"dropout": 0.5}, layers=with_dropout),
     "weight_decay": Method({"weight_decay": 0.1}, optimizer=_decayed),
     "pgd": Method({"train_eps": 0.3, "train_steps": 10}, adversary=_attacked),
     "gradient_penalty": Method({"penalty": 1.0}, penalty=_input_gradient),
@@ -212,7 +163,7 @@ METHODS = {
         margin_loss,
         Orthonormal,
         rate=2e-3,
-        layers=_with_last,
+        layers=with_last_layer,
         within=_cross_entropy_within,
     ),
     "row_l1": Method({"k": 1000.0, "a": 0.1}, _hinge, RowL1Ball, _aggmo, 3.3e-3, within=_hinge_within),
@@ -222,7 +173,7 @@ METHODS = {
         None,
         _keen_adam,
         0.02,
-        _distances,
+        distances,
         schedule=_octaves,
         within=_hinge_within,
         own=math.inf,
