@@ -1,0 +1,173 @@
+"""Two weighted clouds of points, and the costs ‖x − y‖_p between them: block by block, with a bound on their rounding.
+
+Points are scaled by one power of two, so that the largest coordinate is near 1: exact, and no square over- or
+underflows where it counts. Distances are norms of differences, never |x|² + |y|² − 2x·y, so an offset takes nothing.
+
+**Lemma.** Let |xᵢ|, |yᵢ| ≤ 1 in d coordinates. A computed cost c̃ satisfies |c̃ − c| ≤ γ_{d+8}·c + `TINY`.
+
+*Proof.* Differences and squares round once each, the sum of d terms that are not negative is within γ_d of itself in
+any order, a root halves that and rounds once (Higham, §3.1). Numbers below t = 2⁻¹⁰²² may be read as zero by threads
+that flush them: that takes up to 16·d·t from the sum of squares, and so up to 4·√d·2⁻⁵¹¹ < `TINY` from its root. ∎
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..arguments import number
+from ..errors import TightlipError
+from ..linalg.rounding import UNIT_ROUNDOFF, gamma, normalize_exactly, refuse_inexact
+from ..norms import as_norm
+from ..tensors import as_tensor, refuse_non_finite
+
+TINY = 2.0**-400
+"""More than underflow can take from any cost, or from a sum of costs with weights, of scaled points."""
+
+ENTRIES = 2**19
+"""Costs that are held at once."""
+
+
+class OutOfTime(Exception):  # noqa: N818 - nothing went wrong
+    """The time is over in the middle of a pass over all costs."""
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """Points x (n, d) and y (m, d), scaled by 2^−exponent, with positive weights (n,) and (m,), none above 1."""
+
+    x: Tensor
+    y: Tensor
+    weights_x: np.ndarray
+    weights_y: np.ndarray
+    p: float
+    exponent: int
+    over: Callable[[], bool]
+    matrix: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """How many costs there are."""
+        return len(self.x) * len(self.y)
+
+    @property
+    def share(self) -> float:
+        """Of a cost, how much rounding may take or give."""
+        return gamma(self.x.shape[1] + 8)
+
+    @property
+    def diameter(self) -> float:
+        """At least every cost: the norm of the box that holds all points."""
+        low = torch.minimum(self.x.amin(0), self.y.amin(0))
+        sides = torch.maximum(self.x.amax(0), self.y.amax(0)) - low
+        return float(torch.linalg.vector_norm(sides, self.p)) * (1 + 4 * self.share) + TINY
+
+    def turned(self) -> "Clouds":
+        """The second cloud first."""
+        matrix = None if self.matrix is None else self.matrix.T.contiguous()
+        return Clouds(self.y, self.x, self.weights_y, self.weights_x, self.p, self.exponent, self.over, matrix)
+
+    def held(self) -> "Clouds":
+        """With all costs in memory, as ``matrix`` (n, m)."""
+        return replace(self, matrix=distances(self.x, self.y, self.p))
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of the matrix of costs, a block at a time, to be written to.
+
+        Raises:
+            OutOfTime: between two blocks.
+        """
+        rows = max(1, ENTRIES // len(self.y))
+        for start in range(0, len(self.x), rows):
+            if self.over():
+                raise OutOfTime
+            here = slice(start, start + rows)
+            known = self.matrix
+            yield here, distances(self.x[here], self.y, self.p) if known is None else known[here].clone()
+
+    def between(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The costs of these pairs (k,)."""
+        i, j = torch.from_numpy(rows), torch.from_numpy(columns)
+        step = max(1, ENTRIES // self.x.shape[1])
+        parts = [
+            torch.linalg.vector_norm(self.x[i[k : k + step]] - self.y[j[k : k + step]], self.p, dim=1)
+            for k in range(0, len(i), step)
+        ]
+        return torch.cat(parts).numpy() if parts else np.empty(0)
+
+
+def distances(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """‖x_i − y_j‖_p (n, m), each from the difference."""
+    return torch.cdist(x, y, p, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def least_sums(clouds: Clouds, prices: np.ndarray) -> np.ndarray:
+    """min_j (c_ij + price_j) for every i (n,), as computed.
+
+    Raises:
+        OutOfTime: if the time is over.
+    """
+    added = torch.from_numpy(prices)
+    return torch.cat([costs.add_(added).amin(1) for _, costs in clouds.blocks()]).numpy()
+
+
+def least_sums_error(clouds: Clouds, prices: np.ndarray) -> float:
+    """How far each of `least_sums` may be above the exact one: every cost is at most the diameter."""
+    largest = float(np.abs(prices).max()) + clouds.diameter
+    return (clouds.share * clouds.diameter + 2 * UNIT_ROUNDOFF * largest) * (1 + 2.0**-40) + TINY
+
+
+def posed(
+    x: Any, y: Any, weights_x: Any, weights_y: Any, p: float | str, over: Callable[[], bool]
+) -> tuple[Clouds, Tensor]:
+    """The points that have weight, scaled; and which of y these are (m,).
+
+    Raises:
+        TightlipError: for anything that is no pair of weighted clouds in one space.
+    """
+    p, first, second = as_norm(p), _points("x", x), _points("y", y)
+    if first.shape[1] != second.shape[1]:
+        raise TightlipError(
+            f"points of x have {first.shape[1]} coordinates and those of y {second.shape[1]}: give points of one space"
+        )
+    (a, here), (b, there) = _weights("weights_x", weights_x, len(first)), _weights("weights_y", weights_y, len(second))
+    first, second = first[here].double(), second[there].double()
+    scaled, exponent = normalize_exactly(torch.cat((first, second)))
+    return Clouds(scaled[: len(first)], scaled[len(first) :], a, b, p, exponent, over), there
+
+
+def _points(name: str, given: Any) -> Tensor:
+    points = as_tensor(given, name)
+    if points.dim() < 2 or not points.numel():
+        raise TightlipError(
+            f"{name} has shape {tuple(points.shape)}: give (points, coordinates), at least one of each; "
+            "numbers as [:, None]"
+        )
+    refuse_inexact(points, name)
+    refuse_non_finite(points, f"points of {name}")
+    return points.cpu().flatten(1)
+
+
+def _weights(name: str, given: Any, count: int) -> tuple[np.ndarray, Tensor]:
+    """Positive weights, scaled by a power of two, and the places (count,) that have them."""
+    if given is None:
+        return np.ones(count), torch.ones(count, dtype=torch.bool)
+    weights = as_tensor(given, name).cpu()
+    if weights.shape != (count,):
+        raise TightlipError(f"{name} has shape {tuple(weights.shape)}: give one weight for each of {count} points")
+    refuse_inexact(weights, name)
+    refuse_non_finite(weights, name)
+    scaled = normalize_exactly(weights)[0]
+    if bool((weights < 0).any()) or not bool((weights > 0).any()):
+        raise TightlipError(f"{name} must not be negative, nor all zero: the least is {number(name, weights.min()):g}")
+    kept = scaled > 0
+    return scaled[kept].numpy(), kept
+
+
+def logarithm(weights: np.ndarray) -> Tensor:
+    """The logarithm of the weights normalized to sum 1, as computed (n,)."""
+    return torch.from_numpy(np.log(weights) - math.log(math.fsum(weights)))
