@@ -24,7 +24,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..linalg.rounding import UNIT_ROUNDOFF, gamma
-from .costs import TINY, Clouds, least_sums, least_sums_error
+from .costs import TINY, Clouds, least_sums_error
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,9 @@ def above(clouds: Clouds, flow: Flow) -> Fraction:
     return coupled + Fraction(clouds.diameter) * (Fraction(missing) + 4 * Fraction(UNIT_ROUNDOFF)) + Fraction(TINY)
 
 
-def below(clouds: Clouds, prices: np.ndarray) -> Fraction:
-    """At most W1 of the scaled clouds, by the prices q (m,).
-
-    Raises:
-        OutOfTime: if the time is over.
-    """
-    first = _mean_down(clouds.weights_x, least_sums(clouds, prices))
+def below(clouds: Clouds, prices: np.ndarray, least: np.ndarray) -> Fraction:
+    """At most W1 of the scaled clouds, by prices q (m,) and the least sums (n,) that `lists` has of them."""
+    first = _mean_down(clouds.weights_x, least)
     second = _mean_down(clouds.weights_y, -prices)
     return first + second - Fraction(least_sums_error(clouds, prices)) - Fraction(TINY)
 

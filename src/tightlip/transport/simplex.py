@@ -19,6 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from .bounds import normalized
+from .costs import Lists
 
 BITS = 80
 """Weights are integers out of about 2⁸⁰: one below 1e-24 of the sum counts for little."""
@@ -28,17 +29,33 @@ NOTHING = 1e-13
 
 
 class Simplex:
-    """A feasible tree for costs (n, m) and positive weights, started greedily where ``key`` (n, m) is least."""
+    """A feasible tree for positive weights a (n,) and b (m,), started on the pairs of ``known`` with the least ``key``.
 
-    def __init__(self, costs: np.ndarray, a: np.ndarray, b: np.ndarray, key: np.ndarray) -> None:
-        self.costs, self.least = costs, -NOTHING * float(costs.max())
-        self.a, self.b, (n, m) = normalized(a), normalized(b), costs.shape
-        self.n, self.parent, self.children = n, [-1] * (n + m), [set[int]() for _ in range(n + m)]
+    Args:
+        known: Which pairs may enter, with their costs.
+        key: (n, k) of these pairs.
+        between: The costs of any rows and columns (k,), for pairs that are not known.
+    """
+
+    def __init__(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        known: Lists,
+        key: np.ndarray,
+        between: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    ) -> None:
+        n, m = len(a), len(b)
+        self.a, self.b, self.n, self.known = normalized(a), normalized(b), n, known
+        self.parent, self.children = [-1] * (n + m), [set[int]() for _ in range(n + m)]
         self.cost, self.flow = [0.0] * (n + m), [0] * (n + m)  # of the edge to the parent
         self.depth, self.potential = [0] * (n + m), [0.0] * (n + m)
         supplies, demands = whole_masses(a, b)
         self.total, self.lower, self.pivots = sum(supplies), 0.0, 0
-        self._hang(greedy(key, supplies, demands))
+        edges = greedy(key, known.columns, supplies, demands)
+        costs = between(*np.array([(i, j) for i, j, _ in edges], dtype=np.int64).T)
+        self.least = -NOTHING * max(float(costs.max()), float(known.costs.max()))
+        self._hang(edges, costs.tolist())
 
     @property
     def prices(self) -> np.ndarray:
@@ -58,22 +75,24 @@ class Simplex:
         return rows, columns - self.n, np.array(masses)
 
     def sweep(self, over: Callable[[], bool]) -> bool:
-        """Look at all pairs once; whether one could enter. ``lower`` is what the prices prove before, unrounded."""
+        """Look at all known pairs once; whether one could enter.
+
+        ``lower`` is what the prices before it prove, unrounded, if no other pair is better.
+        """
         potential = np.array(self.potential)
-        sums = self.costs + potential[self.n :]
+        sums = self.known.costs + potential[self.n :][self.known.columns]
         best = sums.argmin(1)
         least = np.take_along_axis(sums, best[:, None], 1)[:, 0]
         self.lower = float(self.a @ least - self.b @ potential[self.n :])
         improved = least - potential[: self.n]
         entering = np.nonzero(improved < self.least)[0]
         for i in entering[np.argsort(improved[entering])].tolist():
-            self._enter(i, int(best[i]) + self.n)
+            self._enter(i, int(self.known.columns[i, best[i]]) + self.n, float(self.known.costs[i, best[i]]))
             if over():
                 break
         return len(entering) > 0
 
-    def _enter(self, i: int, j: int) -> None:
-        cost = float(self.costs[i, j - self.n])
+    def _enter(self, i: int, j: int, cost: float) -> None:
         if cost + self.potential[j] - self.potential[i] >= self.least:
             return
         self.pivots += 1
@@ -128,11 +147,10 @@ class Simplex:
                 potential[v] = potential[above] + (self.cost[v] if v < self.n else -self.cost[v])
             waiting.extend(self.children[v])
 
-    def _hang(self, edges: list[tuple[int, int, int]]) -> None:
+    def _hang(self, edges: list[tuple[int, int, int]], costs: list[float]) -> None:
         """The tree of these edges, from its first row down."""
         near = [list[tuple[int, int, float]]() for _ in self.parent]
-        for i, j, mass in edges:
-            cost = float(self.costs[i, j])
+        for (i, j, mass), cost in zip(edges, costs, strict=True):
             near[i].append((j + self.n, mass, cost))
             near[j + self.n].append((i, mass, cost))
         waiting = [0]
@@ -167,19 +185,31 @@ def _whole(weights: np.ndarray) -> list[int]:
     return [max(1, int(w * 2**BITS / whole)) for w in exact]
 
 
-def greedy(key: np.ndarray, supplies: list[int], demands: list[int]) -> list[tuple[int, int, int]]:
-    """A tree of edges (i, j, mass): as much as possible on the pair with the least key, then on the next that can."""
-    rows, columns, edges = list(supplies), list(demands), list[tuple[int, int, int]]()
-    alive_x, alive_y = np.ones(len(rows), dtype=bool), np.ones(len(columns), dtype=bool)
-    order, start, step = np.argsort(key, axis=None), 0, 4 * (len(rows) + len(columns))
+def greedy(key: np.ndarray, columns: np.ndarray, supplies: list[int], demands: list[int]) -> list[tuple[int, int, int]]:
+    """A tree of edges (i, j, mass): as much as possible on the pair with the least key, then on the next that can.
+
+    Where the pairs (i, columns_ik) are not all, what is left goes to any pairs in the end.
+    """
+    rows, rest, edges = list(supplies), list(demands), list[tuple[int, int, int]]()
+    alive_x, alive_y = np.ones(len(rows), dtype=bool), np.ones(len(rest), dtype=bool)
+    order, start, step = np.argsort(key, axis=None), 0, 4 * (len(rows) + len(rest))
     while start < len(order):
-        first, second = np.divmod(order[start : start + step], len(columns))
+        here = order[start : start + step]
+        first, second = here // key.shape[1], columns[np.unravel_index(here, key.shape)]
         some = alive_x[first] & alive_y[second]
         for i, j in zip(first[some].tolist(), second[some].tolist(), strict=True):
-            mass = min(rows[i], columns[j])
-            if mass:
-                rows[i], columns[j] = rows[i] - mass, columns[j] - mass
-                alive_x[i], alive_y[j] = rows[i] > 0, columns[j] > 0
-                edges.append((i, j, mass))
+            _join(i, j, rows, rest, edges)
+            alive_x[i], alive_y[j] = rows[i] > 0, rest[j] > 0
         start, step = start + step, 2 * step
+    left_x, left_y = np.nonzero(alive_x)[0].tolist(), np.nonzero(alive_y)[0].tolist()
+    while left_x and left_y:
+        _join(left_x[-1], left_y[-1], rows, rest, edges)
+        (left_y if rows[left_x[-1]] else left_x).pop()
     return edges
+
+
+def _join(i: int, j: int, rows: list[int], columns: list[int], edges: list[tuple[int, int, int]]) -> None:
+    mass = min(rows[i], columns[j])
+    if mass:
+        rows[i], columns[j] = rows[i] - mass, columns[j] - mass
+        edges.append((i, j, mass))

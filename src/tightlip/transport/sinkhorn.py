@@ -20,12 +20,9 @@ from torch import Tensor
 
 from ..linalg.rounding import gamma
 from .bounds import Flow, normalized
-from .costs import Clouds, logarithm
+from .costs import Clouds, OutOfTime, logarithm
 
-MOST = 60
-"""Iterations at one ε."""
-
-CLOSE = 0.01
+CLOSE = 0.003
 """An ε is done when the columns are off by this, in sum."""
 
 
@@ -38,16 +35,20 @@ class Potentials:
     g: Tensor
 
 
-def sinkhorn(clouds: Clouds) -> Iterator[Potentials]:
-    """Potentials at ε = 1/4, 1/8, … of the diameter, each from where the last one ended; without end.
+def sinkhorn(clouds: Clouds, most: int) -> Iterator[Potentials]:
+    """Potentials at ε = 1/32, 1/64, … of the diameter, each from where the last one ended; without end.
+
+    At each ε there are at most so many iterations.
 
     Raises:
         OutOfTime: if the time is over.
     """
     turned, log_a, log_b = clouds.turned(), logarithm(clouds.weights_x), logarithm(clouds.weights_y)
-    epsilon, g = clouds.diameter / 4, torch.zeros(len(clouds.y), dtype=torch.float64)
+    epsilon, g = clouds.diameter / 32, torch.zeros(len(clouds.y), dtype=torch.float64)
     while True:
-        for _ in range(MOST):
+        for _ in range(most):
+            if clouds.over():
+                raise OutOfTime
             f, last = softmin(clouds, g / epsilon + log_b, epsilon), g
             g = softmin(turned, f / epsilon + log_a, epsilon)
             if float((log_b.exp() * torch.expm1((last - g) / epsilon).abs()).sum()) < CLOSE:
@@ -58,7 +59,7 @@ def sinkhorn(clouds: Clouds) -> Iterator[Potentials]:
 
 def softmin(clouds: Clouds, logits: Tensor, epsilon: float) -> Tensor:
     """−ε·log Σ_j exp(logits_j − c_ij/ε) for every i (n,)."""
-    parts = [costs.div_(-epsilon).add_(logits).logsumexp(1) for _, costs in clouds.blocks()]
+    parts = [costs.div_(-epsilon).add_(logits).logsumexp(1) for _, costs in clouds.blocks(rough=True)]
     return torch.cat(parts).mul_(-epsilon)
 
 
