@@ -102,6 +102,9 @@ def test_a_translation_costs_its_length_wherever_it_is(p, offset):
     result = couple(x, (x + step).repeat(2, 1), p=p)
     assert result.lower <= length <= result.upper and result.upper - result.lower <= 1e-3 * length
     assert result.reason == "the gap is within the tolerance"
+    result = couple(x, (x + step).repeat(2, 1), p=p, tolerance=0)
+    assert result.lower <= length * (1 + 2**-52) and length * (1 - 2**-52) <= result.upper
+    assert result.upper - result.lower <= 2e-11 and result.reason == "no pair improves any more"
 
 
 def test_one_point_against_many_is_a_mean():
