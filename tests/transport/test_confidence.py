@@ -191,6 +191,15 @@ def test_p_values_are_never_zero_and_ties_count_as_reached():
     assert permutation_p_value(torch.ones(1), torch.zeros(1), 200) == pytest.approx(0.5, abs=0.15)
 
 
+def test_ties_of_sums_are_not_broken_by_rounding():
+    """Whole numbers have exact sums; a tenth of them has not, and their order would tell."""
+    generator = np.random.default_rng(2)
+    for seed in range(20):
+        x, y = generator.integers(-7, 8, 15).astype(float), generator.integers(-7, 8, 14).astype(float)
+        y = np.append(y, -x.sum() - y.sum())  # of mean zero
+        assert permutation_p_value(x / 10, y / 10, 99, seed) == permutation_p_value(x, y, 99, seed)
+
+
 def test_p_values_do_not_change_with_scale_shift_or_run():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 40, generator=generator, dtype=torch.float64)

@@ -288,6 +288,21 @@ def test_any_prices_and_any_flow_prove_only_what_is_true():
         assert best >= truth * unit - 1e-9
 
 
+def test_marginals_that_are_right_on_one_side_alone_are_no_coupling():
+    """Every point to its nearest has the weights of its own side, and costs less than W1."""
+    generator = torch.Generator().manual_seed(0)
+    for turned in (False, True):
+        clouds = clouds_of(torch.rand(20, 2, generator=generator), torch.rand(30, 2, generator=generator))
+        n, m = len(clouds.x), len(clouds.y)
+        matrix = distances(clouds.x, clouds.y, 2).numpy()
+        truth = couple(clouds.x, clouds.y, tolerance=0).lower
+        if turned:
+            flow = of_pieces(clouds, matrix.argmin(0), np.arange(m), np.full(m, 1 / m))
+        else:
+            flow = of_pieces(clouds, np.arange(n), matrix.argmin(1), np.full(n, 1 / n))
+        assert flow.cost < 0.9 * truth <= float(above(clouds, flow))
+
+
 def test_a_wrong_proposal_changes_the_gap_and_not_the_truth(monkeypatch):
     x, y = torch.rand(20, 2), torch.rand(30, 2) + 0.5
     truth = couple(x, y, tolerance=0)
