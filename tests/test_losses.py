@@ -222,7 +222,7 @@ def test_emma_scales_with_the_logits():
 
 @pytest.mark.parametrize("offset", [-0.1, math.inf, math.nan])
 def test_offsets_that_are_no_margin_are_refused(offset):
-    with pytest.raises(TightlipError, match="offset .* is no margin to ask for: give a finite number ≥ 0"):
+    with pytest.raises(TightlipError, match="offset must be a finite number ≥ 0, got"):
         emma_cross_entropy(*batch(), offset)
 
 

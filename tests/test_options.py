@@ -133,9 +133,9 @@ def trained(tmp_path_factory):
     def numbers(config):
         calls = []
 
-        def pgd(network, x, y, *rest):
+        def pgd(network, x, y, *rest, **options):
             calls.append((len(x), *map(str, rest)))
-            return attack(network, x, y, *rest)
+            return attack(network, x, y, *rest, **options)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(evidence, "pgd", pgd)

@@ -48,7 +48,7 @@ def emma_cross_entropy(
     """
     check_labels(logits, labels)
     if not 0 <= offset < math.inf:
-        raise TightlipError(f"offset {offset} is no margin to ask for: give a finite number ≥ 0")
+        raise TightlipError(f"offset must be a finite number ≥ 0, got {offset}")
     true = logits.detach().gather(1, labels.unsqueeze(1))
     reached = (true - logits.detach()).clamp(min=0.0, max=offset)
     return margin_cross_entropy(logits + reached, labels, temperature=temperature)

@@ -83,6 +83,7 @@ def test_the_metrics_are_a_birth_certificate(finished):
     assert metrics == json.loads(json.dumps(result.row.to_json()))
     began = asdict(options) | {"k": options.constant, "eps": options.radius, "hidden": [16, 16]}
     began |= {"offset": 0.8, "temperature": 0.25, "loss": "cross_entropy"} if options.norm == "2" else {"a": 0.1}
+    began |= {"last_layer": "orthonormal"} if options.norm == "2" else {}
     began |= {"method": {"2": "orthonormal", "inf": "row_l1"}[options.norm]}
     assert metrics["config"] == began and metrics["seed"] == 3
     assert {"commit", "dirty", "versions", "device", "threads", "machine", "seconds", "name"} <= set(metrics)

@@ -24,7 +24,8 @@ SMALL = {"hidden": (8,), "attack_images": 4, "attack_steps": 2, "attack_restarts
 @pytest.mark.parametrize(("eps", "offset"), [(0.0, 0.73), (0.3, 1.2), (1.58, 3.19)])
 @pytest.mark.parametrize("method", ["orthonormal", "spectral", "parseval"])
 def test_the_offset_goes_through_what_was_measured_on_mnist(method, eps, offset):
-    assert Config(method=method, eps=eps).settings == ASKED | {"offset": offset}
+    own = {"last_layer": "orthonormal"} if method == "orthonormal" else {}
+    assert Config(method=method, eps=eps).settings == ASKED | own | {"offset": offset}
 
 
 @pytest.mark.parametrize("method", ["row_l1", "distances"])
@@ -37,7 +38,7 @@ def test_the_hinge_asks_for_more_than_the_radius_needs(method, eps):
 
 def test_what_is_given_goes_before_what_follows():
     given = Config(eps=0.3, offset=0.0)
-    assert given.settings == ASKED | {"offset": 0.0} and given.resolved["offset"] == 0.0
+    assert given.settings == ASKED | {"last_layer": "orthonormal", "offset": 0.0} and given.resolved["offset"] == 0.0
     assert Config(norm="inf", eps=0.3, a=0.1).settings["a"] == 0.1
     assert Config(eps=0.3).resolved["offset"] == 1.2
 

@@ -1,5 +1,6 @@
 """`fit(…, average=)`: the moving average by hand, on its sets, resumed as if nothing had happened."""
 
+import logging
 import math
 from functools import partial
 
@@ -32,6 +33,10 @@ WITHOUT_CHOICE = {"validation": None, "schedule": None, "optimizer": partial(tor
 
 class StopError(Exception):
     """What kills a run of these tests."""
+
+
+def _warnings(caplog):
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def plain():
@@ -117,10 +122,10 @@ def test_the_network_that_is_kept_is_on_its_sets_and_trains_on(name, caplog):
     options = {"optimizer": partial(torch.optim.Adam, lr=0.05), "schedule": None}
     _, history = train(3, network, average=0.95, **options)
     outputs = network(blobs()[0])  # a weight off its set would be refused
-    assert torch.isfinite(outputs).all() and not caplog.records
+    assert torch.isfinite(outputs).all() and not _warnings(caplog)
     assert put_back(network) == []
     frozen = freeze(network)
-    assert not caplog.records  # nothing was moved by more than rounding
+    assert not _warnings(caplog)  # nothing was moved by more than rounding
     p = math.inf if name == "row_l1" else 2
     if name != "parseval":
         assert lipschitz(frozen, p).constant <= 1 + 1e-6

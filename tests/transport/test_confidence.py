@@ -248,7 +248,7 @@ def test_what_no_bound_can_be_made_of_is_one_sentence(bound, arguments, sentence
         ((0.1, 5, 2.5, 1.0, 0.1), "m must be an integer ≥ 1, got 2.5"),
         ((0.1, 5, 5, -1.0, 0.1), "diameter must be a finite number ≥ 0"),
         ((0.1, 5, 5, math.inf, 0.1), "diameter must be a finite number ≥ 0, got inf"),
-        ((1.1, 5, 5, 1.0, 0.1), "the samples are 1.1 apart, so 1 is no diameter of what they are drawn from: give"),
+        ((1.1, 5, 5, 1.0, 0.1), "the samples are 1.1 apart, so what they are drawn from has a diameter above 1: give"),
         ((0.1, 5, 5, 1.0, 1.5), "alpha must be a number between 0 and 1"),
     ],
 )

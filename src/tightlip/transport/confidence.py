@@ -121,8 +121,8 @@ def mcdiarmid_upper(cost: float, n: int, m: int, diameter: float | None, alpha: 
     diameter = number("diameter", diameter, least=0)
     if cost > diameter * (1 + 1e-6):
         raise TightlipError(
-            f"the samples are {cost:.6g} apart, so {diameter:.6g} is no diameter of what they are drawn from: give an "
-            "upper bound on the distance of any two points, or None"
+            f"the samples are {cost:.6g} apart, so what they are drawn from has a diameter above {diameter:.6g}: "
+            "give an upper bound on the distance of any two points, or None"
         )
     return min(diameter, round_up(Fraction(cost) + Fraction(diameter) * _deviation(n, m, alpha)))
 
