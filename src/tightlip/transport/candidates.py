@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from .distances import FEW, PIECE, distances, pair_distances
+from .distances import FEW, PIECE, distances
 
 IN_PLANES, ELSEWHERE = 256, 32
 """Candidates of each point in up to three dimensions, where prices reach far, and in more."""
@@ -25,7 +25,7 @@ class Candidates:
         y: Likewise.
         p: The norm.
         careful: Whether distances are differences in float64. Otherwise products in float32 choose the candidates of
-            p = 2 where they are faster, and thresholds are only as good as those; costs are always differences.
+            p = 2 where they are faster, and costs and thresholds are as good as those (`blur`).
     """
 
     def __init__(self, x: Float64[Tensor, "n d"], y: Float64[Tensor, "n d"], p: float, careful: bool) -> None:
@@ -60,8 +60,7 @@ class Candidates:
             costs = all_costs.gather(1, found[:, :-1])
         else:
             least, found = self.products.sums(rows, prices).topk(size + 1, 1, largest=False)
-            i, j = rows.repeat_interleave(size), found[:, :-1].reshape(-1)
-            costs = pair_distances(self.x, self.y, i, j, self.p).view(-1, size)
+            costs = least[:, :-1].double() - prices[found[:, :-1]]
         self.index[rows], self.cost[rows] = found[:, :-1].int(), costs
         self.threshold[rows] = least[:, -1].double()
 
@@ -72,7 +71,7 @@ class Candidates:
         return index, sums.add_(self.cost.index_select(0, rows))
 
     def blur(self) -> float:
-        """About how far the thresholds can be off."""
+        """About how far costs and thresholds are off."""
         typical = float(self.cost.median())
         if self.products is None:
             return 0.0

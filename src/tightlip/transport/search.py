@@ -16,11 +16,16 @@ from .distances import least_sums
 FACTOR = 6.0
 """By how much ε falls from phase to phase."""
 
-FIRST = 0.2
+FIRST = 0.1
 """The first ε as a share of the first gap."""
 
 LEFT, LEFT_AT_LAST = 500, 2000
-"""A phase ends when one of so many points goes without."""
+"""A phase ends when one of so many points goes without: the price of a point far from all others rises slowly. Where
+that is too few in the end, all is done once more, thoroughly: then nobody goes without.
+"""
+
+SMALL = 4000
+"""Up to so many points, and in up to three dimensions, it is thorough at once."""
 
 FINEST = 2.0**-48
 """ε in units of the spread, below which float64 no longer tells sums apart."""
@@ -91,17 +96,19 @@ class Search:
 
     def _phases(self, bar: Any) -> str:
         auction = self.auction = self._opened()
-        eps = FIRST * (float(self.bounds.upper) - self._estimate(auction))
-        leave = LEFT
+        first = eps = FIRST * (float(self.bounds.upper) - self._estimate(auction))
+        thorough = self.x.shape[1] <= 3 or len(self.x) <= SMALL
         while eps > FINEST:
             wanted = self.tolerance * float(self.bounds.upper) / 2
-            if eps <= 1.5 * wanted:
-                eps, leave = min(eps, wanted), LEFT_AT_LAST if leave == LEFT else leave * int(FACTOR)
-            auction.phase(eps, len(self.x) // leave, self.clock.check)
+            last = eps <= 1.5 * wanted
+            eps = min(eps, wanted) if last else eps
+            leave = 0 if thorough else len(self.x) // (LEFT_AT_LAST if last else LEFT)
+            auction.phase(eps, leave, self.clock.check)
             if self._settled(auction):
                 return "gap"
             bar.update()
-            eps /= FACTOR
+            again = last and not thorough
+            thorough, eps = thorough or again, first if again else eps / FACTOR
         self._prove()
         return "gap" if self._near() else "exact"
 
