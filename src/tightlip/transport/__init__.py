@@ -1,6 +1,17 @@
-"""Distances between distributions: pairs whose distance is known, and critics that bound it from below."""
+"""Distances between distributions: known ones, critics that bound them from below, and samples paired at least cost."""
 
+from .assignment import Matching, assign
 from .critic import train_critic
 from .distributions import Spheres, absolute_value, circular_cones, high_dimensional_cone
+from .potential import Funnels
 
-__all__ = ["Spheres", "absolute_value", "circular_cones", "high_dimensional_cone", "train_critic"]
+__all__ = [
+    "Funnels",
+    "Matching",
+    "Spheres",
+    "absolute_value",
+    "assign",
+    "circular_cones",
+    "high_dimensional_cone",
+    "train_critic",
+]

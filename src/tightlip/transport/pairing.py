@@ -1,0 +1,140 @@
+"""What pairings and prices prove of the least mean cost: sums in float64, their rounding accounted for, in fractions.
+
+A sum by ``math.fsum`` is rounded once, by a share u at most. Distances err by a share (`distance_error`), least sums by
+what `least_sums` returns. All else is exact.
+"""
+
+import math
+from fractions import Fraction
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from ..linalg.rounding import UNIT_ROUNDOFF, gamma, norm_above, round_down, round_up
+from .distances import LOST, distance_error, least_sums, pair_distances
+from .samples import Problem
+
+
+class Bounds:
+    """The best bounds so far on the mean cost of the points to be paired, in units of the problem.
+
+    ``lower`` belongs to ``prices`` and ``upper`` to ``pairing``, both (m,).
+    """
+
+    def __init__(self, problem: Problem, p: float) -> None:
+        self.problem, self.p = problem, p
+        self.lower, self.upper = Fraction(0), Fraction(0)
+        m = len(problem.x)
+        self.prices, self.pairing = torch.zeros(m, dtype=torch.float64), torch.arange(m)
+        if m:
+            self.upper = self.cost(self.pairing)
+
+    @property
+    def gap(self) -> float:
+        """(upper − lower)/upper."""
+        return float((self.upper - self.lower) / self.upper) if self.upper else 0.0
+
+    def cost(self, pairing: Int64[Tensor, " m"]) -> Fraction:
+        """The mean cost of a pairing, from above."""
+        x, y, rows = self.problem.x, self.problem.y, torch.arange(len(pairing))
+        total = Fraction(math.fsum(pair_distances(x, y, rows, pairing, self.p).tolist()))
+        share = (1 + Fraction(UNIT_ROUNDOFF)) * (1 + Fraction(distance_error(x.shape[1])))
+        return total / len(x) * share + Fraction(LOST)
+
+    def value(self, prices: Float64[Tensor, " m"]) -> Fraction:
+        """What prices prove: mean_i min_j(‖x_i − y_j‖ + p_j) − mean_j p_j, from below."""
+        sums, error = least_sums(self.problem.x, self.problem.y, prices, self.p)
+        total = Fraction(math.fsum(sums.tolist() + prices.neg().tolist()))
+        return (total - abs(total) * Fraction(UNIT_ROUNDOFF)) / len(sums) - Fraction(error)
+
+    def offer_pairing(self, pairing: Int64[Tensor, " m"]) -> None:
+        """Take a pairing if it is the best so far."""
+        cost = self.cost(pairing)
+        if cost < self.upper:
+            self.upper, self.pairing = cost, pairing
+
+    def offer_prices(self, prices: Float64[Tensor, " m"], value: Fraction | None = None) -> None:
+        """Take prices if they prove the most so far; what they prove is computed where it is not known."""
+        value = self.value(prices) if value is None else value
+        if value > self.lower:
+            self.lower, self.prices = value, prices.clone()
+
+    def start(self) -> None:
+        """In time n·d: the linear function along the difference of means, and the pairing along it.
+
+        ‖mean x − mean y‖ is not above the distance, whatever else the samples are (Jensen).
+        """
+        x, y = self.problem.x, self.problem.y
+        slope, value = _along(x - y, self.p)
+        self.offer_prices((y - y[0]) @ slope, value)
+        pairing = torch.empty(len(x), dtype=torch.long)
+        pairing[(x @ slope).argsort()] = (y @ slope).argsort()
+        self.offer_pairing(pairing)
+
+    def in_units(self) -> tuple[float, float]:
+        """Lower and upper bound on the mean cost of all points, in the unit of the samples."""
+        unit = Fraction(2) ** self.problem.exponent * Fraction(len(self.problem.x), len(self.problem.all_x))
+        return max(0.0, round_down(self.lower * unit)), round_up(self.upper * unit)
+
+    def whole_assignment(self) -> Int64[Tensor, " n"]:
+        """The pairing of all points; shared ones stay where they are."""
+        problem = self.problem
+        assignment = torch.empty(len(problem.all_x), dtype=torch.long)
+        assignment[problem.rows_x] = problem.rows_y[self.pairing]
+        assignment[problem.shared[0]] = problem.shared[1]
+        return assignment
+
+    def whole_prices(self) -> Float64[Tensor, " n"]:
+        """The prices of all points, in the unit of the samples; of a shared one, the potential there (McShane)."""
+        problem = self.problem
+        prices = torch.zeros(len(problem.all_y), dtype=torch.float64)
+        if len(self.prices):
+            prices[problem.rows_y] = self.prices
+            prices[problem.shared[1]], _ = least_sums(problem.all_y[problem.shared[1]], problem.y, self.prices, self.p)
+        half = problem.exponent // 2
+        return prices * 2.0**half * 2.0 ** (problem.exponent - half)
+
+
+def _along(moves: Float64[Tensor, "m d"], p: float) -> tuple[Float64[Tensor, " d"], Fraction]:
+    """The u of dual norm 1 along the mean of the moves, and that mean's p-norm from below.
+
+    A mean of m differences is within γ_{m+4} of the mean of their sizes.
+    """
+    mean = moves.mean(0)
+    error = norm_above(moves.abs().mean(0) * (2.0 * gamma(len(moves) + 4)) + LOST, p, 0)
+    length = Fraction(float(torch.linalg.vector_norm(mean, p))) * (1 - Fraction(distance_error(len(mean))))
+    return _steepest(mean, p), length - Fraction(float(error)) - Fraction(LOST)
+
+
+def _steepest(mean: Float64[Tensor, " d"], p: float) -> Float64[Tensor, " d"]:
+    """The u with ⟨u, v⟩ = ‖v‖_p and dual norm 1; zero for v = 0."""
+    if p == 1:
+        return mean.sign()
+    if p == 2:
+        return torch.nn.functional.normalize(mean, dim=0)
+    return torch.zeros_like(mean).scatter(0, mean.abs().argmax(0, keepdim=True), mean.sign()[mean.abs().argmax()])
+
+
+def sort(bounds: Bounds) -> str:
+    """Points on a line: the pairing in order is best, and every norm is the same.
+
+    The sum of |x_(i) − y_(i)| is that of ±x and ±y, rounded once. The slope of the potential is the sign of the
+    difference of distribution functions.
+    """
+    x, y = (points[:, 0] for points in (bounds.problem.x, bounds.problem.y))
+    if not len(x):
+        return "exact"
+    first, second = x.argsort(), y.argsort()
+    bounds.pairing[first] = second
+    moves = torch.stack((x[first], y[second]))
+    total = Fraction(math.fsum((moves.amax(0)).tolist() + moves.amin(0).neg().tolist()))
+    error = total * Fraction(UNIT_ROUNDOFF) / len(x) + Fraction(LOST)
+    bounds.lower, bounds.upper = total / len(x) - error, total / len(x) + error
+    places, order = torch.cat((x, y)).sort()
+    sides = torch.cat((-torch.ones_like(x), torch.ones_like(y)))[order]
+    steps = sides.cumsum(0)[:-1].sign() * places.diff()
+    values = torch.zeros_like(places)
+    values[order[1:]] = steps.cumsum(0)
+    bounds.prices = values[len(x) :]
+    return "exact"

@@ -1,0 +1,151 @@
+"""Phases of the auction until proven bounds meet, or time is up."""
+
+import time
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from tqdm import tqdm
+
+from .auction import Auction
+from .pairing import Bounds
+from .candidates import Candidates
+from .distances import least_sums
+
+FACTOR = 6.0
+"""By how much ε falls from phase to phase."""
+
+FIRST = 0.1
+"""The first ε as a share of the first gap."""
+
+LEFT, LEFT_AT_LAST = 500, 2000
+"""A phase ends when one of so many points goes without: the price of a point far from all others rises slowly. Where
+that is too few in the end, all is done once more, thoroughly: then nobody goes without.
+"""
+
+SMALL = 4000
+"""Up to so many points, and in up to three dimensions, it is thorough at once."""
+
+FINEST = 2.0**-48
+"""ε in units of the spread, below which float64 no longer tells sums apart."""
+
+TRIED = 256
+"""Points on which prices are compared to start with."""
+
+PROOF = 2.0
+"""Time for a proof, in terms of that for all lists, from above."""
+
+
+class TimeUp(Exception):  # noqa: N818  no error
+    """The clock has run out."""
+
+
+class Clock:
+    """Seconds since it was made, a limit, and what of it is set aside for the last proof."""
+
+    def __init__(self, limit: float) -> None:
+        self.began, self.limit, self.aside = time.perf_counter(), limit, 0.0
+
+    def elapsed(self) -> float:
+        """Seconds."""
+        return time.perf_counter() - self.began
+
+    def check(self) -> None:
+        """Raise if only what is set aside is left."""
+        if self.elapsed() + self.aside >= self.limit:
+            raise TimeUp
+
+
+class Search:
+    """The auction for a problem, phase by phase."""
+
+    def __init__(self, bounds: Bounds, tolerance: float, clock: Clock, seed: int) -> None:
+        self.bounds, self.tolerance, self.clock = bounds, tolerance, clock
+        self.x, self.y, self.p = bounds.problem.x, bounds.problem.y, bounds.p
+        self.generator = torch.Generator().manual_seed(seed)
+        self.auction: Auction | None = None
+
+    def run(self, progress: bool) -> str:
+        """Why it ended: "gap", "time" or "exact"; the bounds hold what was found."""
+        if len(self.x) < 2:
+            return self._single()
+        self.bounds.start()
+        if self._near():
+            return "gap"
+        with tqdm(unit="phase", disable=None if progress else True) as bar:
+            try:
+                return self._phases(bar)
+            except TimeUp:
+                self._prove()
+                return "gap" if self._near() else "time"
+
+    def _single(self) -> str:
+        if len(self.x):
+            self.bounds.offer_prices(self.bounds.prices)
+        return "exact"
+
+    def _near(self) -> bool:
+        return self.bounds.gap <= self.tolerance
+
+    def _prove(self) -> None:
+        """Compute the bounds of what the auction has come to."""
+        if self.auction is not None:
+            self.bounds.offer_pairing(self.auction.completed())
+            self.bounds.offer_prices(self.auction.prices)
+
+    def _phases(self, bar: Any) -> str:
+        auction = self.auction = self._opened()
+        first = eps = FIRST * (float(self.bounds.upper) - self._estimate(auction))
+        thorough = self.x.shape[1] <= 3 or len(self.x) <= SMALL
+        while eps > FINEST:
+            wanted = self.tolerance * float(self.bounds.upper) / 2
+            last = eps <= 1.5 * wanted
+            eps = min(eps, wanted) if last else eps
+            leave = 0 if thorough else len(self.x) // (LEFT_AT_LAST if last else LEFT)
+            auction.phase(eps, leave, self.clock.check)
+            if self._settled(auction):
+                return "gap"
+            bar.update()
+            again = last and not thorough
+            thorough, eps = thorough or again, first if again else eps / FACTOR
+        self._prove()
+        return "gap" if self._near() else "exact"
+
+    def _opened(self) -> Auction:
+        """Lists at the prices that prove most on a few points; by differences where products are too coarse."""
+        prices = self._first_prices()
+        candidates = self._listed(prices, careful=False)
+        if candidates.blur() > self.tolerance * float(self.bounds.upper) / 4:
+            candidates = self._listed(prices, careful=True)
+        self.clock.check()
+        return Auction(candidates, prices, self.generator)
+
+    def _listed(self, prices: Tensor, careful: bool) -> Candidates:
+        began = self.clock.elapsed()
+        candidates = Candidates(self.x, self.y, self.p, careful)
+        candidates.fill(prices, self.clock.check)
+        self.clock.aside = PROOF * (self.clock.elapsed() - began)
+        return candidates
+
+    def _first_prices(self) -> Float64[Tensor, " m"]:
+        some = torch.randperm(len(self.x), generator=self.generator)[:TRIED]
+        choices = [self.bounds.prices, torch.zeros_like(self.bounds.prices)]
+        proven = [float(least_sums(self.x[some], self.y, c, self.p)[0].mean() - c.mean()) for c in choices]
+        return choices[0] if proven[0] > proven[1] else choices[1]
+
+    def _estimate(self, auction: Auction) -> float:
+        """What prices seem to prove, by the lists."""
+        return float(auction.candidates.least(auction.prices).mean() - auction.prices.mean())
+
+    def _settled(self, auction: Auction) -> bool:
+        """Whether the bounds have met. Where lists promise it and the proof denies it, they are made by differences."""
+        self.bounds.offer_pairing(auction.completed())
+        upper, seems = float(self.bounds.upper), self._estimate(auction)
+        if upper - max(seems, float(self.bounds.lower)) > self.tolerance * upper:
+            return False
+        self.bounds.offer_prices(auction.prices)
+        short = seems - float(self.bounds.lower) > self.tolerance * upper / 4
+        if short and not self._near() and auction.candidates.products is not None:
+            auction.candidates = self._listed(auction.prices, careful=True)
+        return self._near()
