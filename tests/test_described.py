@@ -13,6 +13,7 @@ from tightlip.audit import Concat, Gains, Sum, registered, rule
 from tightlip.constructions import LatticeInterpolant
 from tightlip.graphs import Graph, Slice
 from tightlip.options import NUMBER
+from tightlip.transport import Funnels
 
 
 def learned(module):
@@ -118,6 +119,8 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (graphs.Mean(1), (3, 2)),
     (graphs.Offset(0.1), (3,)),
     (Graph({"a": nn.Linear(6, 6)}, [("a", (0,)), (Sum(0.5, -2.0), (0, 1)), (Concat(1), (2, 0))]), (6,)),
+    (Funnels(torch.rand(5, 3), torch.rand(5), math.inf), (3,)),
+    (Funnels(torch.rand(5, 3), torch.rand(5), 1, trainable=True), (3,)),
     (LatticeInterpolant(torch.rand(5, 3, dtype=torch.float64), 0.1 * torch.rand(5, 2).double(), math.inf), (3,)),
 ]
 

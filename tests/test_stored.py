@@ -25,6 +25,7 @@ from tightlip import (
 )
 from tightlip.constructions.interpolant import LatticeInterpolant
 from tightlip.stored import exact_float
+from tightlip.transport import Funnels
 
 NAN, INF = math.nan, math.inf
 
@@ -145,6 +146,8 @@ BUFFERS = {
     "bias": (lambda: nn.Linear(2, 2), "bias"),
     "points": (lambda: LatticeInterpolant(torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 1.0]), 2), "points"),
     "values": (lambda: LatticeInterpolant(torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 1.0]), 2), "values"),
+    "funnels": (lambda: Funnels(torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 1.0])), "points"),
+    "offsets": (lambda: Funnels(torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 1.0])), "offsets"),
 }
 KINDS = [torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64, torch.float8_e5m2, torch.float8_e4m3fn]
 

@@ -8,7 +8,7 @@ lists that of n² distances.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from .distances import FEW, PIECE, distances
@@ -64,7 +64,7 @@ class Candidates:
         self.index[rows], self.cost[rows] = found[:, :-1].int(), costs
         self.threshold[rows] = least[:, -1].double()
 
-    def sums(self, rows: Tensor, prices: Tensor) -> tuple[Int64[Tensor, "r k"], Float64[Tensor, "r k"]]:
+    def sums(self, rows: Tensor, prices: Tensor) -> tuple[Int[Tensor, "r k"], Float64[Tensor, "r k"]]:
         """The candidates of these rows, and their costs with prices."""
         index = self.index.index_select(0, rows)
         sums = prices.index_select(0, index.view(-1)).view(index.shape)

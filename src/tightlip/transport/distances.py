@@ -78,8 +78,8 @@ def least_sums(
         TightlipError: for numbers that are too large, NaN or infinite.
     """
     largest = [float(values.abs().max()) if len(values) else 0.0 for values in (x, y, prices)]
-    if not max(largest) <= FARTHEST or not all(map(math.isfinite, largest)):
-        raise TightlipError(f"coordinates and prices must be finite and below 2²⁰⁰, got {max(largest):g}: scale them")
+    if not all(size <= FARTHEST for size in largest):
+        raise TightlipError(f"coordinates and prices must be finite and below 2²⁰⁰, got {largest}: scale them")
     pieces = _by_products if p == 2 and x.shape[1] > FEW and len(y) > 64 else _by_differences
     values = torch.zeros(len(x), dtype=torch.float64)
     for part, found in pieces(x, y, prices, p, block):

@@ -10,12 +10,13 @@ Distances are computed by differences: by matrix products, gradients beside poin
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..arguments import tensor
+from ..arguments import flag, tensor
 from ..audit import Gains, Roundoff, rule
 from ..errors import TightlipError
 from ..linalg.rounding import gamma, sqrt_up
@@ -38,8 +39,8 @@ class Funnels(nn.Module):
         p: 1, 2 or ∞.
         trainable: Whether points and offsets are parameters; otherwise they are buffers.
 
-    It cannot go steeply downwards from everywhere: towards no point it falls for ever, so minus a funnel is a poor
-    match. In high dimension the potential of one sample says little about points beyond it.
+    It cannot be minus a cone with few points: every piece grows to all sides. And in high dimension the potential of
+    one sample says little about points beyond it.
 
     Raises:
         TightlipError: for other shapes, kinds or norms, or numbers that are not finite; in the forward for inputs of
@@ -53,12 +54,12 @@ class Funnels(nn.Module):
     points: Tensor
     offsets: Tensor
 
-    def __init__(
-        self, points: Real[Tensor, "n d"], offsets: Real[Tensor, " n"], p: float | str = 2, trainable: bool = False
-    ) -> None:
+    def __init__(self, points: Any, offsets: Any, p: float | str = 2, trainable: bool = False) -> None:
         super().__init__()
-        self.p = as_norm(p)
-        points, offsets = _checked(points, offsets)
+        self.p, trainable = as_norm(p), flag("trainable", trainable)
+        self._store(*_checked(points, offsets), trainable)
+
+    def _store(self, points: Tensor, offsets: Tensor, trainable: bool) -> None:
         for name, values in (("points", points), ("offsets", offsets)):
             if trainable:
                 self.register_parameter(name, nn.Parameter(values))
@@ -107,7 +108,7 @@ class Funnels(nn.Module):
         return f"{n} points in {d} dimensions, p={self.norm}" + ", trainable=True" * self.trainable
 
 
-def _checked(points: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+def _checked(points: Any, offsets: Any) -> tuple[Tensor, Tensor]:
     """Copies of one dtype; raises unless shapes fit and all is finite."""
     points, offsets = tensor("points", points).detach(), tensor("offsets", offsets).detach()
     if points.dim() != 2 or not points.numel() or offsets.shape != points.shape[:1]:
@@ -125,8 +126,11 @@ def _checked(points: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
 
 def _of_sizes(sizes: Sequence[int], norm: str, trainable: bool) -> Funnels:
     """One whose numbers are still to come."""
-    n, d = sizes
-    return Funnels(torch.zeros(n, d), torch.zeros(n), norm, trainable)
+    made = Funnels.__new__(Funnels)
+    nn.Module.__init__(made)
+    made.p = as_norm(norm)
+    made._store(torch.empty(sizes[0], sizes[1]), torch.empty(sizes[0]), trainable)
+    return made
 
 
 _SIZES = Kind(

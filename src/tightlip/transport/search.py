@@ -9,9 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .auction import Auction
-from .pairing import Bounds
 from .candidates import Candidates
 from .distances import least_sums
+from .pairing import Bounds
 
 FACTOR = 6.0
 """By how much ε falls from phase to phase."""
