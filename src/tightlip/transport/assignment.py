@@ -70,6 +70,7 @@ def assign(
     Raises:
         TightlipError: for samples of another kind, shape or size, NaN or infinity in them, or other options.
 
+    >>> import torch
     >>> found = assign(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[3.0, 5.0], [0.0, 0.0]]))
     >>> found.assignment, f"{found.lower:.6f}", f"{found.upper:.6f}"
     (tensor([1, 0]), '0.500000', '0.500000')
