@@ -147,6 +147,13 @@ def test_more_points_than_candidates_by_products_and_by_differences(monkeypatch)
     assert relative_gap(assign(x, y, tolerance=1e-4)) <= 1e-4
 
 
+def test_heavy_tails_do_not_end_in_endless_bids():
+    """Prices of points far from all others rise by large steps first; by small ones it takes 18,000 bids."""
+    rng = np.random.default_rng(0)
+    bounds = Bounds(posed(rng.standard_cauchy((200, 5)), rng.standard_cauchy((200, 5))), 2.0)
+    assert Search(bounds, 1e-3, Interrupting(4000), 0).run(progress=False) == "gap"
+
+
 def test_coarse_products_are_noticed():
     """Pairs near to one another in clusters far apart."""
     places = 1e4 * (torch.arange(200) % 2)[:, None]

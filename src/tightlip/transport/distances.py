@@ -27,6 +27,9 @@ FARTHEST = 2.0**200
 FEW = 8
 """Up to so many dimensions differences are as fast as products."""
 
+LEAST_ROWS = 40
+"""Products with fewer rows take longer for each."""
+
 CLOSE_CALLS = 16
 """Pairs for each row that are looked at again, on average; beyond that all are."""
 
@@ -72,7 +75,7 @@ def least_sums(
         y: Likewise.
         prices: Float64.
         p: 1, 2 or ∞.
-        block: Most numbers of an array that is made on the way.
+        block: About how many numbers an array holds that is made on the way; at least 40 rows of m.
 
     Raises:
         TightlipError: for numbers that are too large, NaN or infinite.
@@ -104,7 +107,7 @@ def _by_products(
     y_moved = y - center
     y_squares = y_moved.square().sum(1)
     radius, highest = float(y_squares.max().sqrt()), float(prices.abs().max())
-    size = max(1, block // len(y))
+    size = max(LEAST_ROWS, block // len(y))
     buffer = torch.empty(min(size, len(x)), len(y), dtype=torch.float64)
     for first in range(0, len(x), size):
         part = slice(first, first + size)

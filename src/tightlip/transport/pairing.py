@@ -35,6 +35,11 @@ class Bounds:
         """(upper − lower)/upper."""
         return float((self.upper - self.lower) / self.upper) if self.upper else 0.0
 
+    def worst(self) -> float:
+        """The cost of the dearest pair so far, about."""
+        rows = torch.arange(len(self.pairing))
+        return float(pair_distances(self.problem.x, self.problem.y, rows, self.pairing, self.p).max())
+
     def cost(self, pairing: Int64[Tensor, " m"]) -> Fraction:
         """The mean cost of a pairing, from above."""
         x, y, rows = self.problem.x, self.problem.y, torch.arange(len(pairing))

@@ -24,8 +24,9 @@ LEFT, LEFT_AT_LAST = 500, 2000
 that is too few in the end, all is done once more, thoroughly: then nobody goes without.
 """
 
-SMALL = 4000
-"""Up to so many points, and in up to three dimensions, it is thorough at once."""
+SMALL, HEAVY = 4000, 10.0
+"""It is thorough at once for so few points, in up to three dimensions, and where one pair costs so many times the mean.
+"""
 
 FINEST = 2.0**-48
 """ε in units of the spread, below which float64 no longer tells sums apart."""
@@ -33,8 +34,8 @@ FINEST = 2.0**-48
 TRIED = 256
 """Points on which prices are compared to start with."""
 
-PROOF = 2.0
-"""Time for a proof, in terms of that for all lists, from above."""
+SPARE = 1.2
+"""What is set aside for a proof, in terms of what it seems to take."""
 
 
 class TimeUp(Exception):  # noqa: N818  no error
@@ -51,6 +52,10 @@ class Clock:
         """Seconds."""
         return time.perf_counter() - self.began
 
+    def affords_proof(self) -> bool:
+        """Whether what was set aside is left, or nearly."""
+        return self.elapsed() + self.aside <= 1.1 * self.limit
+
     def check(self) -> None:
         """Raise if only what is set aside is left."""
         if self.elapsed() + self.aside >= self.limit:
@@ -65,6 +70,7 @@ class Search:
         self.x, self.y, self.p = bounds.problem.x, bounds.problem.y, bounds.p
         self.generator = torch.Generator().manual_seed(seed)
         self.auction: Auction | None = None
+        self.opening: Tensor | None = None
 
     def run(self, progress: bool) -> str:
         """Why it ended: "gap", "time" or "exact"; the bounds hold what was found."""
@@ -92,12 +98,16 @@ class Search:
         """Compute the bounds of what the auction has come to."""
         if self.auction is not None:
             self.bounds.offer_pairing(self.auction.completed())
-            self.bounds.offer_prices(self.auction.prices)
+        prices = self.opening if self.auction is None else self.auction.prices
+        if prices is not None and self.clock.affords_proof():
+            self.bounds.offer_prices(prices)
 
     def _phases(self, bar: Any) -> str:
         auction = self.auction = self._opened()
-        first = eps = FIRST * (float(self.bounds.upper) - self._estimate(auction))
-        thorough = self.x.shape[1] <= 3 or len(self.x) <= SMALL
+        mean, worst = float(self.bounds.upper), self.bounds.worst()
+        heavy = worst > HEAVY * mean
+        thorough = heavy or self.x.shape[1] <= 3 or len(self.x) <= SMALL
+        eps = FIRST * (worst / 3 if heavy else mean - self._estimate(auction))
         while eps > FINEST:
             wanted = self.tolerance * float(self.bounds.upper) / 2
             last = eps <= 1.5 * wanted
@@ -108,13 +118,14 @@ class Search:
                 return "gap"
             bar.update()
             again = last and not thorough
-            thorough, eps = thorough or again, first if again else eps / FACTOR
+            thorough, eps = thorough or again, FIRST * worst / 3 if again else eps / FACTOR
         self._prove()
         return "gap" if self._near() else "exact"
 
     def _opened(self) -> Auction:
         """Lists at the prices that prove most on a few points; by differences where products are too coarse."""
-        prices = self._first_prices()
+        self.clock.check()
+        prices = self.opening = self._first_prices()
         candidates = self._listed(prices, careful=False)
         if candidates.blur() > self.tolerance * float(self.bounds.upper) / 4:
             candidates = self._listed(prices, careful=True)
@@ -122,16 +133,16 @@ class Search:
         return Auction(candidates, prices, self.generator)
 
     def _listed(self, prices: Tensor, careful: bool) -> Candidates:
-        began = self.clock.elapsed()
         candidates = Candidates(self.x, self.y, self.p, careful)
         candidates.fill(prices, self.clock.check)
-        self.clock.aside = PROOF * (self.clock.elapsed() - began)
         return candidates
 
     def _first_prices(self) -> Float64[Tensor, " m"]:
+        began = self.clock.elapsed()
         some = torch.randperm(len(self.x), generator=self.generator)[:TRIED]
         choices = [self.bounds.prices, torch.zeros_like(self.bounds.prices)]
         proven = [float(least_sums(self.x[some], self.y, c, self.p)[0].mean() - c.mean()) for c in choices]
+        self.clock.aside = SPARE * (self.clock.elapsed() - began) / 2 * len(self.x) / len(some)
         return choices[0] if proven[0] > proven[1] else choices[1]
 
     def _estimate(self, auction: Auction) -> float:
