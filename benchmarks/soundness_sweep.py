@@ -9,6 +9,7 @@ is counted apart. Writes results/soundness/NAME.json for each, with the provenan
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +33,44 @@ ATTACKS: dict[str, tuple[torch.dtype, float, tuple[float, float] | None]] = {
 """By name: the precision, the radius in units of what is certified, and the values allowed."""
 
 
-def attacked(
-    network: nn.Module, x: Tensor, y: Tensor, p: float, factor: float, box: Any, options: argparse.Namespace, name: str
-) -> dict[str, int]:
-    """How many inputs were attacked at ``factor`` times their radius, from how many points, and how many flipped."""
-    certificate = tightlip.certify(network, x, y, p)
-    x, y, radius = x[certificate.correct], y[certificate.correct], certificate.radius[certificate.correct]
-    flips = 0
-    for part in tqdm(torch.arange(len(x)).split(250), desc=name):
-        eps = (factor * radius[part]).to(x.dtype)
-        found = tightlip.pgd(network, x[part], y[part], eps, p, options.steps, options.restarts, box)
-        flips += int((predict(network, found).argmax(1) != y[part]).sum())
-    return {"inputs": len(x), "attempts": len(x) * options.restarts, "flips": flips}
+@dataclass
+class Target:
+    """A network of a run in one precision, and the inputs that it classifies right, with their certified radii."""
+
+    network: nn.Module
+    x: Tensor
+    y: Tensor
+    radius: Tensor
+    p: float
 
 
-def sweep(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """All attacks on the network of a run."""
-    run = RunRow.read(folder / "metrics.json")
+def target(folder: Path, run: RunRow, images: int, dtype: torch.dtype) -> Target:
+    """The first ``images`` of the test part."""
     test = tightlip.data.split(tightlip.data.load(run.config["data"]), run.seed).test
-    found = {}
-    for name, (dtype, factor, box) in ATTACKS.items():
-        network = tightlip.load(folder / "model.safetensors").to(dtype)
-        x, y = test.images[: options.images].to(dtype), test.labels[: options.images]
-        words = f"{folder.name}: {name}"
-        found[name] = attacked(network, x, y, as_norm(run.config["norm"]), factor, box, options, words)
-    return found
+    network = tightlip.load(folder / "model.safetensors").to(dtype)
+    x, y, p = test.images[:images].to(dtype), test.labels[:images], as_norm(run.config["norm"])
+    certificate = tightlip.certify(network, x, y, p)
+    right = certificate.correct
+    return Target(network, x[right], y[right], certificate.radius[right], p)
+
+
+def attacked(at: Target, factor: float, box: Any, options: argparse.Namespace, name: str) -> dict[str, int]:
+    """How many inputs were attacked at ``factor`` times their radius, from how many points, and how many flipped."""
+    flips = 0
+    for part in tqdm(torch.arange(len(at.x)).split(250), desc=name):
+        eps = (factor * at.radius[part]).to(at.x.dtype)
+        found = tightlip.pgd(at.network, at.x[part], at.y[part], eps, at.p, options.steps, options.restarts, box)
+        flips += int((predict(at.network, found).argmax(1) != at.y[part]).sum())
+    return {"inputs": len(at.x), "attempts": len(at.x) * options.restarts, "flips": flips}
+
+
+def sweep(folder: Path, run: RunRow, options: argparse.Namespace) -> dict[str, dict[str, int]]:
+    """All attacks on the network of a run."""
+    targets = {kind: target(folder, run, options.images, kind) for kind in (torch.float64, torch.float32)}
+    return {
+        name: attacked(targets[kind], factor, box, options, f"{folder.name}: {name}")
+        for name, (kind, factor, box) in ATTACKS.items()
+    }
 
 
 def main() -> None:
@@ -68,7 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     origin = provenance("cpu")
     for folder in options.runs:
-        run, found = RunRow.read(folder / "metrics.json"), sweep(folder, options)
+        run = RunRow.read(folder / "metrics.json")
+        found = sweep(folder, run, options)
         row = BenchRow(
             benchmark=f"soundness/{folder.name}",
             config={name: getattr(options, name) for name in ("images", "steps", "restarts")},

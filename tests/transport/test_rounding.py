@@ -14,7 +14,8 @@ from scipy.sparse import eye, kron, vstack
 from tightlip import TightlipError
 from tightlip.transport import costs, rounding
 from tightlip.transport.bounds import above, below, of_pieces
-from tightlip.transport.costs import Lists, distances, lists, posed
+from tightlip.transport.costs import Lists, lists, posed
+from tightlip.transport.distances import distances
 from tightlip.transport.line import along_a_line
 from tightlip.transport.rounding import couple
 from tightlip.transport.simplex import Simplex, greedy, whole_masses

@@ -30,8 +30,8 @@ from .places import model_meant
 
 logger = logging.getLogger(__name__)
 
-RADII = {1.0: (0.1, 0.2, 0.3, 0.5, 1.0), 2.0: (0.1, 0.2, 0.3, 0.5, 1.0), math.inf: (0.05, 0.1, 0.15, 0.2, 0.3)}
-"""What is reported in each norm, unless asked otherwise."""
+RADII, OF_EACH_ENTRY = (0.1, 0.2, 0.3, 0.5, 1.0), (0.05, 0.1, 0.15, 0.2, 0.3)
+"""What is reported unless asked otherwise, and in the inf-norm."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Certify:
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
         certificate = certify(network, x.to(device), y.to(device), p, output=_head(network, self.head))
         if self.output is not None:
-            self._write(self.output, model, certificate, examples, p)
+            self._write(self.output, model, certificate, examples)
         names = examples.class_names or (origin.class_names if origin else ())
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {_share(certificate, 0)} on {examples.part}; {_worst(certificate, 0, names)}")
         lines += [f"note: {examples.note}"] * bool(examples.note)
         lines += [
             f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}"
-            for eps in (RADII[p] if self.eps is None else self.eps)
+            for eps in (self.eps or (OF_EACH_ENTRY if p == math.inf else RADII))
         ]
         return "\n".join([*lines, "in brackets: 95% Wilson intervals"])
 
@@ -94,14 +94,14 @@ class Certify:
             return own_test_part(run, self.seed, self.data_root, self.download)
         return other_examples(self.data or DEFAULT, self.seed, self.data_root, self.download, run)
 
-    def _write(self, output: Path, model: Path, certificate: Certificate, examples: Examples, p: float) -> None:
+    def _write(self, output: Path, model: Path, certificate: Certificate, examples: Examples) -> None:
         RadiiFile(
             model=model.name,
             model_sha256=sha256(model),
             data=examples.data,
             seed=examples.seed,
             seen=examples.seen,
-            input_norm=norm_name(p),
+            input_norm=norm_name(certificate.bound.input_norm),
             constant=certificate.bound.constant,
             output_norm=norm_name(certificate.bound.output_norm),
             arithmetic=certificate.bound.arithmetic,

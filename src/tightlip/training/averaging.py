@@ -32,7 +32,7 @@ class Average:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = network
+        self.network, self.decay = network, decay
         try:
             self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
         except Exception as problem:

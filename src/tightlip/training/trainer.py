@@ -26,9 +26,9 @@ from .averaging import Average
 from .checkpoint import State, writable
 from .description import digest
 from .epoch import Adversary, Augment, Epoch
-from .examples import Stream, Tensors, entry, examples, whole
+from .examples import entry, examples, whole
 from .identity import identity, recipe, structure
-from .measures import Measures, Metric, Score
+from .measures import Metric, Score
 from .rehearsal import rehearse
 from .settings import decay, numbers, optimizer_of, refuse_flags, refuse_functions, refuse_kinds, scheduler_of
 from .targets import Loss
@@ -130,49 +130,41 @@ def fit(
     made = None if path is None else recipe(engine, network, tag)
     scheduler = scheduler_of(engine, schedule, epochs * len(source))
     mean = Average(network, average) if average else None
+    epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed, mean)
     state = State(network, engine, scheduler, source.generators(), path, None if mean is None else mean.averaged)
     if path is not None:
-        callables = {"loss": loss, "schedule": schedule, "augment": augment, "adversary": adversary, "score": score}
-        state.key = {"optimizer": made, "tag": tag, "epochs": epochs, "seed": seed}
-        state.key |= {"average": average} if average else {}  # so that files of before there were averages are known
-        state.key |= _described(network, source, measures, callables | {"metrics": metrics}, tag)
-    epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed, mean)
-    return _trained(epoch, state, measures, epochs, path, resume, where, progress)
+        functions = {"loss": loss, "schedule": schedule, "score": score, "metrics": metrics}
+        state.key = {"optimizer": made, "epochs": epochs} | _described(epoch, functions, tag)
+    return _trained(epoch, state, epochs, resume, where, progress)
 
 
-def _trained(
-    epoch: Epoch,
-    state: State,
-    measures: Measures,
-    epochs: int,
-    path: Path | None,
-    resume: bool,
-    where: torch.device,
-    progress: bool,
-) -> History:
+def _trained(epoch: Epoch, state: State, epochs: int, resume: bool, where: torch.device, progress: bool) -> History:
     """The history of all epochs, by one process at a time; the network is that of the best."""
+    path = state.path
     with nullcontext(state.still_sole) if path is None else sole_writer(path) as state.still_sole:
         state.begin(resume, where)
-        _run(epoch, state, measures, epochs, progress)
+        _run(epoch, state, epochs, progress)
     epoch.network.load_state_dict(state.best["network"])
     epoch.network.eval()
     return state.history
 
 
-def _described(
-    network: nn.Module, source: Tensors | Stream, measures: Measures, functions: dict[str, Any], tag: str | None
-) -> dict[str, Any]:
-    """What of a run must be the same where it is resumed, beside its numbers and its optimizer."""
-    things = functions | {"training data": source.identity()}
+def _described(epoch: Epoch, functions: dict[str, Any], tag: str | None) -> dict[str, Any]:
+    """What of a run must be the same where it is resumed, beside its length and its optimizer."""
+    network, source, average = epoch.network, epoch.source, epoch.average
+    functions |= {"augment": epoch.augment, "adversary": epoch.adversary, "training data": source.identity()}
     return {
+        "tag": tag,
+        "seed": epoch.seed,
         "batch_size": source.batch_size,
         "network": structure(network, tag),
-        "validation data": [digest(t) for t in measures.held_out or ()],
-        **{n: identity(thing, f"its {n}", network, tag, source.generators()) for n, thing in things.items()},
+        "validation data": [digest(t) for t in epoch.measures.held_out or ()],
+        **{n: identity(thing, f"its {n}", network, tag, source.generators()) for n, thing in functions.items()},
+        **({} if average is None else {"average": average.decay}),  # files of before there were averages are known
     }
 
 
-def _run(epoch: Epoch, state: State, measures: Measures, epochs: int, progress: bool) -> None:
+def _run(epoch: Epoch, state: State, epochs: int, progress: bool) -> None:
     """The epochs that are still to do."""
     bar = tqdm(total=epochs, initial=len(state.history), unit="epoch", disable=None if progress else True)
     for number in range(len(state.history) + 1, epochs + 1):
@@ -180,7 +172,7 @@ def _run(epoch: Epoch, state: State, measures: Measures, epochs: int, progress: 
         with torch.random.fork_rng():
             row = epoch(number)
             judged = epoch.judged()
-            row |= measures(judged)
+            row |= epoch.measures(judged)
         row["seconds"] = time.perf_counter() - began
         state.record(row, judged)
         _tell(bar, row, epochs)

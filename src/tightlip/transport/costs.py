@@ -25,6 +25,7 @@ from ..errors import TightlipError
 from ..linalg.rounding import UNIT_ROUNDOFF, gamma, normalize_exactly, refuse_inexact
 from ..norms import as_norm
 from ..tensors import as_tensor, refuse_non_finite
+from .distances import distances, pair_distances
 
 TINY = 2.0**-400
 """More than underflow can take from any cost, or from a sum of costs with weights, of scaled points."""
@@ -96,22 +97,16 @@ class Clouds:
                 raise OutOfTime
             here = slice(start, start + rows)
             known = self.matrix
-            yield here, distances(x[here], y, self.p, rough) if known is None else known[here].clone()
+            if known is not None:
+                yield here, known[here].clone()
+            elif rough:
+                yield here, torch.cdist(x[here], y, compute_mode="use_mm_for_euclid_dist")
+            else:
+                yield here, distances(x[here], y, self.p)
 
     def between(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The costs of these pairs (k,)."""
-        i, j = torch.from_numpy(rows), torch.from_numpy(columns)
-        step = max(1, ENTRIES // self.x.shape[1])
-        parts = [
-            torch.linalg.vector_norm(self.x[i[k : k + step]] - self.y[j[k : k + step]], self.p, dim=1)
-            for k in range(0, len(i), step)
-        ]
-        return torch.cat(parts).numpy() if parts else np.empty(0)
-
-
-def distances(x: Tensor, y: Tensor, p: float, rough: bool = False) -> Tensor:
-    """‖x_i − y_j‖_p (n, m), each from the difference; or roughly, by a product of matrices."""
-    return torch.cdist(x, y, p, compute_mode=f"{'' if rough else 'donot_'}use_mm_for_euclid_dist")
+        return pair_distances(self.x, self.y, torch.from_numpy(rows), torch.from_numpy(columns), self.p).numpy()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from ..arguments import flag, number
 from ..linalg.rounding import round_down, round_up
 from ..tensors import as_tensor
 from .bounds import Flow, above, below, normalized, of_pieces
-from .costs import Clouds, Lists, OutOfTime, distances, lists, posed
+from .costs import Clouds, Lists, OutOfTime, lists, posed
+from .distances import distances
 from .line import along_a_line, on_the_line
 from .simplex import Simplex
 from .sinkhorn import Potentials, lacking, plan, sinkhorn
