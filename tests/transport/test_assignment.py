@@ -1,6 +1,8 @@
 """lower ≤ truth ≤ upper, whatever the samples, whenever it ends; the truth is scipy's pairing, its cost exact."""
 
+import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import mpmath
@@ -211,12 +213,56 @@ def test_the_same_seed_gives_the_same_bounds():
     assert torch.equal(first.prices, second.prices) and not torch.equal(first.prices, other.prices)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_goes_on_from_what_one_that_was_stopped_has_found(kind):
+    x, y = KINDS[kind](np.random.default_rng(5), 120, 4)
+    true, stopped = truth(x, y, 2.0), assign(x, y, seconds=0)
+    found = assign(x, y, tolerance=1e-6, start=stopped)
+    assert stopped.lower <= found.lower and found.upper <= stopped.upper
+    assert Fraction(found.lower) <= true and true * NEARLY <= Fraction(found.upper)
+    assert relative_gap(found) <= 1e-6
+    again = assign(x, y, tolerance=1e-6, start=found)
+    assert found.lower <= again.lower and again.upper <= found.upper
+
+
+def test_a_start_is_not_believed():
+    x, y = gaussian(100, 3), gaussian(100, 3, seed=1)
+    good = assign(x, y)
+    bad = replace(good, lower=99.0, upper=0.0, prices=1e3 * gaussian(100, 1)[:, 0], assignment=torch.arange(100))
+    found = assign(x, y, start=bad)
+    assert found.lower <= good.upper and good.lower <= found.upper and relative_gap(found) <= 1e-3
+
+
+def test_who_listens_hears_bounds_that_hold_and_never_worsen(monkeypatch):
+    monkeypatch.setattr(searching, "PATIENCE", 0.0)
+    monkeypatch.setattr(searching, "SPARSE", 0.0)
+    x, y = gaussian(300, 4), gaussian(300, 4, seed=1) + 0.3
+    heard = []
+    found = assign(x, y, heard=heard.append)
+    assert len(heard) > 3 and {one.reason for one in heard} == {"going on"}
+    for before, after in itertools.pairwise([*heard, found]):
+        assert before.lower <= after.lower <= found.upper and found.lower <= after.upper <= before.upper
+        assert before.seconds <= after.seconds
+        assert sorted(after.assignment.tolist()) == list(range(300))
+    assert heard[-1].lower > heard[0].lower and heard[-1].upper < heard[0].upper
+
+
+def test_what_listens_may_end_the_search():
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        assign(gaussian(300, 4), gaussian(300, 4, seed=1), heard=stop)
+
+
 def test_progress_is_shown_only_where_it_is_wanted(capsys):
     assign(gaussian(50, 2), gaussian(50, 2, seed=1))
     assert capsys.readouterr() == ("", "")
 
 
 ONES = torch.ones(3, 2)
+APART = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+TWICE = torch.tensor([0, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -238,6 +284,10 @@ ONES = torch.ones(3, 2)
         (lambda: assign(ONES, ONES, tolerance=-0.1), "tolerance must be a finite number ≥ 0"),
         (lambda: assign(ONES, ONES, seconds=-1), "seconds must be a finite number ≥ 0"),
         (lambda: assign(ONES, ONES, seed=-1), "seed must be an integer ≥ 0"),
+        (lambda: assign(ONES, 2 * ONES, start=assign(ONES[:2], 2 * ONES[:2])), "start is of other samples"),
+        (lambda: assign(ONES[:1], -ONES[:1], start=assign(ONES, -ONES)), "start is of other samples"),
+        (lambda: assign(APART, -APART, start=replace(assign(APART, -APART), prices=APART * math.nan)), "start is of"),
+        (lambda: assign(APART, -APART, start=replace(assign(APART, -APART), assignment=TWICE)), "start is of other"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, sentence):

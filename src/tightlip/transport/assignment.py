@@ -7,16 +7,20 @@ they were found, both numbers are computed again from the points in float64, and
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from ..arguments import flag, integer, number
+from ..errors import TightlipError
 from ..norms import as_norm
 from .pairing import Bounds, sort
-from .samples import posed
+from .samples import Problem, posed
 from .search import Clock, Search
 
 
@@ -29,7 +33,7 @@ class Matching:
         upper: The mean cost of ``assignment``, rounded up.
         assignment: Shape (n,), int64: x_i goes to y_{assignment[i]}; every j once.
         prices: Shape (n,), float64: `Funnels(y, prices, p)` is the potential that ``lower`` belongs to.
-        reason: Why it ended: "gap", as near as was asked; "time"; or "exact", as near as float64 can tell.
+        reason: Why it ended: "gap", as near as was asked; "time"; "exact", as near as float64 can tell; or "going on".
         seconds: That it took.
     """
 
@@ -49,6 +53,8 @@ def assign(
     seconds: float | None = None,
     progress: bool = False,
     seed: int = 0,
+    start: Matching | None = None,
+    heard: Callable[[Matching], None] | None = None,
 ) -> Matching:
     """Pair two samples of one size so that the mean distance is least, within a tolerance that is proven.
 
@@ -64,11 +70,14 @@ def assign(
         seconds: End after about so many, ≥ 0; None: no limit. Time for the last proof is set aside.
         progress: Show the phases on a terminal.
         seed: Of the order of bids.
+        start: What was found before for these very samples, to go on from; nothing in it is believed.
+        heard: Called now and then, at most every second, with what is proven so far; not on a line.
 
     It cannot weigh points, nor pair samples of different sizes.
 
     Raises:
-        TightlipError: for samples of another kind, shape or size, NaN or infinity in them, or other options.
+        TightlipError: for samples of another kind, shape or size, NaN or infinity in them, a start of other samples, or
+            other options.
 
     >>> import torch
     >>> found = assign(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[3.0, 5.0], [0.0, 0.0]]))
@@ -81,8 +90,25 @@ def assign(
     clock = Clock(limit)
     problem = posed(x, y)
     bounds = Bounds(problem, p)
+    begin = None if start is None else _begun(problem, start)
+
+    def found(reason: str) -> Matching:
+        return Matching(*bounds.in_units(), bounds.whole_assignment(), bounds.whole_prices(), reason, clock.elapsed())
+
     if problem.x.shape[1] == 1:
-        reason = sort(bounds)
-    else:
-        reason = Search(bounds, tolerance, clock, seed).run(progress)
-    return Matching(*bounds.in_units(), bounds.whole_assignment(), bounds.whole_prices(), reason, clock.elapsed())
+        return found(sort(bounds))
+    listener = None if heard is None else lambda: heard(found("going on"))
+    return found(Search(bounds, tolerance, clock, seed, begin, listener).run(progress))
+
+
+def _begun(problem: Problem, start: Matching) -> tuple[Float64[Tensor, " m"], Int64[Tensor, " m"]]:
+    """Prices and pairing of the points to be paired, in units of the problem."""
+    n, m = len(problem.all_x), len(problem.rows_y)
+    places = torch.full((n,), -1)
+    places[problem.rows_y] = torch.arange(m)
+    fits = start.assignment.shape == start.prices.shape == (n,)
+    fits = fits and bool(((start.assignment >= 0) & (start.assignment < n)).all())
+    pairing = places[start.assignment[problem.rows_x]] if fits else places
+    if not fits or not torch.equal(pairing.sort().values, torch.arange(m)) or not start.prices.isfinite().all():
+        raise TightlipError("start is of other samples: give what assign has returned for these very ones, or leave it")
+    return torch.from_numpy(np.ldexp(start.prices[problem.rows_y].numpy(), -problem.exponent)), pairing

@@ -1,10 +1,11 @@
 """Phases of the auction until proven bounds meet, or time is up."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ FACTOR = 6.0
 """By how much ε falls from phase to phase."""
 
 FIRST = 0.1
-"""The first ε as a share of the first gap."""
+"""The first ε as a share of the first gap; all of it for prices that a search has left, as those lie unevenly."""
 
 LEFT, LEFT_AT_LAST = 500, 2000
 """A phase ends when one of so many points goes without: the price of a point far from all others rises slowly. Where
@@ -36,6 +37,9 @@ TRIED = 256
 
 SPARE = 1.2
 """What is set aside for a proof, in terms of what it seems to take."""
+
+PATIENCE, SPARSE = 1.0, 5.0
+"""Who listens hears of what is proven so far at most every second, and so that proofs take a sixth of the time."""
 
 
 class TimeUp(Exception):  # noqa: N818  no error
@@ -63,20 +67,35 @@ class Clock:
 
 
 class Search:
-    """The auction for a problem, phase by phase."""
+    """The auction for a problem, phase by phase.
 
-    def __init__(self, bounds: Bounds, tolerance: float, clock: Clock, seed: int) -> None:
+    ``start`` are prices and a pairing to begin with, (m,) each; ``heard`` is called now and then, with better bounds.
+    """
+
+    def __init__(
+        self,
+        bounds: Bounds,
+        tolerance: float,
+        clock: Clock,
+        seed: int,
+        start: tuple[Float64[Tensor, " m"], Int64[Tensor, " m"]] | None = None,
+        heard: Callable[[], None] | None = None,
+    ) -> None:
         self.bounds, self.tolerance, self.clock = bounds, tolerance, clock
         self.x, self.y, self.p = bounds.problem.x, bounds.problem.y, bounds.p
         self.generator = torch.Generator().manual_seed(seed)
         self.auction: Auction | None = None
         self.opening: Tensor | None = None
+        self.start, self.heard, self.next_look = start, heard, 0.0
 
     def run(self, progress: bool) -> str:
         """Why it ended: "gap", "time" or "exact"; the bounds hold what was found."""
         if len(self.x) < 2:
             return self._single()
         self.bounds.start()
+        if self.start is not None:
+            self.bounds.offer_prices(self.start[0])
+            self.bounds.offer_pairing(self.start[1])
         if self._near():
             return "gap"
         with tqdm(unit="phase", disable=None if progress else True) as bar:
@@ -102,18 +121,29 @@ class Search:
         if prices is not None and self.clock.affords_proof():
             self.bounds.offer_prices(prices)
 
+    def _check(self) -> None:
+        """What long loops call: raise if time is up, and tell who listens."""
+        self.clock.check()
+        if self.heard is not None and self.clock.elapsed() >= self.next_look:
+            began = self.clock.elapsed()
+            self._prove()
+            self.heard()
+            ended = self.clock.elapsed()
+            self.next_look = ended + max(PATIENCE, SPARSE * (ended - began))
+
     def _phases(self, bar: Any) -> str:
         auction = self.auction = self._opened()
         mean, worst = float(self.bounds.upper), self.bounds.worst()
         heavy = worst > HEAVY * mean
         thorough = heavy or self.x.shape[1] <= 3 or len(self.x) <= SMALL
-        eps = FIRST * (worst / 3 if heavy else mean - self._estimate(auction))
+        left = mean - self._estimate(auction)
+        eps = left if self.start is not None else FIRST * (worst / 3 if heavy else left)
         while eps > FINEST:
             wanted = self.tolerance * float(self.bounds.upper) / 2
             last = eps <= 1.5 * wanted
             eps = min(eps, wanted) if last else eps
             leave = 0 if thorough else len(self.x) // (LEFT_AT_LAST if last else LEFT)
-            auction.phase(eps, leave, self.clock.check)
+            auction.phase(eps, leave, self._check)
             if self._settled(auction):
                 return "gap"
             bar.update()
