@@ -3,10 +3,13 @@
 from .assignment import Matching, assign
 from .critic import train_critic
 from .distributions import Spheres, absolute_value, circular_cones, high_dimensional_cone
+from .interval import Interval
 from .potential import Funnels
+from .wasserstein import wasserstein1
 
 __all__ = [
     "Funnels",
+    "Interval",
     "Matching",
     "Spheres",
     "absolute_value",
@@ -14,4 +17,5 @@ __all__ = [
     "circular_cones",
     "high_dimensional_cone",
     "train_critic",
+    "wasserstein1",
 ]
