@@ -388,7 +388,7 @@ POINTS = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
         (
             (POINTS, POINTS),
             {"weights_x": torch.tensor([1.0, -0.5])},
-            "weights of x must not be negative.*least is -0.5",
+            "weights of x must not be neg.*least is -0.5",
         ),
         ((POINTS, POINTS), {"weights_y": torch.zeros(2)}, "weights of y must not be negative, nor all zero"),
         ((POINTS, POINTS), {"weights_y": torch.ones(3)}, r"weights of y have shape \(3,\): give one for each of 2"),
