@@ -72,6 +72,8 @@ def exactly(values: Shaped[Tensor, "*shape"], name: str) -> Float64[Tensor, "*sh
     if values.is_floating_point():
         refuse_inexact(values, name)
         return widened(values)
+    if not values.numel():
+        return torch.empty(values.shape, dtype=torch.float64)
     if values.dtype != torch.bool and values.layout == torch.strided and not values.is_meta:
         whole = values.cpu().numpy()  # torch has no minimum of some kinds
         if int(whole.min()) >= -LARGEST_INTEGER and int(whole.max()) <= LARGEST_INTEGER:

@@ -23,6 +23,7 @@ from .assignment import Matching, assign
 from .clock import started
 from .interval import Interval
 from .points import as_points, as_weights
+from .population import population
 from .pot import fits
 from .potential import Funnels
 from .rounding import GAP, LINE, OVER, Coupling, couple
@@ -82,7 +83,8 @@ def wasserstein1(
         level: About distributions: how often the interval holds, in (0, 1).
         diameter: About distributions: a bound on the distance of any two points that can occur, declared and not
             measured; without it nothing bounds the distance from above.
-        critic: About distributions: a network to train instead of those that are tried.
+        critic: About distributions: "linear", "network", "funnels", or a constrained module of your own to train; None
+            lets the first three compete.
         seconds: End after about so many, ≥ 0; None: no limit. The interval holds whenever it ends.
         progress: Show a progress bar on a terminal.
         seed: Of the order of bids, or of parts and training.
@@ -107,7 +109,7 @@ def wasserstein1(
         _refuse(about, level=level != LEVEL, diameter=diameter is not None, critic=critic is not None)
         return _between_samples(x, y, p, weights, tolerance, seconds, progress, seed)
     _refuse(about, weights=any(given is not None for given in weights), tolerance=tolerance != TOLERANCE)
-    raise NotImplementedError
+    return population(x, y, p, level, diameter, critic, seconds, progress, seed)
 
 
 def _pair(weights: Any) -> tuple[Any, Any]:
