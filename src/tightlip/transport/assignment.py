@@ -6,9 +6,8 @@ come from an auction in which ε is scaled down until the two meet (Bertsekas 19
 they were found, both numbers are computed again from the points in float64, and rounded outwards.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,11 @@ from torch import Tensor
 from ..arguments import flag, integer, number
 from ..errors import TightlipError
 from ..norms import as_norm
+from .bracket import History
+from .clock import started
 from .pairing import Bounds, sort
 from .samples import Problem, posed
-from .search import Clock, Search
+from .search import Search
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Matching:
         prices: Shape (n,), float64: `Funnels(y, prices, p)` is the potential that ``lower`` belongs to.
         reason: Why it ended: "gap", as near as was asked; "time"; "exact", as near as float64 can tell; or "going on".
         seconds: That it took.
+        history: (seconds, lower, upper) of every improvement.
     """
 
     lower: float
@@ -43,6 +45,7 @@ class Matching:
     prices: Float64[Tensor, " n"]
     reason: str
     seconds: float
+    history: History = field(default_factory=list)
 
 
 def assign(
@@ -63,7 +66,8 @@ def assign(
     are sorted instead, which is exact.
 
     Args:
-        x: The first sample, a tensor or numpy array of shape (n, d), or (n,); integers and low precision are exact.
+        x: The first sample, a tensor or numpy array of shape (n, …), each row a point, or (n,); integers and low
+            precision are exact.
         y: The second, of the same shape.
         p: The norm of distances: 1, 2 or ∞.
         tolerance: End when (upper − lower)/upper is at most this, ≥ 0.
@@ -84,16 +88,16 @@ def assign(
     >>> found.assignment, f"{found.lower:.6f}", f"{found.upper:.6f}"
     (tensor([1, 0]), '0.500000', '0.500000')
     """
-    limit = math.inf if seconds is None else number("seconds", seconds, least=0)
+    clock = started(seconds)
     p, tolerance = as_norm(p), number("tolerance", tolerance, least=0)
     progress, seed = flag("progress", progress), integer("seed", seed, least=0)
-    clock = Clock(limit)
     problem = posed(x, y)
-    bounds = Bounds(problem, p)
+    bounds = Bounds(problem, p, clock)
     begin = None if start is None else _begun(problem, start)
 
     def found(reason: str) -> Matching:
-        return Matching(*bounds.in_units(), bounds.whole_assignment(), bounds.whole_prices(), reason, clock.elapsed())
+        whole, unit = (bounds.whole_assignment(), bounds.whole_prices()), bounds.unit
+        return Matching(*bounds.in_units(unit), *whole, reason, clock.elapsed(), bounds.history(unit))
 
     if problem.x.shape[1] == 1:
         return found(sort(bounds))

@@ -7,13 +7,14 @@ A distance by differences errs by a share γ_{d+4} of itself (Higham, *Accuracy 
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from ..errors import TightlipError
-from ..linalg.rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma
+from ..linalg.rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma, norm_above
 
 PIECE = 2**20
 """Most numbers of a temporary array."""
@@ -52,6 +53,22 @@ def pair_distances(
 def distance_error(d: int) -> float:
     """The share of itself by which a distance in d dimensions can err; `LOST` comes on top."""
     return 2.0 * gamma(d + 4)
+
+
+def length_below(vector: Float64[Tensor, " d"], error: Float64[Tensor, " d"], p: float) -> Fraction:
+    """At most the p-norm of any vector that is within ``error`` of this one, entry by entry."""
+    length = Fraction(float(torch.linalg.vector_norm(vector, p))) * (1 - Fraction(distance_error(len(vector))))
+    return length - Fraction(float(norm_above(error, p, 0))) - Fraction(LOST)
+
+
+def steepest(vector: Float64[Tensor, " d"], p: float) -> Float64[Tensor, " d"]:
+    """The u with ⟨u, v⟩ = ‖v‖_p and dual norm 1; zero for v = 0."""
+    if p == 1:
+        return vector.sign()
+    if p == 2:
+        return torch.nn.functional.normalize(vector, dim=0)
+    place = vector.abs().argmax(0, keepdim=True)
+    return torch.zeros_like(vector).scatter(0, place, vector[place].sign())
 
 
 def least_sums(

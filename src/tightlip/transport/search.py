@@ -1,6 +1,5 @@
 """Phases of the auction until proven bounds meet, or time is up."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from .auction import Auction
 from .candidates import Candidates
+from .clock import Clock, TimeUp
 from .distances import least_sums
 from .pairing import Bounds
 
@@ -40,30 +40,6 @@ SPARE = 1.2
 
 PATIENCE, SPARSE = 1.0, 5.0
 """Who listens hears of what is proven so far at most every second, and so that proofs take a sixth of the time."""
-
-
-class TimeUp(Exception):  # noqa: N818  no error
-    """The clock has run out."""
-
-
-class Clock:
-    """Seconds since it was made, a limit, and what of it is set aside for the last proof."""
-
-    def __init__(self, limit: float) -> None:
-        self.began, self.limit, self.aside = time.perf_counter(), limit, 0.0
-
-    def elapsed(self) -> float:
-        """Seconds."""
-        return time.perf_counter() - self.began
-
-    def affords_proof(self) -> bool:
-        """Whether what was set aside is left, or nearly."""
-        return self.elapsed() + self.aside <= 1.1 * self.limit
-
-    def check(self) -> None:
-        """Raise if only what is set aside is left."""
-        if self.elapsed() + self.aside >= self.limit:
-            raise TimeUp
 
 
 class Search:
