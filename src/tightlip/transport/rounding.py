@@ -5,6 +5,7 @@ line nothing is left to propose. Few pairs go to a network simplex, many to Sink
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -47,6 +48,7 @@ BRIEF, LONG = 8, 40
 """Sinkhorn's iterations at one entropy: for a start, and where all depends on them."""
 
 GAP, OVER, SETTLED = "the gap is within the tolerance", "the time was over", "no pair improves any more"
+GOING = "the search is going on"
 
 LINE = "order on the line"
 
@@ -79,6 +81,7 @@ def couple(
     tolerance: float = 1e-3,
     seconds: float | None = None,
     progress: bool = False,
+    heard: Callable[[Coupling], None] | None = None,
 ) -> Coupling:
     """W1 of two weighted samples, of any sizes, from both sides.
 
@@ -98,6 +101,7 @@ def couple(
         tolerance: Stop when (upper − lower)/upper is at most this.
         seconds: Stop soon after so many seconds; None for no limit. The bounds hold whenever it stops.
         progress: Show a bar on a terminal.
+        heard: Called now and then with what is proven so far.
 
     Raises:
         TightlipError: if points or weights are missing, NaN, infinite, of other shapes, or the weights negative or all
@@ -112,11 +116,15 @@ def couple(
     clouds, *kept = posed(x, y, weights_x, weights_y, p, clock.over)
     best = _Best(clouds, tolerance, clock)
     best.take_order()
+
+    def found(reason: str) -> Coupling:
+        prices = _extended(np.ldexp(best.prices, clouds.exponent), y, kept[1], p)
+        return best.told(Fraction(2) ** clouds.exponent, prices, reason, kept)
+
+    best.heard = None if heard is None else lambda: heard(found(GOING))
     with tqdm(disable=None if progress else True, unit=" looks", leave=False) as bar:
         on_a_line = x.shape[1] == 1
-        reason = best.take_line(x[kept[0]], y[kept[1]]) if on_a_line else _search(best, bar)
-    prices = _extended(np.ldexp(best.prices, clouds.exponent), y, kept[1], p)
-    return best.told(Fraction(2) ** clouds.exponent, prices, reason, kept)
+        return found(best.take_line(x[kept[0]], y[kept[1]]) if on_a_line else _search(best, bar))
 
 
 class _Best(Bracket):
@@ -127,6 +135,7 @@ class _Best(Bracket):
         self.clouds, self.tolerance, self.prices = clouds, Fraction(tolerance), np.zeros(len(clouds.y))
         self.pairs: Tensor | None = None
         self.method = self.stage = "order along a line"
+        self.heard: Callable[[], None] | None = None
 
     @property
     def enough(self) -> bool:
@@ -175,6 +184,7 @@ class _Best(Bracket):
 
 def _search(best: _Best, bar: tqdm) -> str:
     """Why it stopped."""
+    _shown(best, bar)
     if best.enough:
         return GAP
     few = len(best.clouds.x) + len(best.clouds.y) <= TREES
@@ -188,6 +198,8 @@ def _search(best: _Best, bar: tqdm) -> str:
 def _shown(best: _Best, bar: tqdm) -> None:
     bar.set_postfix_str(f"gap {float(best.gap):.2g}")
     bar.update()
+    if best.heard is not None:
+        best.heard()
 
 
 def _by_pot(best: _Best) -> str | None:

@@ -9,10 +9,11 @@ Whoever proposed, the bounds are computed again from the points and rounded outw
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from ..arguments import flag, integer, number
@@ -26,7 +27,7 @@ from .points import as_points, as_weights
 from .population import population
 from .pot import fits
 from .potential import Funnels
-from .rounding import GAP, LINE, OVER, Coupling, couple
+from .rounding import GAP, GOING, LINE, OVER, Coupling, couple
 
 TOLERANCE, LEVEL = 1e-3, 0.95
 
@@ -43,7 +44,10 @@ REASONS = {
     "gap": GAP,
     "time": OVER,
     "exact": "the bounds are as near as float64 can tell",
+    "going on": GOING,
 }
+
+Heard = Callable[[Interval], None] | None
 
 
 def wasserstein1(
@@ -60,6 +64,8 @@ def wasserstein1(
     seconds: float | None = None,
     progress: bool = True,
     seed: int = 0,
+    start: Interval | None = None,
+    heard: Heard = None,
 ) -> Interval:
     """The Wasserstein-1 distance of two samples, or of the distributions that they are drawn from, as an `Interval`.
 
@@ -88,6 +94,9 @@ def wasserstein1(
         seconds: End after about so many, ≥ 0; None: no limit. The interval holds whenever it ends.
         progress: Show a progress bar on a terminal.
         seed: Of the order of bids, or of parts and training.
+        start: About samples: what was found for these very ones before, to go on from. None of it is believed, and only
+            the auction makes use of it.
+        heard: About samples: called now and then with what is proven so far. Its critic is the same object each time.
 
     It cannot tell from samples alone how far apart distributions in high dimension are: there intervals are wide.
 
@@ -107,8 +116,9 @@ def wasserstein1(
     weights = _pair(weights)
     if chosen("question", about, {"samples": True, "distributions": False}):
         _refuse(about, level=level != LEVEL, diameter=diameter is not None, critic=critic is not None)
-        return _between_samples(x, y, p, weights, tolerance, seconds, progress, seed)
-    _refuse(about, weights=any(given is not None for given in weights), tolerance=tolerance != TOLERANCE)
+        return _between_samples(x, y, p, weights, tolerance, seconds, progress, seed, start, heard)
+    given = any(one is not None for one in weights)
+    _refuse(about, weights=given, tolerance=tolerance != TOLERANCE, start=start is not None, heard=heard is not None)
     return population(x, y, p, level, diameter, critic, seconds, progress, seed)
 
 
@@ -133,6 +143,8 @@ def _between_samples(
     seconds: float | None,
     progress: bool,
     seed: int,
+    start: Interval | None,
+    heard: Heard,
 ) -> Interval:
     clock = started(seconds)
     _refuse_too_many(x, y, clock.limit)
@@ -145,17 +157,43 @@ def _between_samples(
         and _alike(b)
         and not (x.shape[1] in PLANES and fits(len(x) ** 2, clock.left()))
     ):
-        return _paired(x, y, p, tolerance, left, progress, seed)
-    return _coupled(x, y, a, b, p, tolerance, left, progress)
+        return _paired(x, y, p, tolerance, left, progress, seed, start, heard)
+    return _coupled(x, y, a, b, p, tolerance, left, progress, heard)
 
 
 def _paired(
-    x: Tensor, y: Tensor, p: float, tolerance: float, seconds: float | None, progress: bool, seed: int
+    x: Tensor,
+    y: Tensor,
+    p: float,
+    tolerance: float,
+    seconds: float | None,
+    progress: bool,
+    seed: int,
+    start: Interval | None,
+    heard: Heard,
 ) -> Interval:
-    found = assign(x, y, p, tolerance, seconds, progress, seed)
-    pairs = torch.stack((torch.arange(len(x)), found.assignment), 1)
-    method = "auction" if x.shape[1] > 1 else LINE
-    return _interval(found, Funnels(y, found.prices, p), method, REASONS[found.reason], pairs)
+    critic, method = Funnels(y, y.new_zeros(len(y)), p), "auction" if x.shape[1] > 1 else LINE
+
+    def told(found: Matching) -> Interval:
+        pairs = torch.stack((torch.arange(len(x)), found.assignment), 1)
+        return _interval(found, critic, found.prices, method, REASONS[found.reason], pairs)
+
+    listener = None if heard is None else lambda found: heard(told(found))
+    return told(assign(x, y, p, tolerance, seconds, progress, seed, _matching(start, len(x)), listener))
+
+
+def _matching(start: Interval | None, n: int) -> Matching | None:
+    """What an interval that the auction has found says of prices and pairs."""
+    if start is None:
+        return None
+    if not isinstance(start, Interval) or not isinstance(start.critic, Funnels) or start.pairs is None:
+        raise TightlipError("start must be what wasserstein1 has returned about the same two samples, or None")
+    assignment = torch.full((n,), -1)
+    rows, columns = start.pairs.unbind(1)
+    if len(rows) == n and torch.equal(rows.sort().values, torch.arange(n)):
+        assignment[rows] = columns
+    prices = start.critic.offsets.detach().double()
+    return Matching(start.lower, start.upper, assignment, prices, start.reason, start.seconds)
 
 
 def _coupled(
@@ -167,14 +205,27 @@ def _coupled(
     tolerance: float,
     seconds: float | None,
     progress: bool,
+    heard: Heard,
 ) -> Interval:
-    found = couple(x, y, a, b, p, tolerance, seconds, progress)
-    return _interval(found, Funnels(y, found.potential, p), found.method, found.reason, found.pairs)
+    critic = Funnels(y, y.new_zeros(len(y)), p)
+
+    def told(found: Coupling) -> Interval:
+        return _interval(found, critic, found.potential, found.method, found.reason, found.pairs)
+
+    listener = None if heard is None else lambda found: heard(told(found))
+    return told(couple(x, y, a, b, p, tolerance, seconds, progress, listener))
 
 
 def _interval(
-    found: Matching | Coupling, critic: Funnels, method: str, reason: str, pairs: Int64[Tensor, "k 2"] | None
+    found: Matching | Coupling,
+    critic: Funnels,
+    prices: Float64[Tensor, " m"],
+    method: str,
+    reason: str,
+    pairs: Int64[Tensor, "k 2"] | None,
 ) -> Interval:
+    """What was found, its critic with these prices."""
+    critic.offsets.copy_(prices)
     middle = found.lower + (found.upper - found.lower) / 2
     ends = (found.lower, found.upper, middle)
     return Interval(*ends, critic, None, method, reason, found.seconds, found.history, pairs)
