@@ -46,6 +46,24 @@ def new_folder(runs: Path, stem: str) -> Path:
     return folder
 
 
+def named_folder(runs: Path, name: str, resume: bool) -> Path:
+    """The folder of this name: one that is there if a run is resumed, and a new one if not; made.
+
+    Raises:
+        TightlipError: if the name is a path, or the folder is there, or is not.
+    """
+    if Path(name).name != name:
+        place, last = Path(name).parent, Path(name).name
+        meant = f"{name!r}: give --runs {place} --name {last}" if last else repr(name)
+        raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {meant}")
+    folder = runs / name
+    if folder.exists() and not resume:
+        raise TightlipError(f"{folder} exists: add --resume to continue it, or choose another --name")
+    if resume and not folder.exists():
+        raise TightlipError(f"there is no run {folder} to resume: check --name and --runs")
+    return writable(folder)
+
+
 def pin_config(folder: Path, config: Config, resume: bool) -> None:
     """Write the options into a new folder; a resumed run must have those that it began with.
 

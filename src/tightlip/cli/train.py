@@ -18,8 +18,8 @@ from ..linkage import MODEL, written_about
 from ..locking import sole_writer
 from ..report import write
 from ..robustness import wilson
-from .folders import CHECKPOINT, new_folder, pin_config, remove_if_empty, unfinished
-from .options import Machine, writable
+from .folders import CHECKPOINT, named_folder, new_folder, pin_config, remove_if_empty, unfinished
+from .options import Machine
 
 logger = logging.getLogger(__name__)
 
@@ -98,23 +98,14 @@ class Train:
         return f"{Path(self.config.data).stem or 'data'}-{words}l{self.config.norm}-{self.config.activation}"
 
     def _folder(self) -> Path:
-        if self.name is not None and Path(self.name).name != self.name:
-            place, name = Path(self.name).parent, Path(self.name).name
-            meant = f"{self.name!r}: give --runs {place} --name {name}" if name else repr(self.name)
-            raise TightlipError(f"--name must be the name of one folder, and --runs its place, got {meant}")
-        if self.name is None:
-            if self.resume:
-                raise TightlipError(
-                    "--resume needs the --name of the run to continue; without either, the latest stopped run of these "
-                    "options goes on"
-                )
-            return new_folder(self.runs, self._stem)
-        folder = self.runs / self.name
-        if folder.exists() and not self.resume:
-            raise TightlipError(f"{folder} exists: add --resume to continue it, or choose another --name")
-        if self.resume and not folder.exists():
-            raise TightlipError(f"there is no run {folder} to resume: check --name and --runs")
-        return writable(folder)
+        if self.name is not None:
+            return named_folder(self.runs, self.name, self.resume)
+        if self.resume:
+            raise TightlipError(
+                "--resume needs the --name of the run to continue; without either, the latest stopped run of these "
+                "options goes on"
+            )
+        return new_folder(self.runs, self._stem)
 
 
 def _summary(config: Config, result: Result, page: Path) -> str:

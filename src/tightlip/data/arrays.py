@@ -21,10 +21,18 @@ from jaxtyping import Float32, Int64, UInt8
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
+from tightlip.choices import hint
 from tightlip.data.dataset import Dataset, words_for
 from tightlip.errors import TightlipError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+LARGEST_INTEGER = 2**53
+"""Integers up to here are float64 exactly."""
+
+MAPPED = 2**26
+"""An ``.npy`` file of more bytes is not read into memory at once."""
+
 # All that numpy and zipfile raise on a file that is not what it says; numpy parses a header as Python.
 _UNREADABLE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, RuntimeError, MemoryError, OverflowError),
@@ -77,6 +85,29 @@ def read_npz(path: Path, names: Collection[str]) -> dict[str, Array]:
     """
     with _opened(path) as file:
         return _read(path, file, names)
+
+
+def read_one(path: Path, name: str | None = None) -> Array:
+    """The array of an ``.npy`` file, memory-mapped if it is large, or one of an ``.npz`` file by its name.
+
+    Without a name it is the only one.
+
+    Raises:
+        TightlipError: the file is damaged or pickled, or it is not clear which array is meant.
+    """
+    if path.suffix == ".npy":
+        with _explained(path):
+            mode: Any = "r" if path.stat().st_size > MAPPED else None
+            return np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[no-any-return]
+    with _opened(path) as file:
+        present = sorted(file)
+        if name is None and len(present) != 1:
+            held = f"{len(present)} arrays ({', '.join(present)})" if present else "no array"
+            raise TightlipError(f"{path} holds {held}: say which one is meant, as {path}:{(present or ['x'])[0]}")
+        chosen = present[0] if name is None else name
+        if chosen not in present:
+            raise TightlipError(f"{path} has no array {chosen}{hint(chosen, present)}: it holds {', '.join(present)}")
+        return _read(path, file, [chosen])[chosen]
 
 
 def content_sha256(arrays: Mapping[str, Array]) -> str:

@@ -65,6 +65,21 @@ def load_folder(path: str | Path, whole: bool = False) -> Dataset:
     )
 
 
+def read_images(path: Path) -> tuple[tuple[str, ...], UInt8[np.ndarray, "n c h w"]]:
+    """The images that lie in a folder, or in its subfolders if none do: their names, and their pixels as stored.
+
+    Raises:
+        TightlipError: if there is none, or for images as `load_folder` refuses them.
+    """
+    files = [file for file in _entries(path) if file.suffix.lower() in SUFFIXES]
+    files = files or [file for folder in _folders(path) for file in _image_files(folder)]
+    if not files:
+        arrays = sorted(path.glob("*.npy"))
+        which = f"name one of its arrays, such as {arrays[0]}" if arrays else f"put some in ({', '.join(SUFFIXES)})"
+        raise TightlipError(f"{path} holds no images: {which}")
+    return tuple(file.relative_to(path).as_posix() for file in files), _decode(files)
+
+
 def _parts(path: Path) -> tuple[Path, Path | None]:
     """The folders of the training part and of the test part, if there is one."""
     names = [folder.name for folder in _folders(path)]

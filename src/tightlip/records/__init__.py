@@ -3,6 +3,7 @@
 from .bench import BenchRow
 from .cell import CellRow
 from .certificate import Attack, Audit, CertificateFile, Example, Layer, RadiiFile
+from .distance import Counts, DistanceRow, Lengths, Line, Move, Plane, Sample, Shown
 from .fields import FORMAT, Fields, read_fields
 from .metric import Definition, Metric
 from .record import FileRecord, Record, Row
@@ -15,18 +16,26 @@ __all__ = [
     "BenchRow",
     "CellRow",
     "CertificateFile",
+    "Counts",
     "Data",
     "Definition",
+    "DistanceRow",
     "Epoch",
     "Example",
     "Fields",
     "FileRecord",
     "Layer",
+    "Lengths",
+    "Line",
     "Metric",
+    "Move",
+    "Plane",
     "RadiiFile",
     "Record",
     "Row",
     "RunRow",
+    "Sample",
+    "Shown",
     "Tested",
     "read_fields",
 ]

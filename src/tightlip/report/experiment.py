@@ -113,7 +113,7 @@ def render_experiments(folders: Sequence[Path]) -> str:
     sections = [_section(Path(folder), f"experiment-{place}") for place, folder in enumerate(folders, 1)]
     turning = any(kind.turns for section in sections for kind, _ in section.drawings)
     return (
-        environment().get_template("experiments.html").render(sections=sections, script=_script() if turning else None)
+        environment().get_template("experiments.html").render(sections=sections, script=script() if turning else None)
     )
 
 
@@ -130,5 +130,6 @@ def _section(folder: Path, name: str) -> Section:
     return Section(id=name, groups=groups, drawings=[pair for pair in drawn if pair[1]], pivot=pivot(groups))
 
 
-def _script() -> Script:
+def script() -> Script:
+    """What turns surfaces."""
     return Script(Markup(Path(__file__).with_name("surface.js").read_text(encoding="utf-8")))  # our own: no rows in it

@@ -126,6 +126,12 @@ def reliefs(groups: Sequence[Group], words: Mapping[str, str], name: str) -> lis
     ]
 
 
+def relief(title: str, surface: Surface, name: str) -> Relief:
+    """One surface in a box of its own; ``name`` begins its id."""
+    box = _box([surface])
+    return Relief(title, _still(f"{name}-surface", title, surface, box), _data(surface, box))
+
+
 def _rising(fields: Fields, name: str) -> Array:
     values = fields.numbers(name)
     if len(values) < 2 or not _finite(values) or any(a >= b for a, b in pairwise(values)):

@@ -1,0 +1,87 @@
+"""What a search that stopped has left in its folder: prices, pairs and what they prove, to go on from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..atomic import replacing
+from ..errors import TightlipError
+from ..transport.interval import Interval
+from ..transport.potential import Funnels
+
+PRICES = "prices.safetensors"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a stopped search has proven, and of what."""
+
+    prices: Tensor
+    pairs: Tensor
+    said: dict[str, Any]
+
+    def interval(self, y: Tensor, p: float) -> Interval:
+        """As it was found, for points y (m, d)."""
+        lower, upper, history = self.said["lower"], self.said["upper"], [tuple(row) for row in self.said["history"]]
+        middle = lower + (upper - lower) / 2
+        words = self.said["method"], self.said["reason"], self.said["seconds"]
+        pairs = self.pairs if len(self.pairs) else None
+        return Interval(lower, upper, middle, Funnels(y, self.prices, p), None, *words, history, pairs)
+
+
+def keep(folder: Path, found: Interval, about: Mapping[str, Any]) -> None:
+    """Write what was found so far; ``about`` are the options and hashes that it holds for."""
+    if not isinstance(found.critic, Funnels):
+        return
+    pairs = torch.empty(0, 2, dtype=torch.long) if found.pairs is None else found.pairs
+    said = {name: getattr(found, name) for name in ("lower", "upper", "method", "reason", "seconds", "history")}
+    with replacing(folder / PRICES) as partial:
+        tensors = {"prices": found.critic.offsets.detach().cpu().contiguous(), "pairs": pairs.cpu().contiguous()}
+        save_file(tensors, partial, {"said": json.dumps(said | {"about": dict(about)})})
+
+
+def kept(folder: Path, about: Mapping[str, Any]) -> Kept | None:
+    """What was left there; None if nothing was.
+
+    Raises:
+        TightlipError: if it is damaged, or holds for other samples or options.
+    """
+    path = folder / PRICES
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = json.loads(file.metadata()["said"])
+            found = Kept(file.get_tensor("prices"), file.get_tensor("pairs"), said)
+            began = dict(said["about"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
+        raise TightlipError(f"{path} is damaged: delete {folder}, and begin again") from problem
+    if changed := [name for name in about if began.get(name) != about[name]]:
+        was = ", ".join(f"{name}={began.get(name)}" for name in changed)
+        raise TightlipError(f"{folder} began with {was}: resume it with the same samples and options")
+    return found
+
+
+def joined(before: Interval, after: Interval) -> Interval:
+    """One search in two parts: the best of both ends, and the history of both."""
+    best = before if before.lower > after.lower else after
+    near = before if before.upper < after.upper else after
+    lower, upper = best.lower, near.upper
+    later = [(before.seconds + s, max(before.lower, low), min(before.upper, high)) for s, low, high in after.history]
+    return replace(
+        after,
+        lower=lower,
+        upper=upper,
+        estimate=lower + (upper - lower) / 2,
+        critic=best.critic,
+        pairs=near.pairs,
+        seconds=before.seconds + after.seconds,
+        history=[*before.history, *later],
+    )

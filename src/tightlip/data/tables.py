@@ -1,0 +1,150 @@
+"""Tables of numbers: ``.csv`` by numpy, ``.parquet`` by pyarrow where that is installed. Text is refused by column."""
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tightlip.data.arrays import LARGEST_INTEGER, Array
+from tightlip.errors import TightlipError
+
+SEPARATORS = ",;\t"
+_MOST = 8
+"""Columns that an error names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """``values`` (rows, columns) in float64, and what the columns are called; no names where a file has none."""
+
+    values: Array
+    columns: tuple[str, ...]
+
+
+def read_csv(path: Path) -> Table:
+    """A file of numbers, separated by commas, semicolons or tabs; a first line with text in it names the columns.
+
+    Raises:
+        TightlipError: if it cannot be read, or holds text, empty cells, lines of another length, or no rows.
+    """
+    first, separator = _first_line(path)
+    named = any(_number(cell) is None for cell in first)
+    try:
+        values = np.loadtxt(
+            path, delimiter=separator, skiprows=int(named), ndmin=2, comments=None, quotechar='"', encoding="utf-8-sig"
+        )
+    except (ValueError, OSError) as problem:
+        raise _explained(path, first, named, separator, problem) from problem
+    if not len(values):
+        raise TightlipError(f"{path} holds no rows{' but its first line' * named}: give one at least")
+    return Table(values, tuple(cell.strip() for cell in first) if named else ())
+
+
+def read_parquet(path: Path) -> Table:
+    """All columns of a file, which must be numbers.
+
+    Raises:
+        TightlipError: without pyarrow, if it cannot be read, or for columns of anything else, or with empty cells.
+    """
+    try:
+        from pyarrow import ArrowException, types
+        from pyarrow.parquet import read_table
+    except ImportError as problem:
+        raise TightlipError(
+            f"{path} is read by pyarrow, which is not installed: pip install 'tightlip[tables]', or save it as .csv"
+        ) from problem
+    try:
+        table = read_table(path)
+    except (ArrowException, OSError) as problem:
+        raise TightlipError(f"{path} cannot be read ({_line(problem)}): save it again as .parquet or .csv") from problem
+    columns = tuple(table.column_names)
+    kinds = dict(zip(columns, table.schema.types, strict=True))
+    _refuse_text(path, [name for name, kind in kinds.items() if not _is_number(types, kind)])
+    if empty := [name for name in columns if table[name].null_count]:
+        raise TightlipError(f"{path} has empty cells in {_named(empty)}: fill them or drop their rows")
+    if not columns or not table.num_rows:
+        raise TightlipError(f"{path} holds no rows: give one at least")
+    return Table(np.column_stack([_exact(path, name, table[name].to_numpy()) for name in columns]), columns)
+
+
+def _is_number(types: Any, kind: Any) -> bool:
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def _exact(path: Path, name: str, values: Array) -> Array:
+    if values.dtype.kind in "iu" and len(values) and max(-int(values.min()), int(values.max())) > LARGEST_INTEGER:
+        raise TightlipError(f"{path} has integers beyond 2⁵³ in the column {name}, which float64 has not: leave it out")
+    return values.astype(np.float64)
+
+
+def _first_line(path: Path) -> tuple[list[str], str]:
+    """Its cells, and what separates them."""
+    for line in _lines(path):
+        separator = max(SEPARATORS, key=line.count)
+        return next(csv.reader([line], delimiter=separator)), separator
+    raise TightlipError(f"{path} is empty: give rows of numbers, separated by commas")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """All lines that are not blank."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from (line for line in file if line.strip())
+    except (OSError, UnicodeDecodeError) as problem:
+        raise TightlipError(f"{path} cannot be read ({_line(problem)}): save it as text in UTF-8") from problem
+
+
+def _explained(path: Path, first: Sequence[str], named: bool, separator: str, problem: Exception) -> TightlipError:
+    """Why a file is no table of numbers, with columns by their names; read again, line by line."""
+    names = [cell.strip() for cell in first] if named else [f"number {place}" for place in range(1, len(first) + 1)]
+    text: dict[str, None] = {}
+    empty: dict[str, int] = {}
+    for number, cells in enumerate(itertools.islice(csv.reader(_lines(path), delimiter=separator), int(named), None)):
+        if len(cells) != len(names):
+            return TightlipError(
+                f"{path} has {len(cells)} cells in row {number} and {len(names)} columns: mend the row"
+            )
+        for name, cell in zip(names, cells, strict=True):
+            if not cell.strip():
+                empty.setdefault(name, number)
+            elif _number(cell) is None:
+                text.setdefault(name)
+    if text:
+        return _text(path, list(text))
+    if empty:
+        name, number = next(iter(empty.items()))
+        return TightlipError(f"{path} has no number in row {number} of the column {name}: fill it or drop the row")
+    return TightlipError(f"{path} cannot be read ({_line(problem)}): save it as numbers separated by commas")
+
+
+def _refuse_text(path: Path, names: Sequence[str]) -> None:
+    if names:
+        raise _text(path, names)
+
+
+def _text(path: Path, names: Sequence[str]) -> TightlipError:
+    return TightlipError(
+        f"{path} holds something else than numbers in {_named(names)}: leave {'them' if len(names) > 1 else 'it'} out"
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    told = ", ".join(names[:_MOST]) + (", …" if len(names) > _MOST else "")
+    return f"the column{'s' if len(names) > 1 else ''} {told}"
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _line(problem: Exception) -> str:
+    """The first line of what went wrong."""
+    said = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+    return str(said).splitlines()[0].rstrip(".")
