@@ -10,8 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
-from scipy.sparse import eye, kron, vstack
+from red_team.distances import solved
 
 from tightlip import TightlipError
 from tightlip.transport import costs, rounding
@@ -23,21 +22,6 @@ from tightlip.transport.rounding import couple
 from tightlip.transport.simplex import Simplex, greedy, whole_masses
 
 NORMS = [1, 2, math.inf]
-
-
-def solved(x, y, a, b, p):
-    """W1 by HiGHS, for points near 1 in size."""
-    n, m = len(x), len(y)
-    costs = np.linalg.norm(x[:, None] - y[None], p, axis=2)
-    rows, columns = kron(eye(n), np.ones((1, m))), kron(np.ones((1, n)), eye(m))
-    marginals = vstack((rows, columns)).tocsr()
-    masses = 1e4 * np.concatenate((a / math.fsum(a), b / math.fsum(b)))  # its tolerances are absolute
-    options = {"A_eq": marginals[:-1], "b_eq": masses[:-1], "method": "highs"}
-    result = linprog(costs.ravel(), **options)
-    if result.status != 0:  # its presolve trips over tiny masses
-        result = linprog(costs.ravel(), **options, options={"presolve": False})
-    assert result.status == 0
-    return result.fun / 1e4, float(costs.max())
 
 
 def drawn(generator):
@@ -66,7 +50,7 @@ def tensors(*arrays):
     return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(120))
 def test_the_truth_is_between_the_bounds_and_they_are_close(seed):
     generator = np.random.default_rng(seed)
     p, (x, y, a, b) = NORMS[seed % 3], drawn(generator)

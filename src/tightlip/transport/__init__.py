@@ -4,13 +4,10 @@ from .assignment import Matching, assign
 from .critic import train_critic
 from .distributions import Spheres, absolute_value, circular_cones, high_dimensional_cone
 from .estimator import WassersteinCritic
-from .interval import Interval
 from .potential import Funnels
-from .wasserstein import wasserstein1
 
 __all__ = [
     "Funnels",
-    "Interval",
     "Matching",
     "Spheres",
     "WassersteinCritic",
@@ -19,5 +16,4 @@ __all__ = [
     "circular_cones",
     "high_dimensional_cone",
     "train_critic",
-    "wasserstein1",
 ]

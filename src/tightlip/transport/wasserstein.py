@@ -34,8 +34,8 @@ TOLERANCE, LEVEL = 1e-3, 0.95
 NUMBERS = 2**27
 """Coordinates of both samples together that are read into memory: 1 GiB as float64."""
 
-PAIRS, PAIRS_A_DAY = 2**40, 4e12
-"""More pairs are looked at only for a given time; of how many the auction is done in a day, on one core."""
+PAIRS, PAIRS_AN_HOUR = 2**40, 1.7e11
+"""More pairs are looked at only for a given time; of so many the auction is done in an hour, on one core."""
 
 PLANES = (2, 3)
 """Dimensions in which a network simplex is faster than the auction, if POT is installed."""
@@ -246,7 +246,7 @@ def _refuse_too_many(x: Any, y: Any, limit: float) -> None:
         )
     if n * m > PAIRS and of_x > n and limit == math.inf:
         raise TightlipError(
-            f"all {n * m:.2g} pairs of points would take about {n * m / PAIRS_A_DAY:.2g} days on one core: give "
+            f"all {n * m:.2g} pairs of points would take about {n * m / PAIRS_AN_HOUR:.2g} hours on one core: give "
             "seconds, or fewer points, or ask about='distributions'"
         )
 
