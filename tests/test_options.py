@@ -228,6 +228,7 @@ def left(capsys, caplog, command):
     out, err = capsys.readouterr()
     words = [word for word in out.split() if word.endswith("%") or not any(c.isdigit() for c in word)]
     files = sorted(str(path) for path in Path().rglob("*"))
+    Path("o.json").unlink(missing_ok=True)
     for folder in ("runs", "elsewhere"):
         shutil.rmtree(folder, ignore_errors=True)
     return code, out.partition("\n")[0], words, err, files, len(caplog.messages), torch.get_num_threads()
@@ -239,6 +240,7 @@ BASE = {
     "tune": ["--data", "tiny", "--hidden", "8", "--epochs", "1", "--offsets", "0.5", "1"],
     "train": ["--data", "tiny", "--hidden", "8", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1"],
     "certify": ["m.safetensors", "--data", "tiny"],
+    "distance": ["tiny:0", "tiny:1"],
     "report": ["runs/folding-smoke"],
     "list": [],
     "run": ["folding"],
@@ -249,6 +251,10 @@ FLAGS = {
     "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
     "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
     | {"--head": ["0"]},
+    "distance": {"--norm": ["inf"], "--about": ["distributions"], "--tolerance": ["0.9"], "--level": ["0.9"]}
+    | {"--diameter": ["9"], "--seconds": ["0"], "--limit": ["9"], "--scale": ["standard"], "--part": ["test"]}
+    | {"--seed": ["1"], "--name": ["other"], "--runs": ["elsewhere"], "--resume": [], "--output": ["o.json"]}
+    | {**SOURCE, **MACHINE},
     "report": {"--output": ["page.html"]},
     "list": {},
     "run": {"--preset": ["paper"], "--jobs": ["0"], "--output": ["elsewhere"], **MACHINE},
@@ -272,8 +278,9 @@ def test_every_flag_changes_something_or_is_refused(name, flag, workplace, capsy
         assert main(["run", "folding"]) == 0
         shutil.copytree("runs", "kept")
     base, values = [name, *(BASE[name] if name != "report" else ["kept/folding-smoke"])], FLAGS[name][flag]
-    base += ["--name", "r"] if name == "train" and flag != "--name" else []
-    base += ["--data", "mnist"] if flag in SOURCE else []
+    base += ["--name", "r"] if name in ("train", "distance") and flag != "--name" else []
+    if flag in SOURCE:
+        base = ["distance", "mnist:3", "mnist:8"] if name == "distance" else [*base, "--data", "mnist"]
     assert left(capsys, caplog, base) != left(capsys, caplog, [*base, flag, *values])
 
 

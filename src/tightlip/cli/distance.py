@@ -25,12 +25,12 @@ from ..report import write_distances
 from ..report.distance import DISTANCE
 from ..report.wording import norm_name
 from ..transport.interval import Interval
-from ..transport.rounding import OVER
-from ..transport.wasserstein import LEVEL, TOLERANCE, wasserstein1
+from ..transport.rounding import GAP, OVER
+from ..transport.wasserstein import AUCTION, LEVEL, TOLERANCE, wasserstein1
 from .folders import named_folder, new_folder, remove_if_empty
 from .options import Machine, replaceable
 from .portrait import portrait
-from .prices import PRICES, joined, keep, kept
+from .prices import joined, keep, kept, refuse_changed
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ HOW_LONG = ("tolerance", "seconds")
 class Distance:
     """Bound the Wasserstein-1 distance of two samples, or of the distributions behind them, from both sides."""
 
-    a: tyro.conf.Positional[str]
-    """The first sample: an .npy, .npz (FILE.npz or FILE.npz:NAME), .csv or .parquet file, a folder of images, or a
-    data set or one class of it, such as mnist5k:3."""
-    b: tyro.conf.Positional[str]
+    a: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
+    """The first sample: an .npy, .csv or .parquet file, FILE.npz or FILE.npz:NAME, a folder of images, a data set, or
+    one class of it, such as mnist5k:3."""
+    b: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
     """The second sample, of points of the same kind."""
     norm: Literal["1", "2", "inf"] = "2"
     """In which the distance of two points is measured: 1, 2 or inf."""
@@ -103,7 +103,7 @@ class Distance:
         if self.output is not None:
             replaceable(self.output)
         folder = self._folder()
-        if self.resume and (folder / DISTANCE).exists() and not (folder / PRICES).exists():
+        if self.resume and (folder / DISTANCE).exists() and self._is_complete(folder, a, b):
             page = folder / "report.html"
             write_distances([folder], page)
             return f"{folder} is complete already: open {page}"
@@ -152,6 +152,13 @@ class Distance:
         stems = (re.sub(r"[^\w.]+", "-", Path(given).name) for given in (self.a, self.b))
         return new_folder(self.runs, f"{'-'.join(stems)}-l{self.norm}")
 
+    def _is_complete(self, folder: Path, a: Points, b: Points) -> bool:
+        """Whether there is nothing to go on with; other samples and options than those it began with are refused."""
+        row = DistanceRow.read(folder / DISTANCE)
+        refuse_changed(folder, row.config | {"sha256": [row.first.sha256, row.second.sha256]}, self._told(a, b))
+        met = row.reason != GAP or row.gap <= _or(self.tolerance, TOLERANCE)
+        return row.finished and (met or self.about == "distributions")
+
     def _measure(self, folder: Path, a: Points, b: Points, device: str) -> str:
         """Search in this folder, and write what is found there; at an interruption too, if anything is proven."""
         told = self._told(a, b)
@@ -166,17 +173,15 @@ class Distance:
             self._write(folder, replace(search.latest, reason="the search was interrupted"), a, b, device, False)
             raise Stopped(folder.name) from stop
         finished = found.reason != OVER or self.about == "distributions"
-        if finished:
-            (folder / PRICES).unlink(missing_ok=True)
-        else:
-            keep(folder, found, told)
+        keep(folder, found, told)
         row = self._write(folder, found, a, b, device, finished)
         return _summary(row, folder)
 
     def _searched(self, a: Points, b: Points, device: str, search: "_Search") -> Interval:
         options: dict[str, Any] = {"about": self.about, "seconds": self.seconds, "seed": self.seed}
         if self.about == "samples":
-            options |= {"tolerance": _or(self.tolerance, TOLERANCE), "start": search.start, "heard": search.heard}
+            start = search.start if search.start is not None and search.start.method == AUCTION else None
+            options |= {"tolerance": _or(self.tolerance, TOLERANCE), "start": start, "heard": search.heard}
             return wasserstein1(a.values, b.values, p=self.norm, **options)
         options |= {"level": _or(self.level, LEVEL), "diameter": self.diameter}
         x, y = (_on(points.values, device) for points in (a, b))
@@ -277,7 +282,8 @@ def _summary(row: DistanceRow, folder: Path) -> str:
     }
     if math.isinf(row.upper):
         lines["upper"] = "∞   (give --diameter, the largest distance of two points that can occur)"
-    lines["gap"] = f"{round_up(100 * row.gap, 2)} %"
+    else:
+        lines["gap"] = f"{round_up(100 * row.gap, 2)} %"
     if not samples:
         lines |= {"estimate": round_nearest(row.estimate, 5), "p-value": round_up(row.p_value or 0, 2)}
     lines |= {

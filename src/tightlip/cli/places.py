@@ -5,8 +5,9 @@ from pathlib import Path
 from ..choices import hint
 from ..errors import TightlipError
 from ..linkage import ABOUT, MODEL
+from ..report.distance import DISTANCE
 
-_OF_A_RUN = (MODEL, *ABOUT, "config.json", "report.html")
+_OF_A_RUN = (MODEL, *ABOUT, DISTANCE, "config.json", "report.html")
 _MOST = 5
 """Folders that an error names."""
 
@@ -47,9 +48,9 @@ def go_on(folder: Path) -> str:
 
 
 def runs_in(folder: Path) -> str:
-    """The runs and experiments that are in a folder, in words; '' if there are none."""
+    """The runs, distances and experiments that are in a folder, in words; '' if there are none."""
     found = sorted({path.parent for name in ABOUT for path in folder.glob(f"*/{name}")})
-    found += sorted({path.parent for path in folder.glob("*/*seed*.json")} - {*found})
+    found += sorted({path.parent for name in (DISTANCE, "*seed*.json") for path in folder.glob(f"*/{name}")} - {*found})
     names = ", ".join(map(str, found[:_MOST])) + (", …" if len(found) > _MOST else "")
     return f"there is {names} in it" if found else ""
 

@@ -42,7 +42,7 @@ def portrait(found: Interval, a: Points, b: Points, p: float, seed: int) -> dict
     parts = [points.flat(index) for points, index in zip((a, b), some, strict=True)]
     values = [_potential(found.critic, part) for part in parts]
     shown = _coordinates(a, parts)
-    names = [a.columns[place] if a.columns else str(place) for place in shown]
+    names = [a.columns[place] if a.columns else f"[{place}]" if a.size > 1 else "value" for place in shown]
     drawn: dict[str, Any] = {"columns": () if is_image(a.shape) else tuple(names), "looked_at": max(map(len, some))}
     drawn |= _moved(found, a, b, p, shown)
     if a.size == 1:
@@ -54,7 +54,7 @@ def portrait(found: Interval, a: Points, b: Points, p: float, seed: int) -> dict
 
     def tiles(chosen: tuple[NDArray[Any], NDArray[Any]]) -> tuple[Shown, ...]:
         return tuple(
-            Shown(side + 1, points.called(index[row]), float(value[row]), part[row][shown].numpy())
+            Shown(side + 1, points.called(int(index[row])), float(value[row]), part[row][shown].numpy())
             for side, (points, index, part, value, rows) in enumerate(
                 zip((a, b), some, parts, values, chosen, strict=True)
             )
@@ -98,8 +98,8 @@ def _moved(found: Interval, a: Points, b: Points, p: float, shown: list[int]) ->
     farthest = np.argsort(-lengths, kind="stable")[:MOVES]
     moves = tuple(
         Move(
-            a.called(i[row]),
-            b.called(j[row]),
+            a.called(int(i[row])),
+            b.called(int(j[row])),
             float(lengths[row]),
             a.flat(i[row : row + 1])[0][shown].numpy(),
             b.flat(j[row : row + 1])[0][shown].numpy(),

@@ -63,10 +63,19 @@ def kept(folder: Path, about: Mapping[str, Any]) -> Kept | None:
             began = dict(said["about"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
         raise TightlipError(f"{path} is damaged: delete {folder}, and begin again") from problem
+    refuse_changed(folder, began, about)
+    return found
+
+
+def refuse_changed(folder: Path, began: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Refuse to go on with other samples or options than a search began with.
+
+    Raises:
+        TightlipError: with what it began with.
+    """
     if changed := [name for name in about if began.get(name) != about[name]]:
         was = ", ".join(f"{name}={began.get(name)}" for name in changed)
         raise TightlipError(f"{folder} began with {was}: resume it with the same samples and options")
-    return found
 
 
 def joined(before: Interval, after: Interval) -> Interval:

@@ -1,4 +1,4 @@
-"""`tightlip report FOLDER…`: the page of one run, or several side by side, or of the rows of experiments."""
+"""`tightlip report FOLDER…`: the page of one run, or several side by side, of distances, or of experiments' rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,18 @@ import tyro
 
 from ..errors import TightlipError
 from ..linkage import ABOUT, MODEL, written_about
-from ..report import write, write_experiments
+from ..report import write, write_distances, write_experiments
+from ..report.distance import DISTANCE
 from ..report.rows import is_experiment
 from .places import absent, folder_meant, go_on, is_stopped, runs_in
 
 
 @dataclass(frozen=True)
 class Report:
-    """Make one self-contained page from the JSON of one or more run folders, or of experiments' folders."""
+    """Make one self-contained page from the JSON of one or more folders: of runs, of distances, or of experiments."""
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(help_behavior_hint="")]
-    """Run folders, e.g. runs/first runs/second, or folders of experiments; a file in one stands for it."""
+    """Run folders, e.g. runs/first runs/second, or folders of distances or experiments; a file in one stands for it."""
     output: Path | None = None
     """The page to write (default: report.html in the only folder, else ./report.html)."""
 
@@ -32,12 +33,13 @@ class Report:
         folders = [folder for folder in named if folder not in stopped]
         if not folders:
             raise TightlipError(f"{_unfinished(stopped[0])}, and there is no other")
-        runs = [folder for folder in folders if not is_experiment(folder)]
+        distances = [folder for folder in folders if (folder / DISTANCE).is_file()]
+        runs = [folder for folder in folders if folder not in distances and not is_experiment(folder)]
         for folder in runs:
             _check(folder)
-        if 0 < len(runs) < len(folders):
-            raise TightlipError("runs and experiments have pages of their own: name folders of one kind")
-        make = write if runs else write_experiments
+        if any(0 < len(kind) < len(folders) for kind in (runs, distances)):
+            raise TightlipError("runs, distances and experiments have pages of their own: name folders of one kind")
+        make = write if runs else write_distances if distances else write_experiments
         make(folders, page)
         return "\n".join([f"page  {page}", *map(_left_out, stopped), *filter(None, map(_unseen, runs))])
 

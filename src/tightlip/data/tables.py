@@ -33,14 +33,14 @@ def read_csv(path: Path) -> Table:
     """
     first, separator = _first_line(path)
     named = any(_number(cell) is None for cell in first)
+    if named and next(itertools.islice(_lines(path), 1, None), None) is None:
+        raise TightlipError(f"{path} holds no rows but its first line: give one at least")
     try:
         values = np.loadtxt(
             path, delimiter=separator, skiprows=int(named), ndmin=2, comments=None, quotechar='"', encoding="utf-8-sig"
         )
     except (ValueError, OSError) as problem:
         raise _explained(path, first, named, separator, problem) from problem
-    if not len(values):
-        raise TightlipError(f"{path} holds no rows{' but its first line' * named}: give one at least")
     return Table(values, tuple(cell.strip() for cell in first) if named else ())
 
 

@@ -15,8 +15,8 @@ from tightlip.report.drawing import COLORS, LEVELS, Plot, plot
 FIRST, SECOND = COLORS["run-1"], COLORS["run-2"]
 """The colors of both samples."""
 
-NARROW = 0.1
-"""An interval of such a gap is hard to see from zero."""
+NARROW, TOLD = 0.1, 1e-7
+"""An interval of such a gap is hard to see from zero, and one of such a gap is a point to the last digit shown."""
 
 DECADES = 30.0
 """So many times the least is the longest time where times are drawn by their logarithms."""
@@ -26,7 +26,7 @@ Vector = NDArray[np.float64]
 
 def is_narrow(row: DistanceRow) -> bool:
     """Whether a close-up shows more than the whole."""
-    return math.isfinite(row.upper) and 0 < row.upper - row.lower < NARROW * row.upper
+    return math.isfinite(row.upper) and TOLD * row.upper < row.upper - row.lower < NARROW * row.upper
 
 
 def interval(row: DistanceRow, name: str) -> Plot:
@@ -42,6 +42,8 @@ def interval(row: DistanceRow, name: str) -> Plot:
         axes.barh(
             0, max(width, least), left=row.lower, color=COLORS["proven"], height=0.34, alpha=1 if bounded else 0.35
         )
+        if not is_narrow(row) and row.estimate < reach:
+            axes.plot([row.estimate], [0], "o", color=COLORS["card"], markersize=5, markeredgecolor=COLORS["proven"])
         _ends(axes, row, bounded)
         axes.set_xlim(0, reach)
         _one_line(axes)

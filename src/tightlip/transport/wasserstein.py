@@ -31,6 +31,9 @@ from .rounding import GAP, GOING, LINE, OVER, Coupling, couple
 
 TOLERANCE, LEVEL = 1e-3, 0.95
 
+AUCTION = "auction"
+"""The method that goes on from an earlier interval."""
+
 NUMBERS = 2**27
 """Coordinates of both samples together that are read into memory: 1 GiB as float64."""
 
@@ -172,7 +175,7 @@ def _paired(
     start: Interval | None,
     heard: Heard,
 ) -> Interval:
-    critic, method = Funnels(y, y.new_zeros(len(y)), p), "auction" if x.shape[1] > 1 else LINE
+    critic, method = Funnels(y, y.new_zeros(len(y)), p), AUCTION if x.shape[1] > 1 else LINE
 
     def told(found: Matching) -> Interval:
         pairs = torch.stack((torch.arange(len(x)), found.assignment), 1)
