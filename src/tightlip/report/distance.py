@@ -14,12 +14,12 @@ from tightlip.data.points import is_image
 from tightlip.errors import TightlipError
 from tightlip.records import DistanceRow, Shown
 from tightlip.report import distance_figures as figures
+from tightlip.report import wording
 from tightlip.report.drawing import Plot
 from tightlip.report.experiment import script
 from tightlip.report.page import environment
 from tightlip.report.pictures import picture
 from tightlip.report.surfaces import Relief, Surface, relief
-from tightlip.report.wording import norm_name
 
 DISTANCE = "distance.json"
 """The file of a distance in its folder."""
@@ -89,6 +89,15 @@ class Section:
         return "numbers" if self.row.shape.tolist() == [1] else words_for(self.row.shape.tolist())[0]
 
     @property
+    def size(self) -> int:
+        """How many coordinates a point has."""
+        return math.prod(self.row.shape.tolist())
+
+    def counted(self, count: int) -> str:
+        """So many of them: '500 images', '1 row'."""
+        return f"{wording.count(count)} {self.called if count != 1 else self.called.removesuffix('s')}"
+
+    @property
     def confidence(self) -> str:
         """The level in percent."""
         return f"{100 * (self.row.level or 0):.6g}\N{NO-BREAK SPACE}%"
@@ -140,7 +149,7 @@ def section(row: DistanceRow, name: str) -> Section:
     if row.plane is not None:
         plots["plane"] = figures.plane(row.plane, row.moves, f"{name}-plane")
     if row.lengths is not None:
-        plots["lengths"] = figures.lengths(row.lengths, f"{name}-lengths", norm_name(row.norm))
+        plots["lengths"] = figures.lengths(row.lengths, f"{name}-lengths", wording.norm_name(row.norm))
     turned = None if row.plane is None else Surface(row.plane.x, row.plane.y, row.plane.z)
     return Section(
         id=name,

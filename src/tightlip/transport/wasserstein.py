@@ -34,8 +34,8 @@ TOLERANCE, LEVEL = 1e-3, 0.95
 AUCTION = "auction"
 """The method that goes on from an earlier interval."""
 
-NUMBERS = 2**27
-"""Coordinates of both samples together that are read into memory: 1 GiB as float64."""
+NUMBERS = 2**26
+"""Coordinates of both samples together that are read into memory: half a GiB as float64."""
 
 PAIRS, PAIRS_AN_HOUR = 2**40, 1.7e11
 """More pairs are looked at only for a given time; of so many the auction is done in an hour, on one core."""
