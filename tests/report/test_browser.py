@@ -9,9 +9,11 @@ import subprocess
 import threading
 
 import matplotlib.image
+import numpy as np
 import pytest
 
-from tightlip.report import render, render_experiments
+from tightlip.cli import main
+from tightlip.report import render, render_distances, render_experiments
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
@@ -196,6 +198,38 @@ def test_a_grid_of_images_keeps_their_size_in_a_narrow_window(synthetic, tmp_pat
     assert len(sizes["images"]) == 18 and all(min(image[2:]) > 50 for image in sizes["images"])
     assert sizes["page"][0] <= sizes["page"][1] <= 500
     assert any(more for more, _ in sizes["shadows"])
+
+
+@pytest.fixture
+def distances(tmp_path, monkeypatch, capsys):
+    """A page of three distances: of images, of points in a plane, and of rows with many columns."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    folders = []
+    for name, shape in (("images", (9, 1, 5, 5)), ("plane", (30, 2)), ("rows", (20, 40))):
+        np.savez(f"{name}.npz", x=rng.random(shape), y=rng.random(shape) + 0.2)
+        assert main(["distance", f"{name}.npz:x", f"{name}.npz:y", "--name", name]) == 0
+        folders.append(tmp_path / "runs" / name)
+    capsys.readouterr()
+    return render_distances(folders)
+
+
+def test_the_page_of_distances_opens_quietly_and_draws_what_it_says(distances, tmp_path, browse, proxy):
+    target = tmp_path / "report.html"
+    target.write_text(distances, encoding="utf-8")
+    dom, console = browse(target, "--dump-dom")
+    assert "<title>3 distances · tightlip report</title>" in dom and dom.count('class="surface turning"') == 1
+    assert console == [] and proxy.asked == []
+
+
+@pytest.mark.parametrize("width", [1250, 970, 500])
+def test_the_page_of_distances_fits_its_window(distances, tmp_path, browse, width):
+    policy = re.search(r"; script-src 'sha256-[^']*'", distances).group()
+    sizes = measured(browse, distances.replace(policy, ""), tmp_path, f"--window-size={width},1000")
+    assert sizes["page"][0] <= sizes["page"][1]
+    assert len(sizes["images"]) == 4 * 6 + 2 * 8 and all(min(image[2:]) > 40 for image in sizes["images"])
+    lines = sizes["values"]
+    assert [lines[place] for place in range(len(lines)) if place % 5] == [1] * 12  # the first of five has two ends
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from truths import gaussian
 
 from tightlip import TightlipError, lipschitz, wasserstein1
 from tightlip.data import load
-from tightlip.transport import pot, wasserstein
+from tightlip.transport import pot, search, wasserstein
 from tightlip.transport.population import population
 from tightlip.transport.rounding import couple
 
@@ -287,3 +287,44 @@ def test_samples_that_are_too_large_are_refused_before_they_are_read(monkeypatch
         wasserstein1(X, Z)
     assert wasserstein1(X, Z, seconds=0).reason == "the time was over"
     assert wasserstein1(X[:, :1], Z[:, :1]).gap < 1e-12
+
+
+# ------------------------------------------------------------------------------------ what goes on, and who listens
+
+
+@pytest.mark.parametrize("p", NORMS)
+def test_an_interval_goes_on_from_an_earlier_one(p):
+    true = wasserstein1(X, Y, p=p, tolerance=0, progress=False)
+    first = wasserstein1(X, Y, p=p, seconds=0, progress=False)
+    found = wasserstein1(X, Y, p=p, tolerance=1e-6, start=first, progress=False)
+    assert first.lower <= found.lower <= true.upper and true.lower <= found.upper <= first.upper
+    assert found.gap <= 1e-6 < first.gap
+
+
+def test_who_listens_hears_intervals_that_hold(monkeypatch, without_pot):
+    monkeypatch.setattr(search, "PATIENCE", 0.0)
+    monkeypatch.setattr(search, "SPARSE", 0.0)
+    for y in (Y, Z):
+        heard = []
+        found = wasserstein1(X, y, tolerance=1e-4, progress=False, heard=heard.append)
+        assert heard and all(one.lower <= found.upper and found.lower <= one.upper for one in heard)
+        assert {one.reason for one in heard} == {"the search is going on"} and heard[-1].lower > 0
+
+
+@pytest.mark.parametrize(
+    ("start", "sentence"),
+    [
+        (wasserstein1(X, Y, progress=False, seconds=0).critic, "start must be what wasserstein1 has returned"),
+        (0.5, "start must be what wasserstein1 has returned"),
+        (wasserstein1(X[:40], Y[:40], progress=False), "start is of other samples"),
+    ],
+)
+def test_a_start_that_is_none_is_refused(start, sentence):
+    with pytest.raises(TightlipError, match=sentence):
+        wasserstein1(X, Y, start=start, progress=False)
+
+
+@pytest.mark.parametrize("option", [{"start": wasserstein1(X, Y, progress=False)}, {"heard": print}], ids=str)
+def test_about_distributions_there_is_nothing_to_go_on_from(option):
+    with pytest.raises(TightlipError, match=f"{next(iter(option))} has no meaning about distributions"):
+        wasserstein1(X, Y, about="distributions", progress=False, **option)

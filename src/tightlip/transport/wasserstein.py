@@ -67,7 +67,7 @@ def wasserstein1(
     seconds: float | None = None,
     progress: bool = True,
     seed: int = 0,
-    start: Interval | None = None,
+    start: Any = None,
     heard: Heard = None,
 ) -> Interval:
     """The Wasserstein-1 distance of two samples, or of the distributions that they are drawn from, as an `Interval`.
@@ -146,7 +146,7 @@ def _between_samples(
     seconds: float | None,
     progress: bool,
     seed: int,
-    start: Interval | None,
+    start: Any,
     heard: Heard,
 ) -> Interval:
     clock = started(seconds)
@@ -172,7 +172,7 @@ def _paired(
     seconds: float | None,
     progress: bool,
     seed: int,
-    start: Interval | None,
+    start: Any,
     heard: Heard,
 ) -> Interval:
     critic, method = Funnels(y, y.new_zeros(len(y)), p), AUCTION if x.shape[1] > 1 else LINE
@@ -185,18 +185,17 @@ def _paired(
     return told(assign(x, y, p, tolerance, seconds, progress, seed, _matching(start, len(x)), listener))
 
 
-def _matching(start: Interval | None, n: int) -> Matching | None:
+def _matching(start: Any, n: int) -> Matching | None:
     """What an interval that the auction has found says of prices and pairs."""
     if start is None:
         return None
     if not isinstance(start, Interval) or not isinstance(start.critic, Funnels) or start.pairs is None:
         raise TightlipError("start must be what wasserstein1 has returned about the same two samples, or None")
-    assignment = torch.full((n,), -1)
     rows, columns = start.pairs.unbind(1)
-    if len(rows) == n and torch.equal(rows.sort().values, torch.arange(n)):
-        assignment[rows] = columns
     prices = start.critic.offsets.detach().double()
-    return Matching(start.lower, start.upper, assignment, prices, start.reason, start.seconds)
+    if len(prices) != n or not torch.equal(rows.sort().values, torch.arange(n)):
+        raise TightlipError(f"start is of other samples, or of another method than the {AUCTION}: leave it out")
+    return Matching(start.lower, start.upper, columns[rows.argsort()], prices, start.reason, start.seconds)
 
 
 def _coupled(
