@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from ..constraints import freeze
 from .choosing import Choice, chosen_range
 from .critic import train_critic
-from .families import funnels, linear, network
+from .families import SoftFunnels, funnels, linear, network
 from .parts import Pair
 
-FIRST, ROUNDS, BATCH, RATE = 100, 4, 256, 3e-3
-"""Steps of the first round; rounds where no time is given; points of each sample for a step; the learning rate."""
+FIRST, ROUNDS, BATCH = 100, 4, 256
+"""Steps of the first round; rounds where no time is given; points of each sample for a step."""
+
+RATE, RATE_OF_FUNNELS = 3e-3, 2e-2
+"""Learning rates, for points about 1 from zero."""
 
 JUDGED = 2**14
 """Of the training part, how many points of each sample tell the range of a critic."""
@@ -47,16 +50,21 @@ class Contest:
     def train_and_enter(self, name: str, critic: nn.Module, seconds: float | None) -> None:
         """Train it for so long, or for some rounds, as long as rounds help; one without weights to train is judged."""
         end = None if seconds is None else time.perf_counter() + seconds
-        best, steps, rounds = self.enter(name, critic), FIRST, 0
+        best, steps, rounds = self.enter(name, _shape(critic)), FIRST, 0
         if not any(weight.requires_grad for weight in critic.parameters()):
             return
         while rounds < ROUNDS if end is None else time.perf_counter() < end:
-            left = None if end is None else max(0.0, end - time.perf_counter())
-            train_critic(critic, self.batch, steps, BATCH, RATE, seconds=left, progress=self.progress)
-            last, best = best, max(best, self.enter(name, critic))
+            self._round(critic, steps, None if end is None else max(0.0, end - time.perf_counter()))
+            last, best = best, max(best, self.enter(name, _shape(critic)))
             steps, rounds = 2 * steps, rounds + 1
             if not best > last:
                 return
+
+    def _round(self, critic: nn.Module, steps: int, seconds: float | None) -> None:
+        watch, rate = None, RATE
+        if isinstance(critic, SoftFunnels):
+            watch, rate = (lambda step: critic.anneal(step / steps)), RATE_OF_FUNNELS
+        train_critic(critic, self.batch, steps, BATCH, rate, watch=watch, seconds=seconds, progress=self.progress)
 
     def judged(self, critic: nn.Module) -> Choice:
         """What may be hoped for with this critic."""
@@ -82,6 +90,11 @@ def compete(contest: Contest, names: Sequence[str], p: float, end: float | None)
             start = linear((x, y), p) if contest.choice is None else contest.winner
             sign, points = (1, y) if name == "funnels" else (-1, x)
             contest.train_and_enter(name, funnels(points, start, p, sign), left)
+
+
+def _shape(critic: nn.Module) -> nn.Module:
+    """What is judged: a minimum where a soft one is trained."""
+    return critic.hard if isinstance(critic, SoftFunnels) else critic
 
 
 @torch.no_grad()
