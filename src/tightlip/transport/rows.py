@@ -51,7 +51,7 @@ class Rows:
             where = index if isinstance(index, slice) else torch.from_numpy(index).to(self.device)
             part = self.given.detach()[where].cpu()
         else:
-            part = torch.from_numpy(np.array(self.given[index], order="C"))
+            part = as_tensor(self.given[index], self.name)
         return exactly(part.reshape(-1, *self.shape), self.name)
 
     def blocks(self, index: Int64[np.ndarray, " k"] | None = None) -> Iterator[Float64[Tensor, "b *shape"]]:
