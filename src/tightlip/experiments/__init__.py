@@ -25,6 +25,7 @@ from . import (
     spectral_vs_orthonormal,
     theorem_1,
     two_norm_universality,
+    wgan,
 )
 from .protocol import Experiment
 from .words import name_of
@@ -39,6 +40,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         absolute_value,
         circular_cones,
         high_dim_cones,
+        wgan,
         maxmin_depth,
         lipschitz_capacity,
         dynamical_isometry,
