@@ -20,8 +20,10 @@ from ..arguments import integer, number
 from ..choices import chosen
 from ..constraints import hold
 from ..descent import descend
+from ..errors import TightlipError
 from ..losses import kantorovich
 from ..penalties import gradient_penalty
+from .digits import Material, material, refuse_rows
 from .gan_parts import CLIP, CRITICS, PENALTY, Kind, generator, latent
 from .shelf import Progress
 
@@ -148,6 +150,29 @@ class Gan:
 
     def _engine(self, network: nn.Module, rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(network.parameters(), self.recipe.pace * rate, (0.5, 0.999), fused=True)
+
+
+def images(name: str) -> Material:
+    """A data set of images in [0, 1] by its name or path, split in one way for all seeds.
+
+    Raises:
+        TightlipError: for other data, and as `load`.
+    """
+    whole = material(name, 0)
+    refuse_rows(whole, "they are generated")
+    least, most = float(whole.parts.train.images.min()), float(whole.parts.train.images.max())
+    if least < 0 or most > 1:
+        raise TightlipError(f"images in [0, 1] are generated, and these are from {least:g} to {most:g}: scale them")
+    return whole
+
+
+def begun(recipe: Recipe, whole: Material, progress: Progress) -> Gan:
+    """A training on the train part, at its start or where it was interrupted."""
+    gan = Gan(recipe, 2 * whole.parts.train.images - 1)
+    state = progress.read()
+    if state is not None:
+        gan.restore(state)
+    return gan
 
 
 @torch.no_grad()

@@ -20,9 +20,9 @@ from ..audit import lipschitz
 from ..choices import chosen
 from ..errors import TightlipError
 from ..records import Metric
-from .digits import Material, material, refuse_rows
+from .digits import Material
 from .gan_parts import CRITICS, images_of
-from .gan_training import Gan, Recipe
+from .gan_training import Gan, Recipe, begun, images
 from .protocol import Outcome, Preset
 from .sample_quality import NEIGHBORS, Judge, Reference, judge, reference
 from .shelf import Progress, kept
@@ -173,29 +173,6 @@ def _look(gan: Gan, log: dict[str, Any], against: Reference) -> None:
     for name, column in log["curve"].items():
         column.append(row[name])
     log["pictures"].append((gan.step, made[:COLUMNS].mul(100).round().div(100)))
-
-
-def images(name: str) -> Material:
-    """A data set of images in [0, 1] by its name or path, split in one way for all seeds.
-
-    Raises:
-        TightlipError: for other data, and as `load`.
-    """
-    whole = material(name, 0)
-    refuse_rows(whole, "they are generated")
-    least, most = float(whole.parts.train.images.min()), float(whole.parts.train.images.max())
-    if least < 0 or most > 1:
-        raise TightlipError(f"images in [0, 1] are generated, and these are from {least:g} to {most:g}: scale them")
-    return whole
-
-
-def begun(recipe: Recipe, whole: Material, progress: Progress) -> Gan:
-    """A training on the train part, at its start or where it was interrupted."""
-    gan = Gan(recipe, 2 * whole.parts.train.images - 1)
-    state = progress.read()
-    if state is not None:
-        gan.restore(state)
-    return gan
 
 
 def seen(gan: Gan, against: Reference) -> Tensor:
