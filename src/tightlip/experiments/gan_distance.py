@@ -9,7 +9,7 @@ difference between critics is one of the same generator: all ten rows of a seed 
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ ITERATIONS = 20
 
 CONSTRAINTS: dict[str, Constraint] = {"spectral": SpectralBall(ITERATIONS), "orthonormal": Orthonormal()}
 
-ROWS = {
+ROWS: dict[str, Callable[[], nn.Module]] = {
     **{name: ACTIVATIONS[name] for name in ("relu", "maxout", "maxmin", "groupsort4")},
     "groupsort9": partial(GroupSort, 9, contiguous=False),
 }
@@ -178,7 +178,11 @@ def clipped_adam(parameters: Iterable[nn.Parameter], rate: float, clip: float) -
     """
     weights, clip = list(parameters), number("clip", clip, above=0)
     adam = torch.optim.Adam(weights, rate, fused=True)
-    adam.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(weights, clip) and None)
+
+    def shorten(*_: Any) -> None:
+        nn.utils.clip_grad_norm_(weights, clip)
+
+    adam.register_step_pre_hook(shorten)
     return adam
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..arguments import integer
 from ..audit import lipschitz
 from ..choices import chosen
+from ..constraints import freeze
 from ..errors import TightlipError
 from ..records import Metric
 from .digits import Material
@@ -88,7 +89,11 @@ METRICS = {
     "precision": "The share of generated images within the reach of a test image, at the end.",
     "pace": "What the usual rates were multiplied by: the best of those tried.",
     "validation_frechet": "Of that one's short training, from the validation part.",
-    "constant": Metric("The critic's audited Lipschitz constant, in the 2-norm: the largest at any logged step.", "up"),
+    "constant": Metric(
+        "The audited Lipschitz constant of the critic, frozen at a logged step, in the 2-norm: the largest of all.",
+        "up",
+    ),
+    "trained_constant": Metric("The same of the critic as it trains, whose weights are rounded to float32.", "up"),
     "judge_accuracy": Metric("On the test part, of the classifier whose features are used.", "down"),
     "critic_step_seconds": "Processor seconds of one step of the critic, also for the images that it is shown.",
     "cpu_seconds": "Of all processor threads, in training.",
@@ -98,7 +103,8 @@ CURVES = {
     "frechet": "Fréchet distance",
     "precision": "precision",
     "recall": "recall",
-    "constant": "audited constant of the critic",
+    "constant": "audited constant of the frozen critic",
+    "trained_constant": "audited constant of the critic as it trains",
     "cpu_seconds": "processor seconds of training",
 }
 
@@ -116,7 +122,8 @@ def run(config: Config, seed: int) -> Outcome:
     curve = found["curve"]
     metrics: dict[str, Any] = {name: curve[name][-1] for name in ("frechet", "recall", "precision", "cpu_seconds")}
     metrics |= {f"{name}_at_equal_seconds": _at(BUDGET, curve["cpu_seconds"], curve[name]) for name in _COMPARED}
-    metrics |= {"pace": pace, "validation_frechet": best, "constant": max(curve["constant"])}
+    metrics |= {"pace": pace, "validation_frechet": best}
+    metrics |= {name: max(curve[name]) for name in ("constant", "trained_constant")}
     metrics |= {"judge_accuracy": eye.accuracy, "critic_step_seconds": found["critic_step_seconds"]}
     return Outcome(metrics, {"curve": curve, "images": found["images"]}, whole.source)
 
@@ -168,8 +175,11 @@ def _trained(recipe: Recipe, whole: Material, against: Reference, progress: Prog
 def _look(gan: Gan, log: dict[str, Any], against: Reference) -> None:
     """Add a row to the curve, and pictures."""
     made = seen(gan, against)
-    row = against.compared(made) | {"constant": lipschitz(gan.critic, 2).constant}
-    row |= {"step": gan.step, "cpu_seconds": gan.cpu_seconds}
+    row = against.compared(made) | {"step": gan.step, "cpu_seconds": gan.cpu_seconds}
+    row |= {
+        "constant": lipschitz(freeze(gan.critic), 2).constant,
+        "trained_constant": lipschitz(gan.critic, 2).constant,
+    }
     for name, column in log["curve"].items():
         column.append(row[name])
     log["pictures"].append((gan.step, made[:COLUMNS].mul(100).round().div(100)))
