@@ -65,7 +65,7 @@ class Config:
     """Of the critic, for each of the generator."""
     batch_size: int = 64
     """Real images, and generated ones, in a step."""
-    paces: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    paces: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     """What the usual rates of Adam are multiplied by; the best is chosen."""
     tuning: float = 0.15
     """The share of the steps that each of them is tried for."""
