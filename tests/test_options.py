@@ -25,9 +25,10 @@ from tightlip.experiments.methods import METHODS, owners
 from tightlip.serialization import save
 
 SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10, "epochs": 1, "inputs": 5}
+SMALL |= {"generator_steps": 2, "generator_width": 4}
 """Of experiments, where they have such options."""
 
-OTHER = {"per_class": 20, "bias": "none", "dtype": "float64", "beta2": 0.5}
+OTHER = {"per_class": 20, "bias": "none", "dtype": "float64", "beta2": 0.5, "paces": (3.0,), "tuning": 1.0}
 """Another value of options that cannot be doubled and are not axes of a grid."""
 
 STUDIES = [
@@ -42,8 +43,12 @@ STUDIES = [
 def outcome(module, config):
     """What is drawn and measured; of the config that all options of a study are compared with, computed once."""
     found = module.run(config, 0)
-    metrics = {name: value for name, value in found.metrics.items() if not name.endswith("_seconds")}
-    return json.dumps([metrics, found.drawings])
+    curve = found.drawings.get("curve", {})
+    metrics, columns = (
+        {name: value for name, value in numbers.items() if not name.endswith("_seconds")}
+        for numbers in (found.metrics, curve)
+    )
+    return json.dumps([metrics, columns, {**found.drawings, "curve": None}])
 
 
 def another(module, name, value):

@@ -36,6 +36,7 @@ EXAMPLES = {
     "GroupSort": [lambda cls: cls(2), lambda cls: cls(3, contiguous=False)],
     "Householder": [lambda cls: cls(6)],
     "Orthonormal": [lambda cls: cls(), lambda cls: cls(bjorck(3)), lambda cls: cls(express(0.1))],
+    "SpectralBall": [lambda cls: cls(), lambda cls: cls(iterations=3)],
     "RowDualBall": [lambda cls, p=p: cls(p) for p in (1, 1.5, 2, 3, math.inf)],
 }
 """How to make exported classes that need arguments; everything else is made without any."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-MATRICES = {"turned-8", "ambient", "schedule", "parseval", "orthonormal", "cayley", "exponential"}
+MATRICES = {"turned-8", "ambient", "schedule", "parseval", "spectral-power", "orthonormal", "cayley", "exponential"}
 """Sets of matrices, as `cells` names them: not for kernels with more taps than their stride."""
 
 TURNED = {"turned-8", "turned-1"}

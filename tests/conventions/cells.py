@@ -70,6 +70,7 @@ STEP = {
     "ambient": Orthonormal(blocks=0),
     "schedule": Orthonormal(bjorck(3)),
     "spectral": SpectralBall(),
+    "spectral-power": SpectralBall(iterations=5),
     "row-l1": RowL1Ball(),
     "column-l1": ColumnL1Ball(),
     "row-dual-1": RowDualBall(1),

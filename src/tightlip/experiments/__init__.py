@@ -12,6 +12,7 @@ from . import (
     classification,
     dynamical_isometry,
     folding,
+    gan_distance,
     group_sort_shapes,
     high_dim_cones,
     input_gradients,
@@ -25,6 +26,7 @@ from . import (
     spectral_vs_orthonormal,
     theorem_1,
     two_norm_universality,
+    wgan,
 )
 from .protocol import Experiment
 from .words import name_of
@@ -45,6 +47,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         spectral_vs_orthonormal,
         bjorck_convergence,
         bjorck_vs_parseval,
+        gan_distance,
+        wgan,
         classification,
         certified_ablations,
         small_data,

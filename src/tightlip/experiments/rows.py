@@ -24,6 +24,7 @@ from ..records.metric import FILE
 from .cells import Cell, cells, config_of
 from .executors import executor
 from .protocol import Experiment, Outcome, Preset
+from .shelf import clear, shelf
 from .words import definition_of, name_of
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
         failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))), len(todo))
         if failed:
             raise TightlipError(f"{len(failed)} of {len(todo)} cells failed, the others are kept: {'; '.join(failed)}")
+        clear(folder)
     rows = [read_row(folder / cell.file, cell) for cell in todo]
     return [row for row in rows if row is not None]
 
@@ -102,7 +104,8 @@ def _attempt(experiment: Experiment | str, folder: Path, cell: Cell) -> str | No
     module: Any = __import__(experiment, fromlist=["run"]) if isinstance(experiment, str) else experiment
     began = time.perf_counter()
     try:
-        outcome: Outcome = module.run(config_of(module, cell.config), cell.seed)
+        with shelf(folder):
+            outcome: Outcome = module.run(config_of(module, cell.config), cell.seed)
         if outcome.write is not None:
             (folder / cell.stem).mkdir(parents=True, exist_ok=True)
             outcome.write(folder / cell.stem)
