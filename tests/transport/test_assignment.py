@@ -127,8 +127,9 @@ class Interrupting(Clock):
 
 
 @pytest.mark.parametrize("questions", [0, 1, 2, 3, 5, 10, 30, 100, 300])
-def test_interrupted_anywhere_it_still_bounds(questions):
-    x, y = gaussian(150, 3), gaussian(150, 3, seed=1)
+@pytest.mark.parametrize("d", [3, 20])  # all pairs are listed, or few of them
+def test_interrupted_anywhere_it_still_bounds(questions, d):
+    x, y = gaussian(150, d), gaussian(150, d, seed=1)
     bounds = Bounds(posed(x, y), 2.0)
     assert Search(bounds, 0.0, Interrupting(questions), 0).run(progress=False) == "time"
     lower, upper = bounds.in_units(bounds.unit)
