@@ -25,7 +25,8 @@ from ..linalg.rounding import UNIT_ROUNDOFF, gamma, normalize_exactly
 from ..norms import as_norm
 from .clock import TimeUp
 from .distances import distances, pair_distances, smallest
-from .points import as_points, as_weights
+from .points import as_weights
+from .rows import as_points
 
 TINY = 2.0**-400
 """More than underflow can take from any cost, or from a sum of costs with weights, of scaled points."""
