@@ -13,6 +13,7 @@ from ..errors import TightlipError
 from .interval import Interval
 from .population import population
 from .rows import Rows, pair_of_rows
+from .views import device_of
 
 BATCH = 2**12
 """Points that are transformed at once."""
@@ -119,6 +120,5 @@ class WassersteinCritic:
 @torch.no_grad()
 def _values(critic: nn.Module, rows: Rows) -> Tensor:
     """Block by block, where the critic is."""
-    where = next((t.device for t in (*critic.parameters(), *critic.buffers())), rows.device)
-    parts = (part.to(where) for block in rows.blocks() for part in block.split(BATCH))
+    parts = (part.to(device_of(critic)) for block in rows.blocks() for part in block.split(BATCH))
     return torch.cat([output_of(critic, part).reshape(len(part)).to(rows.device) for part in parts])

@@ -160,9 +160,7 @@ def _from_below(
     """What the last part says of the best critic, and its name."""
     train, choose, confirm = three_parts(samples, seed)
     points = train.points(samples)
-    view = (
-        like(critics, samples[0].device) if isinstance(critics, nn.Module) else rescaled(points, p, samples[0].device)
-    )
+    view = like(critics) if isinstance(critics, nn.Module) else rescaled(points, p, samples[0].device)
     counts = len(confirm.first), len(confirm.second)
     contest = Contest(view(points), view(choose.points(samples)), counts, alpha, progress)
     del points
