@@ -129,8 +129,9 @@ class Interrupting(Clock):
 
 
 @pytest.mark.parametrize("questions", [0, 1, 2, 3, 5, 10, 30, 100, 300])
-def test_interrupted_anywhere_it_still_bounds(questions):
-    x, y = gaussian(150, 3), gaussian(150, 3, seed=1)
+@pytest.mark.parametrize("d", [3, 20])  # all pairs are listed, or few of them
+def test_interrupted_anywhere_it_still_bounds(questions, d):
+    x, y = gaussian(150, d), gaussian(150, d, seed=1)
     bounds = Bounds(posed(x, y), 2.0)
     assert Search(bounds, 0.0, Interrupting(questions), 0).run(progress=False) == "time"
     lower, upper = bounds.in_units(bounds.unit)
@@ -218,11 +219,11 @@ def test_a_search_goes_on_from_what_one_that_was_stopped_has_found(kind):
     x, y = KINDS[kind](np.random.default_rng(5), 120, 4)
     true, stopped = truth(x, y, 2.0), assign(x, y, seconds=0)
     found = assign(x, y, tolerance=1e-6, start=stopped)
-    assert stopped.lower <= found.lower and found.upper <= stopped.upper
+    assert stopped.lower <= found.lower * (1 + 1e-9) and found.upper <= stopped.upper
     assert Fraction(found.lower) <= true and true * NEARLY <= Fraction(found.upper)
     assert relative_gap(found) <= 1e-6
     again = assign(x, y, tolerance=1e-6, start=found)
-    assert found.lower <= again.lower and again.upper <= found.upper
+    assert found.lower <= again.lower * (1 + 1e-6) and again.upper <= found.upper
 
 
 def test_a_start_is_not_believed():
@@ -272,12 +273,12 @@ TWICE = torch.tensor([0, 0, 1])
         (lambda: assign(ONES, ONES * math.inf), "points of y are NaN or infinite"),
         (lambda: assign(ONES, torch.ones(3, 3)), r"one shape \(n, d\), got \(3, 2\) and \(3, 3\)"),
         (lambda: assign(ONES, torch.ones(4, 2)), r"got \(3, 2\) and \(4, 2\)"),
-        (lambda: assign(torch.ones(0, 2), torch.ones(0, 2)), r"give points \(n, d\), at least one"),
+        (lambda: assign(torch.ones(0, 2), torch.ones(0, 2)), r"give points \(n, …\), at least 1"),
         (lambda: assign(torch.tensor(1.0), ONES), r"x has shape \(\)"),
         (lambda: assign("abc", ONES), "x must be a tensor or a numpy array, got a str"),
         (lambda: assign(np.array([["a"]]), ONES), "x must be numbers"),
-        (lambda: assign(ONES > 0, ONES > 0), "numbers that float64 has exactly, got torch.bool"),
-        (lambda: assign(torch.full((3, 2), 2**60), ONES), "numbers that float64 has exactly, got torch.int64"),
+        (lambda: assign(ONES > 0, ONES > 0), "must hold numbers, got torch.bool"),
+        (lambda: assign(torch.full((3, 2), 2**60), ONES), "numbers that float64 has exactly, .*got torch.int64"),
         (lambda: assign(ONES + 0j, ONES), "x must be real numbers"),
         (lambda: assign(ONES, ONES, p=3), "choose 1, 2 or inf"),
         (lambda: assign(ONES, ONES, tolerance=-0.1), "tolerance must be a finite number ≥ 0"),

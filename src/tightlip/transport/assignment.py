@@ -2,8 +2,8 @@
 
 For samples of equal size and equal weights this is their Wasserstein-1 distance (Birkhoff). Below it is what prices
 prove, mean_i min_j(‖x_i − y_j‖ + p_j) − mean_j p_j (Kantorovich); above it is the cost of a pairing. Prices and pairing
-come from an auction in which ε is scaled down until the two meet (Bertsekas 1988, *The auction algorithm*); however
-they were found, both numbers are computed again from the points in float64, and rounded outwards.
+come from an auction in which ε is scaled down until the two meet (Bertsekas 1988, *The auction algorithm*). Both
+numbers are those of the points as they are given: what every sum and product may be off is known, and taken off.
 """
 
 from collections.abc import Callable

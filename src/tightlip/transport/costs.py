@@ -24,8 +24,9 @@ from ..errors import TightlipError
 from ..linalg.rounding import UNIT_ROUNDOFF, gamma, normalize_exactly
 from ..norms import as_norm
 from .clock import TimeUp
-from .distances import distances, pair_distances
-from .points import as_points, as_weights
+from .distances import distances, pair_distances, smallest
+from .points import as_weights
+from .rows import as_points
 
 TINY = 2.0**-400
 """More than underflow can take from any cost, or from a sum of costs with weights, of scaled points."""
@@ -124,8 +125,7 @@ def lists(clouds: Clouds, prices: np.ndarray, k: int) -> Lists:
     if k == len(prices):
         costs = torch.cat([costs for _, costs in clouds.blocks()])
         return Lists(np.broadcast_to(np.arange(k), costs.shape), costs.numpy(), (costs + added).amin(1).numpy())
-    parts = [costs.add_(added).topk(k, 1, largest=False) for _, costs in clouds.blocks()]
-    sums, columns = torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+    sums, columns = map(torch.cat, zip(*(smallest(costs.add_(added), k) for _, costs in clouds.blocks()), strict=True))
     return Lists(columns.numpy(), (sums - added[columns]).numpy(), sums[:, 0].numpy())
 
 

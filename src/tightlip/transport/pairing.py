@@ -19,6 +19,9 @@ from .distances import LOST, distance_error, least_sums, length_below, pair_dist
 from .line import on_the_line
 from .samples import Problem
 
+LeastSums = tuple[Tensor, float]
+"""For every x_i, and how far each may be above the true one."""
+
 
 class Bounds(Bracket):
     """The best bounds so far on the mean cost of the points to be paired, in units of the problem.
@@ -49,9 +52,12 @@ class Bounds(Bracket):
         share = (1 + Fraction(UNIT_ROUNDOFF)) * (1 + Fraction(distance_error(x.shape[1])))
         return total / len(x) * share + Fraction(LOST)
 
-    def value(self, prices: Float64[Tensor, " m"]) -> Fraction:
-        """What prices prove: mean_i min_j(‖x_i − y_j‖ + p_j) − mean_j p_j, from below."""
-        sums, error = least_sums(self.problem.x, self.problem.y, prices, self.p)
+    def value(self, prices: Float64[Tensor, " m"], known: LeastSums | None = None) -> Fraction:
+        """What prices prove: mean_i min_j(‖x_i − y_j‖ + p_j) − mean_j p_j, from below.
+
+        Where it is not ``known``, the least sum of each x_i is computed from all pairs.
+        """
+        sums, error = known or least_sums(self.problem.x, self.problem.y, prices, self.p)
         total = Fraction(math.fsum(sums.tolist() + prices.neg().tolist()))
         return (total - abs(total) * Fraction(UNIT_ROUNDOFF)) / len(sums) - Fraction(error)
 

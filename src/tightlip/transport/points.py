@@ -1,6 +1,5 @@
-"""Points and weights of a caller as float64, exactly: from tensors on any device and arrays, memory-mapped ones too."""
+"""Numbers of a caller as float64, exactly, and weights."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,33 +13,6 @@ from ..tensors import as_tensor, refuse_non_finite
 
 LARGEST_INTEGER = 2**53
 """Integers up to here are float64 exactly."""
-
-PIECE = 2**20
-"""So many numbers are read at once."""
-
-
-def as_points(given: Any, name: str) -> Float64[Tensor, "n d"]:
-    """A copy of the points (n, …), each flattened, or of n numbers, on the CPU; −0 is 0.
-
-    Beyond the copy it takes the memory of a piece, so an array may be a file's (``np.load(path, mmap_mode="r")``).
-
-    Raises:
-        TightlipError: for anything but a tensor or array of finite real numbers that float64 has exactly.
-    """
-    if not isinstance(given, np.ndarray):
-        given = as_tensor(given, name)
-    shape = tuple(given.shape)
-    if not shape or 0 in shape:
-        raise TightlipError(f"{name} has shape {shape}: give points (n, d), at least one")
-    points = np.empty((shape[0], math.prod(shape[1:])))
-    rows = max(1, PIECE // points.shape[1])
-    for first in range(0, shape[0], rows):
-        part = slice(first, first + rows)
-        points[part] = exactly(as_tensor(given[part], name), name).reshape(-1, points.shape[1]).numpy()
-        points[part] += 0.0
-    found = torch.from_numpy(points)
-    refuse_non_finite(found, f"points of {name}")
-    return found
 
 
 def as_weights(given: Any, of: str, count: int) -> Float64[Tensor, " n"] | None:
@@ -78,4 +50,6 @@ def exactly(values: Shaped[Tensor, "*shape"], name: str) -> Float64[Tensor, "*sh
         whole = values.cpu().numpy()  # torch has no minimum of some kinds
         if int(whole.min()) >= -LARGEST_INTEGER and int(whole.max()) <= LARGEST_INTEGER:
             return torch.from_numpy(whole.astype(np.float64))
-    raise TightlipError(f"{name} must be numbers that float64 has exactly, got {values.dtype}: convert them")
+    raise TightlipError(
+        f"{name} must be numbers that float64 has exactly, such as integers up to 2⁵³, got {values.dtype}: convert them"
+    )

@@ -24,8 +24,8 @@ from .clock import Clock, TimeUp, started
 from .costs import Clouds, Lists, lists, posed
 from .distances import distances
 from .line import along_a_line, on_the_line
-from .points import as_points
 from .pot import fits, solved
+from .rows import as_points
 from .simplex import Simplex
 from .sinkhorn import Potentials, lacking, plan, sinkhorn
 

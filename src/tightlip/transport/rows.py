@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from ..errors import TightlipError
-from ..tensors import as_tensor
+from ..tensors import as_tensor, refuse_non_finite
 from .points import exactly
 
 BLOCK = 2**22
@@ -78,6 +78,26 @@ class Rows:
             high = rows.amax(0) if high is None else torch.maximum(high, rows.amax(0))
             first += len(rows)
         return low, high  # type: ignore[return-value]
+
+
+def as_points(given: Any, name: str) -> Float64[Tensor, "n d"]:
+    """A copy of the points (n, …), each flattened, or of n numbers, on the CPU; −0 is 0.
+
+    Beyond the copy it takes the memory of a block, so an array may be a file's (``np.load(path, mmap_mode="r")``).
+
+    Raises:
+        TightlipError: as of `Rows`, for numbers that float64 does not have exactly, NaN or infinity.
+    """
+    rows = Rows(given, name)
+    points, first = np.empty((len(rows), rows.size)), 0
+    for block in rows.blocks():
+        part = points[first : first + len(block)]
+        part[:] = block.flatten(1).numpy()
+        part += 0.0
+        first += len(block)
+    found = torch.from_numpy(points)
+    refuse_non_finite(found, f"points of {name}")
+    return found
 
 
 def pair_of_rows(x: Any, y: Any, least: int) -> tuple[Rows, Rows]:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
 from ..errors import TightlipError
-from .points import as_points
+from .rows import as_points
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,6 @@ class Search:
             return self._single()
         self.bounds.start()
         if self.start is not None:
-            self.bounds.offer_prices(self.start[0])
             self.bounds.offer_pairing(self.start[1])
         if self._near():
             return "gap"
@@ -90,12 +89,11 @@ class Search:
         return self.bounds.gap <= self.tolerance
 
     def _prove(self) -> None:
-        """Compute the bounds of what the auction has come to."""
+        """Compute the bounds of what was come to: by lists, or before there were any by all pairs, if there is time."""
         if self.auction is not None:
-            self.bounds.offer_pairing(self.auction.completed())
-        prices = self.opening if self.auction is None else self.auction.prices
-        if prices is not None and self.clock.affords_proof():
-            self.bounds.offer_prices(prices)
+            self._offer(self.auction)
+        elif self.opening is not None and self.clock.affords_proof():
+            self.bounds.offer_prices(self.opening)
 
     def _check(self) -> None:
         """What long loops call: raise if time is up, and tell who listens."""
@@ -112,6 +110,11 @@ class Search:
         mean, worst = float(self.bounds.upper), self.bounds.worst()
         heavy = worst > HEAVY * mean
         thorough = heavy or self.x.shape[1] <= 3 or len(self.x) <= SMALL
+        began = self.clock.elapsed()
+        self._offer(auction)
+        self.clock.aside = SPARE * (self.clock.elapsed() - began)  # lists prove with a look at themselves
+        if self._near():
+            return "gap"
         left = mean - self._estimate(auction)
         eps = left if self.start is not None else FIRST * (worst / 3 if heavy else left)
         while eps > FINEST:
@@ -125,7 +128,7 @@ class Search:
             bar.update()
             again = last and not thorough
             thorough, eps = thorough or again, FIRST * worst / 3 if again else eps / FACTOR
-        self._prove()
+        self.bounds.offer_prices(auction.prices)
         return "gap" if self._near() else "exact"
 
     def _opened(self) -> Auction:
@@ -146,23 +149,34 @@ class Search:
     def _first_prices(self) -> Float64[Tensor, " m"]:
         began = self.clock.elapsed()
         some = torch.randperm(len(self.x), generator=self.generator)[:TRIED]
-        choices = [self.bounds.prices, torch.zeros_like(self.bounds.prices)]
+        choices = [torch.zeros_like(self.bounds.prices), self.bounds.prices]
+        choices += [] if self.start is None else [self.start[0]]
         proven = [float(least_sums(self.x[some], self.y, c, self.p)[0].mean() - c.mean()) for c in choices]
-        self.clock.aside = SPARE * (self.clock.elapsed() - began) / 2 * len(self.x) / len(some)
-        return choices[0] if proven[0] > proven[1] else choices[1]
+        self.clock.aside = SPARE * (self.clock.elapsed() - began) / len(choices) * len(self.x) / len(some)
+        return choices[max(range(len(choices)), key=proven.__getitem__)]
 
     def _estimate(self, auction: Auction) -> float:
         """What prices seem to prove, by the lists."""
         return float(auction.candidates.least(auction.prices).mean() - auction.prices.mean())
 
-    def _settled(self, auction: Auction) -> bool:
-        """Whether the bounds have met. Where lists promise it and the proof denies it, they are made by differences."""
+    def _offer(self, auction: Auction) -> None:
+        """Take the pairing, and what lists prove of the prices."""
         self.bounds.offer_pairing(auction.completed())
+        self.bounds.offer_prices(
+            auction.prices, self.bounds.value(auction.prices, auction.candidates.proven(auction.prices))
+        )
+
+    def _settled(self, auction: Auction) -> bool:
+        """Whether the bounds have met. Where lists promise it and do not prove it, all pairs are looked at.
+
+        Where these deny it too, lists are made by differences.
+        """
+        self._offer(auction)
         upper, seems = float(self.bounds.upper), self._estimate(auction)
-        if upper - max(seems, float(self.bounds.lower)) > self.tolerance * upper:
-            return False
+        blurred = auction.candidates.products is not None
+        if self._near() or not blurred or upper - max(seems, float(self.bounds.lower)) > self.tolerance * upper:
+            return self._near()
         self.bounds.offer_prices(auction.prices)
-        short = seems - float(self.bounds.lower) > self.tolerance * upper / 4
-        if short and not self._near() and auction.candidates.products is not None:
+        if not self._near() and seems - float(self.bounds.lower) > self.tolerance * upper / 4:
             auction.candidates = self._listed(auction.prices, careful=True)
         return self._near()

@@ -23,11 +23,12 @@ from ..norms import as_norm
 from .assignment import Matching, assign
 from .clock import started
 from .interval import Interval
-from .points import as_points, as_weights
+from .points import as_weights
 from .population import population
 from .pot import fits
 from .potential import Funnels
 from .rounding import GAP, GOING, LINE, OVER, Coupling, couple
+from .rows import as_points
 
 TOLERANCE, LEVEL = 1e-3, 0.95
 
