@@ -387,3 +387,5 @@ def test_a_diameter_that_is_one_is_not_refused(p):
     ceiling.refuse_small_diameter(samples, size, p)
     with pytest.raises(TightlipError, match="less than the distance"):
         ceiling.refuse_small_diameter(samples, 0.999 * size, p)
+    large = pair_of_rows(corners.double() * 2.0**700, corners.double() * 2.0**700, 3)
+    ceiling.refuse_small_diameter(large, size * 2.0**700 * (1 + 1e-12), p)

@@ -39,10 +39,10 @@ def refuse_small_diameter(samples: tuple[Rows, Rows], diameter: float, p: float)
     """
     ranges = [rows.range() for rows in samples]
     low, high = torch.minimum(*(r[0] for r in ranges)), torch.maximum(*(r[1] for r in ranges))
-    found, corner = float((high - low).max()), low
+    widest, corner, found = float((high - low).max()), low, 0.0
     for _ in range(2):
-        found, corner = max(_farthest(samples, corner, p), key=lambda pair: pair[0])
-    spread = max(float((high - low).max()), found) * (1 - distance_error(len(low)))
+        found, corner = max(_farthest(samples, corner, p, widest), key=lambda pair: pair[0])
+    spread = max(widest, found * widest) * (1 - distance_error(len(low)))
     if spread > diameter:
         raise TightlipError(
             f"the diameter {diameter:.6g} is less than the distance of two of the points, {spread:.6g}: declare a "
@@ -50,11 +50,11 @@ def refuse_small_diameter(samples: tuple[Rows, Rows], diameter: float, p: float)
         )
 
 
-def _farthest(samples: tuple[Rows, Rows], start: Tensor, p: float) -> Iterator[tuple[float, Tensor]]:
-    """The point of each block that is farthest from here, and how far it is."""
+def _farthest(samples: tuple[Rows, Rows], start: Tensor, p: float, unit: float) -> Iterator[tuple[float, Tensor]]:
+    """The point of each block that is farthest from here, and how far it is in this unit."""
     for rows in samples:
         for block in rows.blocks():
-            away = torch.linalg.vector_norm(block.flatten(1) - start, p, dim=1)
+            away = torch.linalg.vector_norm((block.flatten(1) - start) / (unit or 1.0), p, dim=1)
             place = int(away.argmax())
             yield float(away[place]), block.flatten(1)[place]
 

@@ -59,7 +59,8 @@ def confirmed(
     y, error_y = _values(measure, samples[1], part.second, device)
     least = choice.bound(x, y, reach, alpha)
     strayed = 2 * max(error_x, error_y) * (2 + math.sqrt(2 * math.log(4 / alpha)))  # one in excess covers its rounding
-    lower = max(0.0, round_down((Fraction(least) - Fraction(strayed)) / constant)) if math.isfinite(least) else 0.0
+    known = math.isfinite(least) and math.isfinite(strayed)
+    lower = max(0.0, round_down((Fraction(least) - Fraction(strayed)) / constant)) if known else 0.0
     difference = float((Fraction(float(x.mean())) - Fraction(float(y.mean()))) / constant)
     p_value = permutation_p_value(x[:PERMUTED], y[:PERMUTED], PERMUTATIONS, seed)
     return Confirmed(lower, difference, _of_constant_one(clipped, constant), p_value)

@@ -46,6 +46,9 @@ class WassersteinCritic:
     (torch.Size([600]), True)
     """
 
+    interval_: Interval
+    critic_: nn.Module
+
     def __init__(
         self,
         *,
@@ -87,8 +90,8 @@ class WassersteinCritic:
         Raises:
             TightlipError: for samples or parameters that give no interval.
         """
-        self.interval_: Interval = population(x, y, **self.get_params())
-        self.critic_: nn.Module = self.interval_.critic
+        self.interval_ = population(x, y, **self.get_params())
+        self.critic_ = self.interval_.critic
         return self
 
     def transform(self, x: Any) -> Tensor | np.ndarray:
