@@ -1,8 +1,8 @@
 """Pairs of continuous distributions with a known potential that has several funnels, and so with known W1.
 
-For centers b_n and offsets a_n let u(z) = min_n(‖z − b_n‖₂ + a_n). Each point z lies on a straight line from the center
-of its funnel, along which u rises at rate 1 up to where another funnel is as low, or the cube [−h, h]^D ends. The second
-distribution is uniform on that cube; a point y of it, at the share t of its line, is moved down to the share t^8. What
+For centers b_n and offsets a_n let u(z) = min_n(‖z − b_n‖₂ + a_n). Each point lies on a straight line from the center
+of its funnel, along which u rises at rate 1 up to where another funnel is as low, or the cube [−h, h]^D ends. The
+second distribution is uniform on that cube; a point y of it, at the share t of its line, is moved down to t^8. What
 comes out is the first distribution. Moving along the lines costs E‖x − y‖ = E u(y) − E u(x), and u is 1-Lipschitz, so
 
     W1 = E‖x − y‖,     and the potential is f = −u.
@@ -174,7 +174,7 @@ class FunnelPair:
         x = tensor("x", x)
         if x.dim() == 0 or x.shape[-1] != self.dimension or not x.is_floating_point():
             raise TightlipError(
-                f"points must be floating-point numbers of shape (…, {self.dimension}), got {tuple(x.shape)} of {x.dtype}"
+                f"points must be numbers of floating point, (…, {self.dimension}), got {tuple(x.shape)} of {x.dtype}"
             )
         rows = x.reshape(-1, self.dimension)
         centers, offsets = self.centers.to(rows), self.offsets.to(rows)
