@@ -3,12 +3,14 @@
 from .assignment import Matching, assign
 from .critic import train_critic
 from .distributions import Spheres, absolute_value, circular_cones, high_dimensional_cone
+from .estimator import WassersteinCritic
 from .potential import Funnels
 
 __all__ = [
     "Funnels",
     "Matching",
     "Spheres",
+    "WassersteinCritic",
     "absolute_value",
     "assign",
     "circular_cones",

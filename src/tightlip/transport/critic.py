@@ -1,6 +1,8 @@
 """Training a critic: the 1-Lipschitz network that separates two distributions as far as it can (paper Eq. 1)."""
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,11 +12,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
+from ..arguments import flag, number
 from ..constraints import constraint_of
 from ..descent import descend
 from ..errors import TightlipError
 from ..losses import kantorovich
 from ..tensors import as_tensor, refuse_non_finite
+from .potential import Funnels
 
 Sampler = Callable[[int], tuple[Tensor, Tensor]]
 """How many samples of each distribution → both."""
@@ -30,13 +34,15 @@ def train_critic(
     decay: bool = True,
     watch: Callable[[int], None] | None = None,
     unconstrained: bool = False,
+    seconds: float | None = None,
+    progress: bool = True,
 ) -> nn.Module:
     """Maximize mean f(x) − mean f(x') over the critic's weights, in place; returns the critic, not yet frozen.
 
     The frozen critic's objective on *other* samples, divided by its audited constant, bounds W1 from below.
 
     Args:
-        critic: A network whose layers are constrained, e.g. ``mlp([d, 256, 256, 1])``.
+        critic: A network whose layers are constrained, e.g. ``mlp([d, 256, 256, 1])``, or trainable `Funnels`.
         sample: Gives a fresh batch of each distribution; or two samples, tensors or numpy arrays of shapes (n, …) and
             (m, …), from which batches are drawn with replacement by torch's global generator.
         steps: Of the optimizer.
@@ -47,6 +53,8 @@ def train_critic(
         watch: Called with the number of each step before it is taken, and once at the end.
         unconstrained: Whether weights that nothing constrains may be trained. The objective has no upper bound then,
             and says nothing about W1 until it is divided by an audited constant.
+        seconds: Take no further step after so many; None for no limit.
+        progress: Whether to show a bar on a terminal.
 
     Raises:
         TightlipError: if there is no step to take, a weight is not constrained, samples are missing, NaN or infinite,
@@ -57,7 +65,7 @@ def train_critic(
     if steps < 1 or batch_size < 1:
         raise TightlipError(f"{steps} steps of {batch_size} samples train nothing: give at least one of each")
     if not unconstrained:
-        _refuse_free_weights(critic)
+        refuse_free_weights(critic)
     draw = sample if callable(sample) else _resampler(critic, sample)
 
     def loss(_: int) -> Tensor:
@@ -68,15 +76,32 @@ def train_critic(
 
     engine = optimizer(critic.parameters(), learning_rate)
     schedule = CosineAnnealingLR(engine, steps) if decay else None
-    descend(critic, engine, loss, tqdm(range(steps), unit="step", disable=None, leave=False), schedule, watch)
+    end = math.inf if seconds is None else time.perf_counter() + number("seconds", seconds, least=0)
+    bar = tqdm(total=steps, unit="step", disable=None if flag("progress", progress) else True, leave=False)
+    with bar:
+        descend(critic, engine, loss, _until(end, steps, bar), schedule, watch)
     if watch is not None:
         watch(steps)
     return critic
 
 
-def _refuse_free_weights(critic: nn.Module) -> None:
-    """A matrix that nothing holds makes the objective as large as it likes."""
-    inside = {id(part) for layer in critic.modules() if constraint_of(layer) is not None for part in layer.modules()}
+def _until(end: float, steps: int, bar: tqdm) -> Iterator[int]:
+    """Numbers of steps, as long as there is time."""
+    for step in range(steps):
+        if time.perf_counter() > end:
+            return
+        yield step
+        bar.update()
+
+
+def refuse_free_weights(critic: nn.Module) -> None:
+    """A matrix that nothing holds makes the objective as large as it likes; `Funnels` need no constraint.
+
+    Raises:
+        TightlipError: if a layer has such a matrix, and trains it.
+    """
+    held = [layer for layer in critic.modules() if constraint_of(layer) is not None or type(layer) is Funnels]
+    inside = {id(part) for layer in held for part in layer.modules()}
     for name, module in critic.named_modules():
         weights = [w for w in module.parameters(recurse=False) if w.requires_grad and w.dim() >= 2]
         if weights and id(module) not in inside:

@@ -1,0 +1,101 @@
+"""Rows of a sample that need not fit into memory: tensors, arrays, memory maps, read by index, never copied whole."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from ..errors import TightlipError
+from ..linalg.rounding import widened
+from ..tensors import as_tensor
+from .samples import LARGEST_INTEGER
+
+BLOCK = 2**22
+"""Numbers that are read at once."""
+
+
+class Rows:
+    """Points (n, …) of one sample; (n,) are points on a line.
+
+    Args:
+        given: A tensor, an array or a memory-mapped array of real numbers.
+        name: What to call it in errors.
+        least: How many points there must be.
+
+    Raises:
+        TightlipError: for anything else, or fewer points.
+    """
+
+    def __init__(self, given: Any, name: str, least: int = 1) -> None:
+        some = as_tensor(given[:1] if isinstance(given, np.ndarray) and given.ndim else given, name)
+        if some.dim() == 0 or len(given) < least or not some.numel():
+            raise TightlipError(f"{name} has shape {tuple(given.shape)}: give points (n, …), at least {least}")
+        if some.dtype == torch.bool:
+            raise TightlipError(f"{name} must hold numbers, got {some.dtype}: convert it")
+        self.given, self.name, self.shape = given, name, tuple(given.shape[1:]) or (1,)
+        self.device = some.device
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    @property
+    def size(self) -> int:
+        """Numbers of a point."""
+        return int(np.prod(self.shape))
+
+    def take(self, index: slice | Int64[np.ndarray, " k"]) -> Float64[Tensor, "k *shape"]:
+        """These points in float64, exactly, on the CPU."""
+        if isinstance(self.given, Tensor):
+            where = index if isinstance(index, slice) else torch.from_numpy(index).to(self.device)
+            part = self.given.detach()[where].cpu()
+        else:
+            part = torch.from_numpy(np.array(self.given[index], order="C"))
+        part = part.reshape(-1, *self.shape)
+        if part.is_floating_point():
+            return widened(part)
+        if part.numel() and max(int(part.max()), -int(part.min())) > LARGEST_INTEGER:
+            raise TightlipError(f"{self.name} holds integers above 2⁵³, which float64 cannot: convert it")
+        return part.double()
+
+    def blocks(self, index: Int64[np.ndarray, " k"] | None = None) -> Iterator[Float64[Tensor, "b *shape"]]:
+        """All points, or those of a sorted index, a few at a time."""
+        step = max(1, BLOCK // self.size)
+        for first in range(0, len(self) if index is None else len(index), step):
+            here = slice(first, first + step)
+            yield self.take(here if index is None else index[here])
+
+    def range(self) -> tuple[Float64[Tensor, " d"], Float64[Tensor, " d"]]:
+        """The least and the largest value of each coordinate, in one pass.
+
+        Raises:
+            TightlipError: if any is NaN or infinite.
+        """
+        low, high, first = None, None, 0
+        for block in self.blocks():
+            rows = block.flatten(1)
+            finite = torch.isfinite(rows).all(1)
+            if not bool(finite.all()):
+                worst = first + int(finite.long().argmin())
+                raise TightlipError(f"point {worst} of {self.name} is NaN or infinite: mend or drop such points")
+            low = rows.amin(0) if low is None else torch.minimum(low, rows.amin(0))
+            high = rows.amax(0) if high is None else torch.maximum(high, rows.amax(0))
+            first += len(rows)
+        return low, high  # type: ignore[return-value]
+
+
+def pair_of_rows(x: Any, y: Any, least: int) -> tuple[Rows, Rows]:
+    """Both samples.
+
+    Raises:
+        TightlipError: as of `Rows`, or if their points are of different shapes.
+    """
+    first, second = Rows(x, "the first sample", least), Rows(y, "the second sample", least)
+    if first.shape != second.shape:
+        raise TightlipError(
+            f"points of the first sample have shape {first.shape}, those of the second {second.shape}: give points of "
+            "one space"
+        )
+    return first, second
