@@ -65,7 +65,7 @@ def funnels(points: Float32[Tensor, "n d"], g: nn.Module, p: float, sign: int = 
     reach = torch.tensor(REACHES).repeat(math.ceil(len(some) / len(REACHES)))[: len(some), None]
     shifts = reach.to(some) * directions
     pieces = Funnels(some - shifts, values - torch.linalg.vector_norm(shifts, p, dim=1), p, trainable=True)
-    return pieces if sign > 0 else nn.Sequential(pieces, _minus().to(some.device))
+    return pieces if sign > 0 else nn.Sequential(pieces, minus().to(some.device))
 
 
 def _slopes(
@@ -77,5 +77,6 @@ def _slopes(
     return values.detach(), torch.autograd.grad(values.sum(), at)[0]
 
 
-def _minus() -> nn.Linear:
+def minus() -> nn.Linear:
+    """The map x ↦ −x of one number, as a layer that does not train."""
     return affine(Affine(torch.tensor([[-1.0]]))).requires_grad_(False)
