@@ -7,7 +7,7 @@ on 4,096 points. The critics of all but sort_out have no proven constant, so the
 """
 
 SOLVERS = ("wgan", "wgan_gp", "wgan_lp", "sn_gan", "sort_out", "lsot", "3p_wgan", "wgan_qp", "cowgan")
-"""In the order of the numbers below: weights clipped (Arjovsky et al. 2017); gradient penalties, two-sided (Gulrajani$
+"""In the order of the numbers below: weights clipped (Arjovsky et al. 2017); gradient penalties, two-sided (Gulrajani
 et al. 2017) and one-sided (Petzka et al. 2018); spectral normalization (Miyato et al. 2018); orthonormal weights and
 sorting (Anil et al. 2019); entropic regularization (Seguy et al. 2018); a critic against a mover; one c-transform in
 each batch; two of them."""
