@@ -32,14 +32,14 @@ from .potential import Funnels
 FEW, NEAR = 64, 0.3
 """Pieces that begin, and how far from the mean, as a share of the points of a sample."""
 
-FIRST, LATER = 0.5, 0.35
+FIRST, LATER = 0.25, 0.35
 """Shares of all steps before pieces split, and from there until they have split for the last time."""
 
 APART = 0.2
 """How far each of two pieces is from the one that they were, as a share of s/√d, the size of a coordinate."""
 
-OF_OFFSETS = 0.1
-"""Their learning rate, as a share of that of coordinates."""
+GROWING, STANDING = 0.1, 0.25
+"""The learning rate of offsets, as a share of that of coordinates, of pieces that split and of those that do not."""
 
 PROBED = 8192
 """Points of each sample that tell their mean and spread, and where pieces begin."""
@@ -66,7 +66,7 @@ def train_funnels(
         pieces: Of f; with ``grow`` 64 times a power of two.
         grow: Whether pieces begin as a few near the mean and split; otherwise all begin at points of the second
             distribution, with offsets 0. That is faster, and fails where nearly all points are near no other.
-        learning_rate: Of coordinates, at the first step, as a share of their root mean square; of offsets a tenth.
+        learning_rate: Of coordinates, at the first step, as a share of their root mean square; less of offsets.
         progress: Whether to show a bar on a terminal.
 
     Returns:
@@ -79,18 +79,19 @@ def train_funnels(
     pieces, rate = integer("pieces", pieces), number("learning_rate", learning_rate, above=0)
     taking("sample", sample, "count")
     ends = _ends(steps, pieces, flag("grow", grow))
+    rates = rate, rate * (GROWING if grow else STANDING)
     model = _start(*sample(max(PROBED, pieces)), FEW if grow else pieces, grow)
     with tqdm(total=steps, unit="step", disable=None if flag("progress", progress) else True, leave=False) as bar:
         for split, (begin, end) in enumerate(pairwise((0, *ends))):
             model = model.split() if split else model
-            _train(model, sample, batch_size, rate, range(begin, end), steps, bar)
+            _train(model, sample, batch_size, rates, range(begin, end), steps, bar)
     return Funnels(model.points.detach(), model.offsets().detach())
 
 
 def _ends(steps: int, pieces: int, grow: bool) -> list[int]:
     """After how many steps pieces split, each time, and at last the end."""
     splits = round(math.log2(pieces / FEW)) if grow else 0
-    if grow and pieces != FEW * 2**splits:
+    if grow and pieces != FEW * 2 ** max(splits, 0):
         raise TightlipError(f"{pieces} pieces do not come of {FEW} by splitting: give {FEW}, {2 * FEW}, {4 * FEW}, …")
     return [round(steps * (FIRST + LATER * split / splits)) for split in range(splits)] + [steps]
 
@@ -104,15 +105,18 @@ def _start(first: Float32[Tensor, "n d"], second: Float32[Tensor, "n d"], count:
 
 
 def _train(
-    model: "_Leveled", sample: Sampler, batch_size: int, rate: float, numbers: range, steps: int, bar: tqdm
+    model: "_Leveled",
+    sample: Sampler,
+    batch_size: int,
+    rates: tuple[float, float],
+    numbers: range,
+    steps: int,
+    bar: tqdm,
 ) -> None:
     """The steps of these numbers, out of all."""
-    rate *= model.size
-    groups: list[dict[str, Any]] = [
-        {"params": [model.points]},
-        {"params": [model.levels], "lr": OF_OFFSETS * rate},
-    ]
-    engine = torch.optim.Adam(groups, rate, betas=(0.9, 0.99), fused=True)
+    of_points, of_levels = (model.size * rate for rate in rates)
+    groups: list[dict[str, Any]] = [{"params": [model.points]}, {"params": [model.levels], "lr": of_levels}]
+    engine = torch.optim.Adam(groups, of_points, betas=(0.9, 0.99), fused=True)
     schedule = LambdaLR(engine, lambda step: (1 + math.cos(math.pi * (numbers.start + step) / steps)) / 2)
 
     def loss(_: int) -> Tensor:
