@@ -30,7 +30,7 @@ def as_tensor(given: Any, name: str) -> Tensor:
         kind = type(given).__name__
         raise TightlipError(f"{name} must be a tensor or a numpy array, got a {kind}: convert with torch.tensor(…)")
     try:
-        return torch.from_numpy(np.array(given, order="C"))  # also of a row that runs backwards
+        return torch.from_numpy(np.array(given, given.dtype.newbyteorder("="), order="C"))  # a row may run backwards
     except TypeError as problem:
         raise TightlipError(f"{name} must be numbers, got an array of {given.dtype}: convert them first") from problem
 

@@ -18,9 +18,14 @@ from .distances import distance_error
 from .rounding import couple
 from .rows import Rows
 
-MOST, MOST_ON_A_LINE, FEW = 10_000, 2**20, 2_000
-"""Points of each sample that are paired; on a line; and points of both that are coupled although they are not as many.
-"""
+MOST, MOST_ON_A_LINE = 10_000, 2**20
+"""Points of each sample that are paired at most; and on a line."""
+
+MOST_OF_TIES = 3_000
+"""Likewise in the norms of p = 1 and ∞, where many pairings cost nearly the same and few are told apart."""
+
+FEW = 2_000
+"""Points of both samples that are coupled although they are not as many."""
 
 TOLERANCE = 0.01
 """Of the cost of the coupling: what is left is little beside the deviation."""
@@ -34,10 +39,10 @@ def refuse_small_diameter(samples: tuple[Rows, Rows], diameter: float, p: float)
     """
     ranges = [rows.range() for rows in samples]
     low, high = torch.minimum(*(r[0] for r in ranges)), torch.maximum(*(r[1] for r in ranges))
-    found, corner = float((high - low).max()), low
+    widest, corner, found = float((high - low).max()), low, 0.0
     for _ in range(2):
-        found, corner = max(_farthest(samples, corner, p), key=lambda pair: pair[0])
-    spread = max(float((high - low).max()), found) * (1 - distance_error(len(low)))
+        found, corner = max(_farthest(samples, corner, p, widest), key=lambda pair: pair[0])
+    spread = max(widest, found * widest) * (1 - distance_error(len(low)))
     if spread > diameter:
         raise TightlipError(
             f"the diameter {diameter:.6g} is less than the distance of two of the points, {spread:.6g}: declare a "
@@ -45,11 +50,11 @@ def refuse_small_diameter(samples: tuple[Rows, Rows], diameter: float, p: float)
         )
 
 
-def _farthest(samples: tuple[Rows, Rows], start: Tensor, p: float) -> Iterator[tuple[float, Tensor]]:
-    """The point of each block that is farthest from here, and how far it is."""
+def _farthest(samples: tuple[Rows, Rows], start: Tensor, p: float, unit: float) -> Iterator[tuple[float, Tensor]]:
+    """The point of each block that is farthest from here, and how far it is in this unit."""
     for rows in samples:
         for block in rows.blocks():
-            away = torch.linalg.vector_norm(block.flatten(1) - start, p, dim=1)
+            away = torch.linalg.vector_norm((block.flatten(1) - start) / (unit or 1.0), p, dim=1)
             place = int(away.argmax())
             yield float(away[place]), block.flatten(1)[place]
 
@@ -60,7 +65,7 @@ def upper_bound(
     """An upper confidence bound on W1 at α, and how it was found."""
     if diameter is None:
         return math.inf, "no diameter, so no upper end"
-    counts = _counts(samples, seconds)
+    counts = _counts(samples, p, seconds)
     x, y = (
         _some(rows, count, [seed, 2 + which]) for which, (rows, count) in enumerate(zip(samples, counts, strict=True))
     )
@@ -72,11 +77,11 @@ def upper_bound(
     return mcdiarmid_upper(cost, *counts, diameter, alpha), words
 
 
-def _counts(samples: tuple[Rows, Rows], seconds: float | None) -> tuple[int, int]:
+def _counts(samples: tuple[Rows, Rows], p: float, seconds: float | None) -> tuple[int, int]:
     """How many points of each sample to couple; a second pairs some 7,000 in 16 dimensions."""
     n, m = map(len, samples)
     size = samples[0].size
-    most = MOST_ON_A_LINE if size == 1 else MOST
+    most = MOST_ON_A_LINE if size == 1 else MOST if p == 2 else min(MOST, MOST_OF_TIES)
     if seconds is not None and size > 1:
         most = min(most, max(100, int(7000 * math.sqrt(seconds * 16 / max(size, 16)))))
     if n + m <= min(FEW, most):

@@ -40,7 +40,8 @@ def _choices(values: Float64[Tensor, " k"], choose: Pair, counts: tuple[int, int
     ordered = values.sort().values
     for share in SHARES:
         cut = int(share * len(ordered))
-        low, high = float(ordered[cut]), float(ordered[-1 - cut])
+        low = float(ordered[cut])
+        high = max(float(ordered[-1 - cut]), math.nextafter(low, math.inf))
         if cut or share == 0:
             first, second = (part.double().clamp(low, high) for part in choose)
             gap, deviations = float(first.mean() - second.mean()), values.clamp(low, high).var(correction=0)

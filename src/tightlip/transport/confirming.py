@@ -15,7 +15,6 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from ..audit import audit, bound_of
-from ..errors import TightlipError
 from ..layers import Scale
 from ..linalg.rounding import round_down, round_up
 from ..robustness.evaluation import Wide, evaluate, wide
@@ -23,6 +22,7 @@ from .choosing import Choice
 from .confidence import permutation_p_value
 from .parts import Part
 from .rows import Rows
+from .views import device_of
 
 PERMUTED, PERMUTATIONS = 2**15, 999
 """Values of each sample that are permuted at most, and how often."""
@@ -54,13 +54,13 @@ def confirmed(
     constant, reach = Fraction(bound_of(audited, p).constant), round_up(Fraction(choice.high) - Fraction(choice.low))
     if constant == 0:
         return Confirmed(0.0, 0.0, clipped, 1.0)
-    measure = wide(clipped, audited)
-    (x, error_x), (y, error_y) = (
-        _values(measure, r, i) for r, i in zip(samples, (part.first, part.second), strict=True)
-    )
+    measure, device = wide(clipped, audited), device_of(clipped)
+    x, error_x = _values(measure, samples[0], part.first, device)
+    y, error_y = _values(measure, samples[1], part.second, device)
     least = choice.bound(x, y, reach, alpha)
     strayed = 2 * max(error_x, error_y) * (2 + math.sqrt(2 * math.log(4 / alpha)))  # one in excess covers its rounding
-    lower = max(0.0, round_down((Fraction(least) - Fraction(strayed)) / constant)) if math.isfinite(least) else 0.0
+    known = math.isfinite(least) and math.isfinite(strayed)
+    lower = max(0.0, round_down((Fraction(least) - Fraction(strayed)) / constant)) if known else 0.0
     difference = float((Fraction(float(x.mean())) - Fraction(float(y.mean()))) / constant)
     p_value = permutation_p_value(x[:PERMUTED], y[:PERMUTED], PERMUTATIONS, seed)
     return Confirmed(lower, difference, _of_constant_one(clipped, constant), p_value)
@@ -70,18 +70,18 @@ def _of_constant_one(clipped: nn.Sequential, constant: Fraction) -> nn.Module:
     """Divided by its constant; `Scale` rounds toward zero."""
     if constant == 1:
         return clipped
-    return nn.Sequential(*clipped, Scale(round_down(1 / constant))).to(next(iter(clipped.buffers())).device)
+    return nn.Sequential(*clipped, Scale(round_down(1 / constant))).to(device_of(clipped))
 
 
 @torch.no_grad()
-def _values(measure: Wide, rows: Rows, index: Int64[np.ndarray, " k"]) -> tuple[Float64[Tensor, " k"], float]:
+def _values(
+    measure: Wide, rows: Rows, index: Int64[np.ndarray, " k"], device: torch.device
+) -> tuple[Float64[Tensor, " k"], float]:
     """The critic at these points, and how far any value may be from the exact one."""
     values, error = [], 0.0
     for block in rows.blocks(index):
         for points in block.split(BATCH):
-            found, strayed = evaluate(measure, points.to(rows.device))
-            if found.numel() != len(points):
-                raise TightlipError(f"the critic has outputs of shape {tuple(found.shape[1:])}: give it a single one")
+            found, strayed = evaluate(measure, points.to(device))
             values.append(found.reshape(len(points)).cpu())
             error = max(error, float(strayed.max()))
     return torch.cat(values), error

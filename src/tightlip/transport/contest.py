@@ -1,23 +1,31 @@
 """Critics compete: each is trained in rounds of growing length, and the best by what may be hoped for stays.
 
-A round is a whole cosine of the learning rate, twice as long as the one before, until one does not improve.
+A round is a whole cosine of the learning rate, twice as long as the one before, until two do not improve.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from ..arguments import output_of
 from ..constraints import freeze
+from ..errors import TightlipError
 from .choosing import Choice, chosen_range
 from .critic import train_critic
-from .families import funnels, linear, network
+from .families import SoftFunnels, funnels, linear, network
 from .parts import Pair
 
-FIRST, ROUNDS, BATCH, RATE = 100, 4, 256, 3e-3
-"""Steps of the first round; rounds where no time is given; points of each sample for a step; the learning rate."""
+FIRST, ROUNDS, BATCH = 100, 4, 256
+"""Steps of the first round; rounds where no time is given; points of each sample for a step."""
+
+PATIENCE = 2
+"""Rounds that may do no better than the best before."""
+
+RATE, RATE_OF_FUNNELS = 5e-3, 2e-2
+"""Learning rates, for points about 1 from zero."""
 
 JUDGED = 2**14
 """Of the training part, how many points of each sample tell the range of a critic."""
@@ -47,16 +55,21 @@ class Contest:
     def train_and_enter(self, name: str, critic: nn.Module, seconds: float | None) -> None:
         """Train it for so long, or for some rounds, as long as rounds help; one without weights to train is judged."""
         end = None if seconds is None else time.perf_counter() + seconds
-        best, steps, rounds = self.enter(name, critic), FIRST, 0
+        scores, steps = [self.enter(name, _shape(critic))], FIRST
         if not any(weight.requires_grad for weight in critic.parameters()):
             return
-        while rounds < ROUNDS if end is None else time.perf_counter() < end:
-            left = None if end is None else max(0.0, end - time.perf_counter())
-            train_critic(critic, self.batch, steps, BATCH, RATE, seconds=left, progress=self.progress)
-            last, best = best, max(best, self.enter(name, critic))
-            steps, rounds = 2 * steps, rounds + 1
-            if not best > last:
+        while len(scores) <= ROUNDS if end is None else time.perf_counter() < end:
+            self._round(critic, steps, None if end is None else max(0.0, end - time.perf_counter()))
+            scores.append(self.enter(name, _shape(critic)))
+            steps *= 2
+            if len(scores) > PATIENCE and max(scores[-PATIENCE:]) <= max(scores[:-PATIENCE]):
                 return
+
+    def _round(self, critic: nn.Module, steps: int, seconds: float | None) -> None:
+        watch, rate = None, RATE
+        if isinstance(critic, SoftFunnels):
+            watch, rate = (lambda step: critic.anneal(step / steps)), RATE_OF_FUNNELS
+        train_critic(critic, self.batch, steps, BATCH, rate, watch=watch, seconds=seconds, progress=self.progress)
 
     def judged(self, critic: nn.Module) -> Choice:
         """What may be hoped for with this critic."""
@@ -84,6 +97,14 @@ def compete(contest: Contest, names: Sequence[str], p: float, end: float | None)
             contest.train_and_enter(name, funnels(points, start, p, sign), left)
 
 
+def _shape(critic: nn.Module) -> nn.Module:
+    """What is judged: a minimum where a soft one is trained."""
+    return critic.hard if isinstance(critic, SoftFunnels) else critic
+
+
 @torch.no_grad()
-def _values(critic: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    return torch.cat([critic(part).reshape(len(part)).cpu() for part in points[:JUDGED].split(1024)])
+def _values(critic: nn.Module, points: Tensor) -> Tensor:
+    found = torch.cat([output_of(critic, part).cpu() for part in points[:JUDGED].split(1024)])
+    if found[0].numel() != 1:
+        raise TightlipError(f"the critic has outputs of shape {tuple(found.shape[1:])}: give it a single one")
+    return found.flatten()

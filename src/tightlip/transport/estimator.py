@@ -13,6 +13,7 @@ from ..errors import TightlipError
 from .interval import Interval
 from .population import population
 from .rows import Rows, pair_of_rows
+from .views import device_of
 
 BATCH = 2**12
 """Points that are transformed at once."""
@@ -44,6 +45,9 @@ class WassersteinCritic:
     >>> estimator.transform(x).shape, estimator.interval_.lower < 2**0.5
     (torch.Size([600]), True)
     """
+
+    interval_: Interval
+    critic_: nn.Module
 
     def __init__(
         self,
@@ -86,8 +90,8 @@ class WassersteinCritic:
         Raises:
             TightlipError: for samples or parameters that give no interval.
         """
-        self.interval_: Interval = population(x, y, **self.get_params())
-        self.critic_: nn.Module = self.interval_.critic
+        self.interval_ = population(x, y, **self.get_params())
+        self.critic_ = self.interval_.critic
         return self
 
     def transform(self, x: Any) -> Tensor | np.ndarray:
@@ -119,6 +123,5 @@ class WassersteinCritic:
 @torch.no_grad()
 def _values(critic: nn.Module, rows: Rows) -> Tensor:
     """Block by block, where the critic is."""
-    where = next((t.device for t in (*critic.parameters(), *critic.buffers())), rows.device)
-    parts = (part.to(where) for block in rows.blocks() for part in block.split(BATCH))
+    parts = (part.to(device_of(critic)) for block in rows.blocks() for part in block.split(BATCH))
     return torch.cat([output_of(critic, part).reshape(len(part)).to(rows.device) for part in parts])

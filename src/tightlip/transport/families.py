@@ -2,17 +2,17 @@
 
 Points are rows (n, d) in float32, about 1 from zero. A linear critic is the direction of the means in the dual norm. A
 network is orthonormal for p = 2, and of the kind of the paper's Theorem 3 for p = 1 and ∞. Funnels are
-min_j(‖x − z_j‖_p + q_j); with the other sign they are those of the samples exchanged.
+min_j(‖x − z_j‖_p + q_j); with the other sign they are those of the samples exchanged. They begin as McShane's extension
+of a critic that is there already, and are trained with a soft minimum,
 
-Funnels begin as a critic g that is there already. Where g has slope 1 from a point y to z = y − T·v, the piece
-‖x − z‖ + g(y) − T touches g at y, and is the flatter the larger T is: T = 0 is McShane's extension of g, T = ∞ a plane.
+    −τ·log Σ_j exp(−(‖x − z_j‖ + q_j)/τ),     τ → 0,
+
+which moves every funnel and not the lowest alone. A hard one stays where it begins: on 16 funnels in 16 dimensions it
+ends at 0.34 of the distance where a soft one ends at 0.96.
 """
 
-import math
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float32, Float64
 from torch import Tensor, nn
 
 from ..constraints import Constraint, Orthonormal, RowDualBall, RowL1Ball
@@ -28,10 +28,8 @@ WIDTH = 128
 COUNT = 256
 """Funnels."""
 
-REACHES = (0.0, 1.0, 4.0, 16.0)
-"""T of the funnels, one after the other."""
-
-Function = Callable[[Tensor], Tensor]
+SOFT, HARD = 0.1, 1e-3
+"""τ at the first and at the last step of a round, in the unit of the points."""
 
 
 def linear(points: Pair, p: float) -> nn.Module:
@@ -47,7 +45,7 @@ def steepest(gap: Float64[Tensor, " d"], p: float) -> Float64[Tensor, " d"]:
     if p == 1:
         return gap.sign()
     if p == 2:
-        return gap / gap.abs().max() / torch.linalg.vector_norm(gap / gap.abs().max())
+        return nn.functional.normalize(gap / gap.abs().max(), dim=0)
     return torch.zeros_like(gap).index_fill_(0, gap.abs().argmax(), 1.0) * gap.sign()
 
 
@@ -57,24 +55,33 @@ def network(d: int, p: float) -> nn.Module:
     return mlp([d, WIDTH, WIDTH, 1], sets)
 
 
-def funnels(points: Float32[Tensor, "n d"], g: nn.Module, p: float, sign: int = 1) -> nn.Module:
-    """``sign``·min_j(‖x − z_j‖_p + q_j), near g, with its points drawn from these by the global generator."""
+class SoftFunnels(nn.Module):
+    """Funnels with a soft minimum, and with a sign: what is trained in place of `hard`."""
+
+    def __init__(self, funnels: Funnels, sign: int) -> None:
+        super().__init__()
+        self.funnels, self.sign, self.softness = funnels, sign, SOFT
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (n, d) → (n, 1)."""
+        sums = torch.cdist(x, self.funnels.points, p=self.funnels.p) + self.funnels.offsets
+        return -self.sign * self.softness * torch.logsumexp(-sums / self.softness, 1, keepdim=True)
+
+    def anneal(self, share: float) -> None:
+        """Set τ for the share of a round that is done, from 0 to 1."""
+        self.softness = SOFT * (1 - share) ** 2 + HARD
+
+    @property
+    def hard(self) -> nn.Module:
+        """The critic with a minimum."""
+        return self.funnels if self.sign > 0 else nn.Sequential(self.funnels, minus().to(self.funnels.points.device))
+
+
+@torch.no_grad()
+def funnels(points: Float32[Tensor, "n d"], g: nn.Module, p: float, sign: int) -> SoftFunnels:
+    """Those whose values at some of these points, drawn by the global generator, are those of g."""
     some = points[torch.randperm(len(points))[:COUNT]]
-    values, slopes = _slopes(g, some, sign)
-    directions = nn.functional.normalize(slopes, dim=1) if p == 2 else slopes.sign()
-    reach = torch.tensor(REACHES).repeat(math.ceil(len(some) / len(REACHES)))[: len(some), None]
-    shifts = reach.to(some) * directions
-    pieces = Funnels(some - shifts, values - torch.linalg.vector_norm(shifts, p, dim=1), p, trainable=True)
-    return pieces if sign > 0 else nn.Sequential(pieces, minus().to(some.device))
-
-
-def _slopes(
-    g: nn.Module, points: Float32[Tensor, "k d"], sign: int
-) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
-    """Values and gradients of ``sign``·g."""
-    at = points.clone().requires_grad_()
-    values = sign * g(at)[:, 0]
-    return values.detach(), torch.autograd.grad(values.sum(), at)[0]
+    return SoftFunnels(Funnels(some, sign * g(some)[:, 0], p, trainable=True), sign)
 
 
 def minus() -> nn.Linear:

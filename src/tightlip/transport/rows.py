@@ -52,7 +52,7 @@ class Rows:
             where = index if isinstance(index, slice) else torch.from_numpy(index).to(self.device)
             part = self.given.detach()[where].cpu()
         else:
-            part = torch.from_numpy(np.array(self.given[index], order="C"))
+            part = as_tensor(self.given[index], self.name)
         part = part.reshape(-1, *self.shape)
         if part.is_floating_point():
             return widened(part)

@@ -5,6 +5,7 @@ A power of two as the unit is exact both ways: (x − c)·2^−e has constant 2^
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +69,17 @@ def rescaled(points: Pair, p: float, device: torch.device) -> Rescaled:
     return Rescaled(center * 2.0**half * 2.0 ** (exponent - half), unit, device)
 
 
-def like(critic: nn.Module, device: torch.device) -> AsGiven:
-    """In the dtype of a critic's weights, on their device; float32 here where it has none."""
-    weight = next((w for w in (*critic.parameters(), *critic.buffers()) if w.is_floating_point()), None)
-    return AsGiven(torch.float32, device) if weight is None else AsGiven(weight.dtype, weight.device)
+def like(critic: nn.Module) -> AsGiven:
+    """In the dtype of a critic's weights, on their device; float32 on the CPU where it has none."""
+    kinds = (held.dtype for held in _tensors(critic) if held.is_floating_point())
+    return AsGiven(next(kinds, torch.float32), device_of(critic))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module computes; the CPU where it has no tensors."""
+    return next((held.device for held in _tensors(module)), torch.device("cpu"))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
