@@ -15,7 +15,7 @@ from truths import gaussian
 from tightlip import TightlipError, certify, lipschitz, load, save, summary
 from tightlip.audit import registered
 from tightlip.transport import Funnels
-from tightlip.transport.distances import FEW, least_sums
+from tightlip.transport.distances import FEW, least_sums, nearest
 
 NORMS = [1.0, 2.0, math.inf]
 
@@ -161,6 +161,32 @@ def test_least_sums_are_within_their_error(kind, p, d):
         true = min(exact_sum(x[i].tolist(), b, price, p) for j, (b, price) in enumerate(sums) if j in some)
         assert abs(true - float(values[i])) <= error
     assert error <= 1e-13 * (1 + float(values.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", CLUSTERS)
+@pytest.mark.parametrize("scale", [1.0, 1e-170, 1e30])
+def test_the_nearest_by_products_is_the_nearest_by_differences(kind, dtype, scale):
+    if dtype == torch.float32 and scale < 1e-30:
+        scale = 1e-30
+    x, y = (points.to(dtype) for points in CLUSTERS[kind](gaussian(100, FEW + 8), gaussian(130, FEW + 8, seed=1)))
+    x, y, prices = scale * x, scale * y, scale * 0.1 * gaussian(len(y), seed=2, dtype=dtype)
+    sums = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist") + prices.double()
+    chosen = nearest(x, y, prices, 2.0)
+    assert chosen.shape == (len(x),) and chosen.dtype == torch.long
+    rounding = 1e-14 * (x.double().abs().max() + y.double().abs().max())
+    assert (sums.gather(1, chosen[:, None])[:, 0] - sums.amin(1)).max() <= rounding
+
+
+def test_the_nearest_of_numbers_that_products_cannot_hold():
+    x, y, prices = gaussian(5, FEW + 1), gaussian(70, FEW + 1, seed=1), torch.zeros(70, dtype=torch.float64)
+    x[0] = 1e308
+    x[1] = math.nan
+    plain = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    assert torch.equal(nearest(x, y, prices, 2.0)[2:], plain[2:])
+    assert nearest(x[:0], y, prices, 2.0).shape == (0,)
+    batched = torch.func.vmap(lambda point: nearest(point[None], y, prices, 2.0))(x[2:])
+    assert torch.equal(batched[:, 0], plain[2:])
 
 
 def test_least_sums_refuse_numbers_that_overflow():

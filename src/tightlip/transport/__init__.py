@@ -4,9 +4,11 @@ from .assignment import Matching, assign
 from .critic import train_critic
 from .distributions import Spheres, absolute_value, circular_cones, high_dimensional_cone
 from .estimator import WassersteinCritic
+from .funnel_pairs import FunnelPair
 from .potential import Funnels
 
 __all__ = [
+    "FunnelPair",
     "Funnels",
     "Matching",
     "Spheres",

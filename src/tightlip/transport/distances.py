@@ -14,6 +14,7 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from ..errors import TightlipError
+from ..linalg.comparators import is_batched
 from ..linalg.rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma, norm_above
 
 PIECE = 2**20
@@ -128,6 +129,25 @@ def least_sums(
     return values, 2.0 * gamma(x.shape[1] + 8) * (max(map(abs, values.tolist()), default=0.0) + largest[2]) + LOST
 
 
+def nearest(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], prices: Float[Tensor, " m"], p: float
+) -> Int64[Tensor, " n"]:
+    """The j with the least ‖x_i − y_j‖_p + p_j for each x_i, shape (n,), as differences have it but for rounding.
+
+    In more than a few dimensions products in float64 tell which sums are close, and differences decide, several times
+    as fast. Of numbers that these cannot hold, differences decide alone. Memory is bounded.
+    """
+    usual = x.device.type == "cpu" and not torch.compiler.is_compiling() and not is_batched(x)
+    products = p == 2 and x.shape[1] > FEW and len(x) > 0 and usual
+    if products and all(bool(values.abs().max() <= FARTHEST) for values in (x, y, prices)):
+        wide = x.double(), y.double(), prices.double()
+        parts = [_decided(x, *wide[1:], sums, slack) for _, x, sums, slack in _approximate(*wide, PIECE)]
+    else:
+        rows = x.split(max(1, PIECE // len(y)))
+        parts = [distances(part, y, p).add_(prices).argmin(1) for part in rows]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long, device=x.device)
+
+
 def _by_differences(
     x: Tensor, y: Tensor, prices: Tensor, p: float, block: int
 ) -> Iterator[tuple[slice, Float64[Tensor, " b"]]]:
@@ -141,6 +161,14 @@ def _by_products(
     x: Tensor, y: Tensor, prices: Tensor, p: float, block: int
 ) -> Iterator[tuple[slice, Float64[Tensor, " b"]]]:
     """The pair that looks best is measured, then every pair whose lower bound is not above it."""
+    for part, rows, sums, slack in _approximate(x, y, prices, block):
+        yield part, _measured(rows, y, prices, sums, slack)
+
+
+def _approximate(
+    x: Tensor, y: Tensor, prices: Tensor, block: int
+) -> Iterator[tuple[slice, Tensor, Float64[Tensor, "b m"], Float64[Tensor, "b 1"]]]:
+    """Rows of x, part by part, with what `_close_calls` says of them; the same memory for all parts."""
     center = y.mean(0)
     y_moved = y - center
     y_squares = y_moved.square().sum(1)
@@ -150,7 +178,7 @@ def _by_products(
     for first in range(0, len(x), size):
         part = slice(first, first + size)
         sums, slack = _close_calls(x[part] - center, y_moved, y_squares, radius, prices, highest, buffer)
-        yield part, _measured(x[part], y, prices, sums, slack)
+        yield part, x[part], sums, slack
 
 
 def _close_calls(
@@ -173,10 +201,34 @@ def _close_calls(
 
 def _measured(x: Tensor, y: Tensor, prices: Tensor, sums: Tensor, slack: Tensor) -> Float64[Tensor, " b"]:
     """The least sum by differences of each row, whose other sums are known from below."""
-    row = torch.arange(len(x))
+    looked = _second_looks(x, y, prices, sums, slack)
+    if looked is None:
+        return distances(x, y, 2.0).add_(prices).amin(1)
+    i, _, found = looked
+    return found.new_full((len(x),), torch.inf).scatter_reduce(0, i, found, "amin")
+
+
+def _decided(x: Tensor, y: Tensor, prices: Tensor, sums: Tensor, slack: Tensor) -> Int64[Tensor, " b"]:
+    """Which sum that is."""
+    looked = _second_looks(x, y, prices, sums, slack)
+    if looked is None:
+        return distances(x, y, 2.0).add_(prices).argmin(1)
+    i, j, found = looked
+    least = found == found.new_full((len(x),), torch.inf).scatter_reduce(0, i, found, "amin")[i]
+    return torch.empty(len(x), dtype=torch.long).index_put_((i[least],), j[least])
+
+
+def _second_looks(
+    x: Tensor, y: Tensor, prices: Tensor, sums: Tensor, slack: Tensor
+) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"], Float64[Tensor, " k"]] | None:
+    """Rows, columns and sums by differences of the pairs that may be the least, each row's best by products among them.
+
+    None where there are too many.
+    """
     best = smallest(sums, 1)[1][:, 0]
-    value = pair_distances(x, y, row, best, 2.0) + prices[best]
+    value = pair_distances(x, y, torch.arange(len(x)), best, 2.0) + prices[best]
     i, j = (sums <= value[:, None] + slack).nonzero(as_tuple=True)
     if len(i) > CLOSE_CALLS * len(x):
-        return distances(x, y, 2.0).add_(prices).amin(1)
-    return value.scatter_reduce(0, i, pair_distances(x, y, i, j, 2.0) + prices[j], "amin")
+        return None
+    i, j = torch.cat((torch.arange(len(x)), i)), torch.cat((best, j))
+    return i, j, torch.cat((value, pair_distances(x, y, i[len(x) :], j[len(x) :], 2.0) + prices[j[len(x) :]]))

@@ -74,8 +74,7 @@ class SoftFunnels(nn.Module):
     @property
     def hard(self) -> nn.Module:
         """The critic with a minimum."""
-        turned = affine(Affine(torch.tensor([[-1.0]]))).requires_grad_(False).to(self.funnels.points.device)
-        return self.funnels if self.sign > 0 else nn.Sequential(self.funnels, turned)
+        return self.funnels if self.sign > 0 else nn.Sequential(self.funnels, minus().to(self.funnels.points.device))
 
 
 @torch.no_grad()
@@ -83,3 +82,8 @@ def funnels(points: Float32[Tensor, "n d"], g: nn.Module, p: float, sign: int) -
     """Those whose values at some of these points, drawn by the global generator, are those of g."""
     some = points[torch.randperm(len(points))[:COUNT]]
     return SoftFunnels(Funnels(some, sign * g(some)[:, 0], p, trainable=True), sign)
+
+
+def minus() -> nn.Linear:
+    """The map x ↦ −x of one number, as a layer that does not train."""
+    return affine(Affine(torch.tensor([[-1.0]]))).requires_grad_(False)

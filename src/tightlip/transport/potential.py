@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..arguments import flag, tensor
@@ -23,7 +22,7 @@ from ..linalg.rounding import gamma, sqrt_up
 from ..norms import NORMS, PAIRS, as_norm, norm_name
 from ..options import FLAG, SIZE, Kind, one_of, several
 from ..stored import stored_numbers
-from .distances import LOST, PIECE, distances
+from .distances import LOST, nearest
 
 
 class Funnels(nn.Module):
@@ -91,16 +90,10 @@ class Funnels(nn.Module):
                 f"flattened to {d} values each"
             )
         rows = x.reshape(-1, d)
-        nearest = self._nearest(rows.detach())
-        away = torch.linalg.vector_norm(rows - self.points[nearest], self.p, dim=-1)
-        return (away + self.offsets[nearest]).reshape(*x.shape[:-1], 1)
-
-    @torch.no_grad()
-    def _nearest(self, rows: Float[Tensor, "batch d"]) -> Tensor:
-        """Which funnel is the least at each input."""
-        parts = rows.split(max(1, PIECE // len(self.points)))
-        found = [distances(part, self.points, self.p).add_(self.offsets).argmin(1) for part in parts]
-        return torch.cat(found) if found else torch.empty(0, dtype=torch.long, device=rows.device)
+        with torch.no_grad():
+            chosen = nearest(rows, self.points, self.offsets, self.p)
+        away = torch.linalg.vector_norm(rows - self.points[chosen], self.p, dim=-1)
+        return (away + self.offsets[chosen]).reshape(*x.shape[:-1], 1)
 
     def extra_repr(self) -> str:
         """How many points, their size, and the norm."""
