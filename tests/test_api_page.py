@@ -70,7 +70,7 @@ def _default(parameter):
 def told(arguments):
     """The parameters that a page gives, each with its default, if that is a literal."""
     given = {}
-    for argument in filter(None, COMMA.split(arguments)):
+    for argument in filter(None, COMMA.split(arguments.replace("*, ", ""))):
         name, _, default = argument.lstrip("*").partition("=")
         try:
             given[name] = ast.literal_eval(default) if default else ...

@@ -51,6 +51,8 @@ from .robustness import Certificate, attack_suite, certify, fgs, pgd
 from .serialization import load, save
 from .shift import Shift
 from .training import fit
+from .transport.interval import Interval
+from .transport.wasserstein import wasserstein1
 
 __all__ = [
     "Abs",
@@ -67,6 +69,7 @@ __all__ = [
     "Graph",
     "GroupSort",
     "Householder",
+    "Interval",
     "LinfDistance",
     "MatrixExponential",
     "MaxMin",
@@ -120,4 +123,5 @@ __all__ = [
     "summary",
     "trace",
     "transport",
+    "wasserstein1",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import mpmath
 import torch
+from red_team.distances import distances
 from red_team.elementwise import number
 from red_team.exact import Values, run, squared_norm
 from red_team.networks import Draw, affine_network, nested_network, pooled_network
@@ -241,5 +242,6 @@ FAMILIES: dict[str, tuple[Callable[[int, Tally], None], int]] = {
     "smooth": (smooth, 500),
     "pools": (pools, 1500),
     "interpolants": (interpolants, 500),
+    "distances": (distances, 1000),
 }
-"""Each family, and how many of 10,000 networks are its."""
+"""Each family, and how many of 11,000 networks, or pairs of samples, are its."""

@@ -127,11 +127,12 @@ class Interrupting(Clock):
 
 
 @pytest.mark.parametrize("questions", [0, 1, 2, 3, 5, 10, 30, 100, 300])
-def test_interrupted_anywhere_it_still_bounds(questions):
-    x, y = gaussian(150, 3), gaussian(150, 3, seed=1)
+@pytest.mark.parametrize("d", [3, 20])  # all pairs are listed, or few of them
+def test_interrupted_anywhere_it_still_bounds(questions, d):
+    x, y = gaussian(150, d), gaussian(150, d, seed=1)
     bounds = Bounds(posed(x, y), 2.0)
     assert Search(bounds, 0.0, Interrupting(questions), 0).run(progress=False) == "time"
-    lower, upper = bounds.in_units()
+    lower, upper = bounds.in_units(bounds.unit)
     assert Fraction(lower) <= truth(x.numpy(), y.numpy(), 2) <= Fraction(upper)
     assert sorted(bounds.whole_assignment().tolist()) == list(range(150))
 
@@ -222,18 +223,17 @@ ONES = torch.ones(3, 2)
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (lambda: assign(ONES * math.nan, ONES), "3 of 3 points of the first sample are NaN or infinite"),
-        (lambda: assign(ONES, ONES * math.inf), "points of the second sample are NaN or infinite"),
+        (lambda: assign(ONES * math.nan, ONES), "3 of 3 points of x are NaN or infinite"),
+        (lambda: assign(ONES, ONES * math.inf), "points of y are NaN or infinite"),
         (lambda: assign(ONES, torch.ones(3, 3)), r"one shape \(n, d\), got \(3, 2\) and \(3, 3\)"),
         (lambda: assign(ONES, torch.ones(4, 2)), r"got \(3, 2\) and \(4, 2\)"),
-        (lambda: assign(torch.ones(0, 2), torch.ones(0, 2)), r"give points \(n, d\), at least one"),
-        (lambda: assign(torch.ones(2, 2, 2), torch.ones(2, 2, 2)), r"the first sample has shape \(2, 2, 2\)"),
-        (lambda: assign(torch.tensor(1.0), ONES), r"the first sample has shape \(\)"),
-        (lambda: assign("abc", ONES), "the first sample must be a tensor or a numpy array, got a str"),
-        (lambda: assign(np.array([["a"]]), ONES), "the first sample must be numbers"),
-        (lambda: assign(ONES > 0, ONES > 0), "numbers that float64 has exactly, got torch.bool"),
-        (lambda: assign(torch.full((3, 2), 2**60), ONES), "numbers that float64 has exactly, got torch.int64"),
-        (lambda: assign(ONES + 0j, ONES), "the first sample must be real numbers"),
+        (lambda: assign(torch.ones(0, 2), torch.ones(0, 2)), r"give points \(n, …\), at least 1"),
+        (lambda: assign(torch.tensor(1.0), ONES), r"x has shape \(\)"),
+        (lambda: assign("abc", ONES), "x must be a tensor or a numpy array, got a str"),
+        (lambda: assign(np.array([["a"]]), ONES), "x must be numbers"),
+        (lambda: assign(ONES > 0, ONES > 0), "must hold numbers, got torch.bool"),
+        (lambda: assign(torch.full((3, 2), 2**60), ONES), "numbers that float64 has exactly, .*got torch.int64"),
+        (lambda: assign(ONES + 0j, ONES), "x must be real numbers"),
         (lambda: assign(ONES, ONES, p=3), "choose 1, 2 or inf"),
         (lambda: assign(ONES, ONES, tolerance=-0.1), "tolerance must be a finite number ≥ 0"),
         (lambda: assign(ONES, ONES, seconds=-1), "seconds must be a finite number ≥ 0"),

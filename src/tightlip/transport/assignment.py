@@ -2,12 +2,11 @@
 
 For samples of equal size and equal weights this is their Wasserstein-1 distance (Birkhoff). Below it is what prices
 prove, mean_i min_j(‖x_i − y_j‖ + p_j) − mean_j p_j (Kantorovich); above it is the cost of a pairing. Prices and pairing
-come from an auction in which ε is scaled down until the two meet (Bertsekas 1988, *The auction algorithm*); however
-they were found, both numbers are computed again from the points in float64, and rounded outwards.
+come from an auction in which ε is scaled down until the two meet (Bertsekas 1988, *The auction algorithm*). Both
+numbers are those of the points as they are given: what every sum and product may be off is known, and taken off.
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float64, Int64
@@ -15,9 +14,11 @@ from torch import Tensor
 
 from ..arguments import flag, integer, number
 from ..norms import as_norm
+from .bracket import History
+from .clock import started
 from .pairing import Bounds, sort
 from .samples import posed
-from .search import Clock, Search
+from .search import Search
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Matching:
         prices: Shape (n,), float64: `Funnels(y, prices, p)` is the potential that ``lower`` belongs to.
         reason: Why it ended: "gap", as near as was asked; "time"; or "exact", as near as float64 can tell.
         seconds: That it took.
+        history: (seconds, lower, upper) of every improvement.
     """
 
     lower: float
@@ -39,6 +41,7 @@ class Matching:
     prices: Float64[Tensor, " n"]
     reason: str
     seconds: float
+    history: History = field(default_factory=list)
 
 
 def assign(
@@ -57,7 +60,8 @@ def assign(
     are sorted instead, which is exact.
 
     Args:
-        x: The first sample, a tensor or numpy array of shape (n, d), or (n,); integers and low precision are exact.
+        x: The first sample, a tensor or numpy array of shape (n, …), each row a point, or (n,); integers and low
+            precision are exact.
         y: The second, of the same shape.
         p: The norm of distances: 1, 2 or ∞.
         tolerance: End when (upper − lower)/upper is at most this, ≥ 0.
@@ -75,14 +79,14 @@ def assign(
     >>> found.assignment, f"{found.lower:.6f}", f"{found.upper:.6f}"
     (tensor([1, 0]), '0.500000', '0.500000')
     """
-    limit = math.inf if seconds is None else number("seconds", seconds, least=0)
+    clock = started(seconds)
     p, tolerance = as_norm(p), number("tolerance", tolerance, least=0)
     progress, seed = flag("progress", progress), integer("seed", seed, least=0)
-    clock = Clock(limit)
     problem = posed(x, y)
-    bounds = Bounds(problem, p)
+    bounds = Bounds(problem, p, clock)
     if problem.x.shape[1] == 1:
         reason = sort(bounds)
     else:
         reason = Search(bounds, tolerance, clock, seed).run(progress)
-    return Matching(*bounds.in_units(), bounds.whole_assignment(), bounds.whole_prices(), reason, clock.elapsed())
+    whole, unit = (bounds.whole_assignment(), bounds.whole_prices()), bounds.unit
+    return Matching(*bounds.in_units(unit), *whole, reason, clock.elapsed(), bounds.history(unit))

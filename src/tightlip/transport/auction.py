@@ -112,7 +112,8 @@ class Auction:
         before = self.holder[y]
         before = before[before >= 0]
         self.held[before] = -1
-        self.prices[y], self.holder[y], self.held[bidders[winners]] = offers[winners], bidders[winners], y
+        self.prices[y] = torch.maximum(offers[winners], self.prices[y])  # lists hold for prices that only rise
+        self.holder[y], self.held[bidders[winners]] = bidders[winners], y
         return torch.cat((bidders[order[~wins]], before))
 
     def completed(self) -> Int64[Tensor, " n"]:

@@ -22,19 +22,29 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..linalg.rounding import UNIT_ROUNDOFF, gamma
 from .costs import TINY, Clouds, least_sums_error
+from .distances import length_below, steepest
+
+ROUNDING = 1e-15
+"""Less mass on a pair is not told: it is rounding."""
 
 
 @dataclass(frozen=True)
 class Flow:
-    """A matrix F ≥ 0, by its computed ΣF·c, row sums (n,) and column sums (m,): each within a share of itself."""
+    """A matrix F ≥ 0, by its computed ΣF·c, row sums (n,) and column sums (m,): each within a share of itself.
+
+    ``pairs`` (k, 2) are the places of its entries, where they are few.
+    """
 
     cost: float
     rows: np.ndarray
     columns: np.ndarray
     share: float
+    pairs: Tensor | None = None
 
     def __add__(self, other: "Flow") -> "Flow":
         share = max(self.share, other.share) + 4 * UNIT_ROUNDOFF
@@ -43,12 +53,14 @@ class Flow:
 
 def of_pieces(clouds: Clouds, rows: np.ndarray, columns: np.ndarray, masses: np.ndarray) -> Flow:
     """F as a list of its entries: masses (k,) at these places."""
+    some = masses > ROUNDING
     counts = np.bincount(rows, minlength=1).max(initial=1), np.bincount(columns, minlength=1).max(initial=1)
     return Flow(
         math.fsum(masses * clouds.between(rows, columns)),
         np.bincount(rows, masses, len(clouds.x)),
         np.bincount(columns, masses, len(clouds.y)),
         gamma(int(max(counts)) + 4),
+        torch.from_numpy(np.stack((rows[some], columns[some]), 1)),
     )
 
 
@@ -66,6 +78,20 @@ def below(clouds: Clouds, prices: np.ndarray, least: np.ndarray) -> Fraction:
     first = _mean_down(clouds.weights_x, least)
     second = _mean_down(clouds.weights_y, -prices)
     return first + second - Fraction(least_sums_error(clouds, prices)) - Fraction(TINY)
+
+
+def along_the_means(clouds: Clouds) -> tuple[Fraction, np.ndarray]:
+    """‖Σ a_i·x_i − Σ b_j·y_j‖ ≤ W1 (Jensen), from below, and the prices (m,) of a linear function that attains it.
+
+    Coordinates are at most 1, and so are both sums; each is within γ of itself, and their difference within u of that.
+    """
+    means = [
+        torch.from_numpy(normalized(w)) @ z for w, z in ((clouds.weights_x, clouds.x), (clouds.weights_y, clouds.y))
+    ]
+    error = torch.full_like(means[0], 2.0 * gamma(max(len(clouds.x), len(clouds.y)) + 16) + TINY)
+    mean = means[0] - means[1]
+    prices = (clouds.y - clouds.y[0]) @ steepest(mean, clouds.p)
+    return length_below(mean, error, clouds.p), prices.numpy()
 
 
 def normalized(weights: np.ndarray) -> np.ndarray:

@@ -20,22 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import number
 from ..errors import TightlipError
-from ..linalg.rounding import UNIT_ROUNDOFF, gamma, normalize_exactly, refuse_inexact
+from ..linalg.rounding import UNIT_ROUNDOFF, gamma, normalize_exactly
 from ..norms import as_norm
-from ..tensors import as_tensor, refuse_non_finite
-from .distances import distances, pair_distances
+from .clock import TimeUp
+from .distances import distances, pair_distances, smallest
+from .points import as_weights
+from .rows import as_points
 
 TINY = 2.0**-400
 """More than underflow can take from any cost, or from a sum of costs with weights, of scaled points."""
 
 ENTRIES = 2**19
 """Costs that are held at once."""
-
-
-class OutOfTime(Exception):  # noqa: N818 - nothing went wrong
-    """The time is over in the middle of a pass over all costs."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,14 @@ class Clouds:
         """Rows of the matrix of costs, a block at a time, to be written to; ``rough`` ones prove nothing.
 
         Raises:
-            OutOfTime: between two blocks, unless all costs are held: then a pass takes no time to speak of.
+            TimeUp: between two blocks, unless all costs are held: then a pass takes no time to speak of.
         """
         rows = max(1, ENTRIES // len(self.y))
         rough = rough and self.p == 2 and self.x.shape[1] > 4
         x, y = self.centered if rough else (self.x, self.y)
         for start in range(0, len(self.x), rows):
             if self.matrix is None and self.over():
-                raise OutOfTime
+                raise TimeUp
             here = slice(start, start + rows)
             known = self.matrix
             if known is not None:
@@ -122,14 +119,13 @@ def lists(clouds: Clouds, prices: np.ndarray, k: int) -> Lists:
     """The k best columns of every row, in one pass over the costs.
 
     Raises:
-        OutOfTime: if the time is over.
+        TimeUp: if the time is over.
     """
     added = torch.from_numpy(prices)
     if k == len(prices):
         costs = torch.cat([costs for _, costs in clouds.blocks()])
         return Lists(np.broadcast_to(np.arange(k), costs.shape), costs.numpy(), (costs + added).amin(1).numpy())
-    parts = [costs.add_(added).topk(k, 1, largest=False) for _, costs in clouds.blocks()]
-    sums, columns = torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+    sums, columns = map(torch.cat, zip(*(smallest(costs.add_(added), k) for _, costs in clouds.blocks()), strict=True))
     return Lists(columns.numpy(), (sums - added[columns]).numpy(), sums[:, 0].numpy())
 
 
@@ -141,47 +137,29 @@ def least_sums_error(clouds: Clouds, prices: np.ndarray) -> float:
 
 def posed(
     x: Any, y: Any, weights_x: Any, weights_y: Any, p: float | str, over: Callable[[], bool]
-) -> tuple[Clouds, Tensor]:
-    """The points that have weight, scaled; and which of y these are (m,).
+) -> tuple[Clouds, Tensor, Tensor]:
+    """The points that have weight, scaled; and which of x (n,) and of y (m,) these are.
 
     Raises:
         TightlipError: for anything that is no pair of weighted clouds in one space.
     """
-    p, first, second = as_norm(p), _points("x", x), _points("y", y)
+    p, first, second = as_norm(p), as_points(x, "x"), as_points(y, "y")
     if first.shape[1] != second.shape[1]:
         raise TightlipError(
             f"points of x have {first.shape[1]} coordinates and those of y {second.shape[1]}: give points of one space"
         )
-    (a, here), (b, there) = _weights("weights_x", weights_x, len(first)), _weights("weights_y", weights_y, len(second))
-    first, second = first[here].double(), second[there].double()
+    (a, here), (b, there) = _weights("x", weights_x, len(first)), _weights("y", weights_y, len(second))
+    first, second = first[here], second[there]
     scaled, exponent = normalize_exactly(torch.cat((first, second)))
-    return Clouds(scaled[: len(first)], scaled[len(first) :], a, b, p, exponent, over), there
+    return Clouds(scaled[: len(first)], scaled[len(first) :], a, b, p, exponent, over), here, there
 
 
-def _points(name: str, given: Any) -> Tensor:
-    points = as_tensor(given, name)
-    if points.dim() < 2 or not points.numel():
-        raise TightlipError(
-            f"{name} has shape {tuple(points.shape)}: give (points, coordinates), at least one of each; "
-            "numbers as [:, None]"
-        )
-    refuse_inexact(points, name)
-    refuse_non_finite(points, f"points of {name}")
-    return points.cpu().flatten(1)
-
-
-def _weights(name: str, given: Any, count: int) -> tuple[np.ndarray, Tensor]:
+def _weights(of: str, given: Any, count: int) -> tuple[np.ndarray, Tensor]:
     """Positive weights, scaled by a power of two, and the places (count,) that have them."""
-    if given is None:
+    weights = as_weights(given, of, count)
+    if weights is None:
         return np.ones(count), torch.ones(count, dtype=torch.bool)
-    weights = as_tensor(given, name).cpu()
-    if weights.shape != (count,):
-        raise TightlipError(f"{name} has shape {tuple(weights.shape)}: give one weight for each of {count} points")
-    refuse_inexact(weights, name)
-    refuse_non_finite(weights, name)
     scaled = normalize_exactly(weights)[0]
-    if bool((weights < 0).any()) or not bool((weights > 0).any()):
-        raise TightlipError(f"{name} must not be negative, nor all zero: the least is {number(name, weights.min()):g}")
     kept = scaled > 0
     return scaled[kept].numpy(), kept
 

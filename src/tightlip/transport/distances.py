@@ -7,13 +7,14 @@ A distance by differences errs by a share γ_{d+4} of itself (Higham, *Accuracy 
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from ..errors import TightlipError
-from ..linalg.rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma
+from ..linalg.rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma, norm_above
 
 PIECE = 2**20
 """Most numbers of a temporary array."""
@@ -29,6 +30,9 @@ FEW = 8
 
 LEAST_ROWS = 40
 """Products with fewer rows take longer for each."""
+
+GROUP = 32
+"""Numbers of which the least is taken before k are chosen."""
 
 CLOSE_CALLS = 16
 """Pairs for each row that are looked at again, on average; beyond that all are."""
@@ -52,6 +56,40 @@ def pair_distances(
 def distance_error(d: int) -> float:
     """The share of itself by which a distance in d dimensions can err; `LOST` comes on top."""
     return 2.0 * gamma(d + 4)
+
+
+def smallest(values: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """The k least of each row, ascending, and where they are: what `torch.topk` finds, in a fifth of the time.
+
+    The k groups with the least minima hold k numbers that are not above the k-th of these minima, and what is in no
+    such group is not below it.
+    """
+    groups = values.shape[1] // GROUP
+    if groups < 2 * k:
+        return values.topk(k, 1, largest=False)
+    grouped = values[:, : groups * GROUP].unflatten(1, (GROUP, groups))
+    chosen = grouped.amin(1).topk(k, 1, largest=False, sorted=False).indices
+    places = (torch.arange(GROUP, device=values.device)[:, None] * groups + chosen[:, None]).flatten(1)
+    rest = torch.arange(groups * GROUP, values.shape[1], device=values.device).expand(len(values), -1)
+    places = torch.cat((places, rest), 1)
+    least, found = values.gather(1, places).topk(k, 1, largest=False)
+    return least, places.gather(1, found)
+
+
+def length_below(vector: Float64[Tensor, " d"], error: Float64[Tensor, " d"], p: float) -> Fraction:
+    """At most the p-norm of any vector that is within ``error`` of this one, entry by entry."""
+    length = Fraction(float(torch.linalg.vector_norm(vector, p))) * (1 - Fraction(distance_error(len(vector))))
+    return length - Fraction(float(norm_above(error, p, 0))) - Fraction(LOST)
+
+
+def steepest(vector: Float64[Tensor, " d"], p: float) -> Float64[Tensor, " d"]:
+    """The u with ⟨u, v⟩ = ‖v‖_p and dual norm 1; zero for v = 0."""
+    if p == 1:
+        return vector.sign()
+    if p == 2:
+        return torch.nn.functional.normalize(vector, dim=0)
+    place = vector.abs().argmax(0, keepdim=True)
+    return torch.zeros_like(vector).scatter(0, place, vector[place].sign())
 
 
 def least_sums(
@@ -136,7 +174,7 @@ def _close_calls(
 def _measured(x: Tensor, y: Tensor, prices: Tensor, sums: Tensor, slack: Tensor) -> Float64[Tensor, " b"]:
     """The least sum by differences of each row, whose other sums are known from below."""
     row = torch.arange(len(x))
-    best = sums.argmin(1)
+    best = smallest(sums, 1)[1][:, 0]
     value = pair_distances(x, y, row, best, 2.0) + prices[best]
     i, j = (sums <= value[:, None] + slack).nonzero(as_tuple=True)
     if len(i) > CLOSE_CALLS * len(x):

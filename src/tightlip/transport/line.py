@@ -12,25 +12,30 @@ from fractions import Fraction
 from itertools import accumulate
 
 import numpy as np
-import torch
 
 from .bounds import Flow, of_pieces
 from .costs import Clouds
 
+AT_ONCE = 2**16
+"""So many integers are held at once."""
 
-def on_the_line(clouds: Clouds) -> tuple[Fraction, np.ndarray]:
-    """W1 of clouds with one coordinate, exactly, and prices (m,) that attain it."""
-    n, points = len(clouds.x), torch.cat((clouds.x, clouds.y))[:, 0].numpy()
+
+def on_the_line(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[Fraction, np.ndarray]:
+    """W1 of numbers x (n,) and y (m,) with weights a and b, exactly, and prices (m,) that attain it."""
+    points, weights = np.concatenate((x, y)), _Integers(np.concatenate((a, b)))
     order = np.argsort(points, kind="stable")
-    (a, _), (b, _), (z, unit) = _integers(clouds.weights_x), _integers(clouds.weights_y), _integers(points[order])
-    total_a, total_b = sum(a), sum(b)
-    changes = [total_b * weight for weight in a] + [-total_a * weight for weight in b]
-    leads = list(accumulate(changes[k] for k in order.tolist()))[:-1]
-    cost = sum(abs(lead) * (above - below) for lead, below, above in zip(leads, z, z[1:], strict=False))
-    signs = np.array([(lead < 0) - (lead > 0) for lead in leads], dtype=np.float64)
+    z, total_a, total_b = _Integers(points[order]), weights.sum(0, len(x)), weights.sum(len(x), len(points))
+    slopes, lead, cost = np.empty(len(points) - 1), 0, 0
+    for first in range(0, len(slopes), AT_ONCE):
+        part = slice(first, min(first + AT_ONCE, len(slopes)))
+        of_x, whole = order[part] < len(x), weights.of(order[part])
+        changes = [total_b * w if left else -total_a * w for w, left in zip(whole, of_x.tolist(), strict=True)]
+        leads, ends = list(accumulate(changes, initial=lead))[1:], z.of(np.arange(part.start, part.stop + 1))
+        cost += sum(abs(lead) * (high - low) for lead, low, high in zip(leads, ends, ends[1:], strict=False))
+        slopes[part], lead = [(lead < 0) - (lead > 0) for lead in leads], leads[-1]
     potential = np.empty(len(points))
-    potential[order] = np.concatenate(([0.0], np.cumsum(signs * np.diff(points[order]))))
-    return Fraction(cost, total_a * total_b) * unit, potential[n:]
+    potential[order] = np.concatenate(([0.0], np.cumsum(slopes * np.diff(points[order]))))
+    return Fraction(cost, total_a * total_b) * z.unit, potential[len(x) :]
 
 
 def along_a_line(clouds: Clouds, a: np.ndarray, b: np.ndarray) -> Flow:
@@ -51,10 +56,22 @@ def along_a_line(clouds: Clouds, a: np.ndarray, b: np.ndarray) -> Flow:
     return of_pieces(clouds, first[rows], second[columns], (cuts - starts)[some])
 
 
-def _integers(numbers: np.ndarray) -> tuple[list[int], Fraction]:
-    """Integers, and the power of two that makes these numbers of them."""
-    mantissas, exponents = np.frexp(numbers)
-    least = int(exponents[mantissas != 0].min(initial=0))
-    shifts = np.maximum(exponents - least, 0).tolist()
-    whole = (mantissas * 2.0**53).astype(np.int64).tolist()
-    return [value << shift for value, shift in zip(whole, shifts, strict=True)], Fraction(2) ** (least - 53)
+class _Integers:
+    """Numbers as integers times a power of two, ``unit``; made a few at a time."""
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = numbers
+        self.least = int(np.frexp(numbers)[1][numbers != 0].min(initial=0))
+        self.unit = Fraction(2) ** (self.least - 53)
+
+    def of(self, places: np.ndarray) -> list[int]:
+        """Those at these places."""
+        mantissas, exponents = np.frexp(self.numbers[places])
+        shifts = np.maximum(exponents - self.least, 0).tolist()
+        whole = (mantissas * 2.0**53).astype(np.int64).tolist()
+        return [value << shift for value, shift in zip(whole, shifts, strict=True)]
+
+    def sum(self, first: int, last: int) -> int:
+        """Of those from ``first`` to before ``last``."""
+        starts = range(first, last, AT_ONCE)
+        return sum(sum(self.of(np.arange(start, min(start + AT_ONCE, last)))) for start in starts)

@@ -7,33 +7,38 @@ what `least_sums` returns. All else is exact.
 import math
 from fractions import Fraction
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from ..linalg.rounding import UNIT_ROUNDOFF, gamma, norm_above, round_down, round_up
-from .distances import LOST, distance_error, least_sums, pair_distances
+from ..linalg.rounding import UNIT_ROUNDOFF, gamma
+from .bracket import Bracket
+from .clock import Clock
+from .distances import LOST, distance_error, least_sums, length_below, pair_distances, steepest
+from .line import on_the_line
 from .samples import Problem
 
+LeastSums = tuple[Tensor, float]
+"""For every x_i, and how far each may be above the true one."""
 
-class Bounds:
+
+class Bounds(Bracket):
     """The best bounds so far on the mean cost of the points to be paired, in units of the problem.
 
     ``lower`` belongs to ``prices`` and ``upper`` to ``pairing``, both (m,).
     """
 
-    def __init__(self, problem: Problem, p: float) -> None:
+    def __init__(self, problem: Problem, p: float, clock: Clock | None = None) -> None:
         self.problem, self.p = problem, p
-        self.lower, self.upper = Fraction(0), Fraction(0)
         m = len(problem.x)
         self.prices, self.pairing = torch.zeros(m, dtype=torch.float64), torch.arange(m)
-        if m:
-            self.upper = self.cost(self.pairing)
+        super().__init__(self.cost(self.pairing) if m else Fraction(0), clock)
 
     @property
-    def gap(self) -> float:
-        """(upper − lower)/upper."""
-        return float((self.upper - self.lower) / self.upper) if self.upper else 0.0
+    def unit(self) -> Fraction:
+        """What a mean over the points to be paired counts for in one over all points, in the unit of the samples."""
+        return Fraction(2) ** self.problem.exponent * Fraction(len(self.problem.x), len(self.problem.all_x))
 
     def worst(self) -> float:
         """The cost of the dearest pair so far, about."""
@@ -47,23 +52,24 @@ class Bounds:
         share = (1 + Fraction(UNIT_ROUNDOFF)) * (1 + Fraction(distance_error(x.shape[1])))
         return total / len(x) * share + Fraction(LOST)
 
-    def value(self, prices: Float64[Tensor, " m"]) -> Fraction:
-        """What prices prove: mean_i min_j(‖x_i − y_j‖ + p_j) − mean_j p_j, from below."""
-        sums, error = least_sums(self.problem.x, self.problem.y, prices, self.p)
+    def value(self, prices: Float64[Tensor, " m"], known: LeastSums | None = None) -> Fraction:
+        """What prices prove: mean_i min_j(‖x_i − y_j‖ + p_j) − mean_j p_j, from below.
+
+        Where it is not ``known``, the least sum of each x_i is computed from all pairs.
+        """
+        sums, error = known or least_sums(self.problem.x, self.problem.y, prices, self.p)
         total = Fraction(math.fsum(sums.tolist() + prices.neg().tolist()))
         return (total - abs(total) * Fraction(UNIT_ROUNDOFF)) / len(sums) - Fraction(error)
 
     def offer_pairing(self, pairing: Int64[Tensor, " m"]) -> None:
         """Take a pairing if it is the best so far."""
-        cost = self.cost(pairing)
-        if cost < self.upper:
-            self.upper, self.pairing = cost, pairing
+        if self.falls(self.cost(pairing)):
+            self.pairing = pairing
 
     def offer_prices(self, prices: Float64[Tensor, " m"], value: Fraction | None = None) -> None:
         """Take prices if they prove the most so far; what they prove is computed where it is not known."""
-        value = self.value(prices) if value is None else value
-        if value > self.lower:
-            self.lower, self.prices = value, prices.clone()
+        if self.rises(self.value(prices) if value is None else value):
+            self.prices = prices.clone()
 
     def start(self) -> None:
         """In time n·d: the linear function along the difference of means, and the pairing along it.
@@ -76,11 +82,6 @@ class Bounds:
         pairing = torch.empty(len(x), dtype=torch.long)
         pairing[(x @ slope).argsort()] = (y @ slope).argsort()
         self.offer_pairing(pairing)
-
-    def in_units(self) -> tuple[float, float]:
-        """Lower and upper bound on the mean cost of all points, in the unit of the samples."""
-        unit = Fraction(2) ** self.problem.exponent * Fraction(len(self.problem.x), len(self.problem.all_x))
-        return max(0.0, round_down(self.lower * unit)), round_up(self.upper * unit)
 
     def whole_assignment(self) -> Int64[Tensor, " n"]:
         """The pairing of all points; shared ones stay where they are."""
@@ -107,39 +108,18 @@ def _along(moves: Float64[Tensor, "m d"], p: float) -> tuple[Float64[Tensor, " d
     A mean of m differences is within γ_{m+4} of the mean of their sizes.
     """
     mean = moves.mean(0)
-    error = norm_above(moves.abs().mean(0) * (2.0 * gamma(len(moves) + 4)) + LOST, p, 0)
-    length = Fraction(float(torch.linalg.vector_norm(mean, p))) * (1 - Fraction(distance_error(len(mean))))
-    return _steepest(mean, p), length - Fraction(float(error)) - Fraction(LOST)
-
-
-def _steepest(mean: Float64[Tensor, " d"], p: float) -> Float64[Tensor, " d"]:
-    """The u with ⟨u, v⟩ = ‖v‖_p and dual norm 1; zero for v = 0."""
-    if p == 1:
-        return mean.sign()
-    if p == 2:
-        return torch.nn.functional.normalize(mean, dim=0)
-    return torch.zeros_like(mean).scatter(0, mean.abs().argmax(0, keepdim=True), mean.sign()[mean.abs().argmax()])
+    error = moves.abs().mean(0) * (2.0 * gamma(len(moves) + 4)) + LOST
+    return steepest(mean, p), length_below(mean, error, p)
 
 
 def sort(bounds: Bounds) -> str:
-    """Points on a line: the pairing in order is best, and every norm is the same.
-
-    The sum of |x_(i) − y_(i)| is that of ±x and ±y, rounded once. The slope of the potential is the sign of the
-    difference of distribution functions.
-    """
+    """Points on a line: the pairing in order is best, and every norm is the same."""
     x, y = (points[:, 0] for points in (bounds.problem.x, bounds.problem.y))
-    if not len(x):
-        return "exact"
-    first, second = x.argsort(), y.argsort()
-    bounds.pairing[first] = second
-    moves = torch.stack((x[first], y[second]))
-    total = Fraction(math.fsum((moves.amax(0)).tolist() + moves.amin(0).neg().tolist()))
-    error = total * Fraction(UNIT_ROUNDOFF) / len(x) + Fraction(LOST)
-    bounds.lower, bounds.upper = total / len(x) - error, total / len(x) + error
-    places, order = torch.cat((x, y)).sort()
-    sides = torch.cat((-torch.ones_like(x), torch.ones_like(y)))[order]
-    steps = sides.cumsum(0)[:-1].sign() * places.diff()
-    values = torch.zeros_like(places)
-    values[order[1:]] = steps.cumsum(0)
-    bounds.prices = values[len(x) :]
+    if len(x):
+        bounds.pairing[x.argsort()] = y.argsort()
+        equal = np.ones(len(x))
+        cost, prices = on_the_line(x.numpy(), y.numpy(), equal, equal)
+        error = Fraction(LOST)  # what choosing the unit may have taken
+        bounds.rises(cost - error), bounds.falls(cost + error)
+        bounds.prices = torch.from_numpy(prices)
     return "exact"

@@ -9,9 +9,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from ..errors import TightlipError
-from ..linalg.rounding import widened
-from ..tensors import as_tensor
-from .samples import LARGEST_INTEGER
+from ..tensors import as_tensor, refuse_non_finite
+from .points import exactly
 
 BLOCK = 2**22
 """Numbers that are read at once."""
@@ -53,12 +52,7 @@ class Rows:
             part = self.given.detach()[where].cpu()
         else:
             part = as_tensor(self.given[index], self.name)
-        part = part.reshape(-1, *self.shape)
-        if part.is_floating_point():
-            return widened(part)
-        if part.numel() and max(int(part.max()), -int(part.min())) > LARGEST_INTEGER:
-            raise TightlipError(f"{self.name} holds integers above 2⁵³, which float64 cannot: convert it")
-        return part.double()
+        return exactly(part.reshape(-1, *self.shape), self.name)
 
     def blocks(self, index: Int64[np.ndarray, " k"] | None = None) -> Iterator[Float64[Tensor, "b *shape"]]:
         """All points, or those of a sorted index, a few at a time."""
@@ -84,6 +78,26 @@ class Rows:
             high = rows.amax(0) if high is None else torch.maximum(high, rows.amax(0))
             first += len(rows)
         return low, high  # type: ignore[return-value]
+
+
+def as_points(given: Any, name: str) -> Float64[Tensor, "n d"]:
+    """A copy of the points (n, …), each flattened, or of n numbers, on the CPU; −0 is 0.
+
+    Beyond the copy it takes the memory of a block, so an array may be a file's (``np.load(path, mmap_mode="r")``).
+
+    Raises:
+        TightlipError: as of `Rows`, for numbers that float64 does not have exactly, NaN or infinity.
+    """
+    rows = Rows(given, name)
+    points, first = np.empty((len(rows), rows.size)), 0
+    for block in rows.blocks():
+        part = points[first : first + len(block)]
+        part[:] = block.flatten(1).numpy()
+        part += 0.0
+        first += len(block)
+    found = torch.from_numpy(points)
+    refuse_non_finite(found, f"points of {name}")
+    return found
 
 
 def pair_of_rows(x: Any, y: Any, least: int) -> tuple[Rows, Rows]:

@@ -16,11 +16,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
 from ..errors import TightlipError
-from ..linalg.rounding import widened
-from ..tensors import as_tensor, refuse_non_finite
-
-LARGEST_INTEGER = 2**53
-"""Integers up to here are float64 exactly."""
+from .rows import as_points
 
 
 @dataclass(frozen=True)
@@ -57,13 +53,12 @@ class Problem:
 
 
 def posed(x: Any, y: Any) -> Problem:
-    """The problem of two samples (n, d), after they were checked; in one dimension only equal samples share points.
+    """The problem of two samples (n, …), after they were checked; in one dimension only equal samples share points.
 
     Raises:
-        TightlipError: for anything but tensors or arrays of finite real numbers, of one shape (n, d), or (n,) for
-            d = 1.
+        TightlipError: for what `as_points` refuses, and samples that are not as large, or not of one dimension.
     """
-    x, y = _checked(x, "the first sample"), _checked(y, "the second sample")
+    x, y = as_points(x, "x"), as_points(y, "y")
     if x.shape != y.shape:
         raise TightlipError(
             f"samples must have one shape (n, d), got {tuple(x.shape)} and {tuple(y.shape)}: an assignment pairs as "
@@ -77,20 +72,6 @@ def posed(x: Any, y: Any) -> Problem:
         shared = shared[:, :0]
     exponent = _exponent(x, y)
     return Problem(_scaled(x, -exponent), _scaled(y, -exponent), exponent, shared)
-
-
-def _checked(given: Any, name: str) -> Float64[Tensor, "n d"]:
-    points = as_tensor(given, name)
-    if points.dim() == 1:
-        points = points[:, None]
-    if points.dim() != 2 or not points.numel():
-        raise TightlipError(f"{name} has shape {tuple(points.shape)}: give points (n, d), at least one")
-    if points.is_floating_point():
-        refuse_non_finite(points, f"points of {name}")
-        return widened(points) + 0.0  # −0 is 0
-    if points.dtype != torch.bool and int(points.max()) <= LARGEST_INTEGER and int(points.min()) >= -LARGEST_INTEGER:
-        return points.cpu().double()
-    raise TightlipError(f"{name} must hold numbers that float64 has exactly, got {points.dtype}: convert it")
 
 
 def _shared(x: Tensor, y: Tensor) -> Int64[Tensor, "2 s"]:

@@ -1,6 +1,5 @@
 """Phases of the auction until proven bounds meet, or time is up."""
 
-import time
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from .auction import Auction
 from .candidates import Candidates
+from .clock import Clock, TimeUp
 from .distances import least_sums
 from .pairing import Bounds
 
@@ -36,30 +36,6 @@ TRIED = 256
 
 SPARE = 1.2
 """What is set aside for a proof, in terms of what it seems to take."""
-
-
-class TimeUp(Exception):  # noqa: N818  no error
-    """The clock has run out."""
-
-
-class Clock:
-    """Seconds since it was made, a limit, and what of it is set aside for the last proof."""
-
-    def __init__(self, limit: float) -> None:
-        self.began, self.limit, self.aside = time.perf_counter(), limit, 0.0
-
-    def elapsed(self) -> float:
-        """Seconds."""
-        return time.perf_counter() - self.began
-
-    def affords_proof(self) -> bool:
-        """Whether what was set aside is left, or nearly."""
-        return self.elapsed() + self.aside <= 1.1 * self.limit
-
-    def check(self) -> None:
-        """Raise if only what is set aside is left."""
-        if self.elapsed() + self.aside >= self.limit:
-            raise TimeUp
 
 
 class Search:
@@ -95,18 +71,20 @@ class Search:
         return self.bounds.gap <= self.tolerance
 
     def _prove(self) -> None:
-        """Compute the bounds of what the auction has come to."""
+        """Compute the bounds of what was come to: by lists, or before there were any by all pairs, if there is time."""
         if self.auction is not None:
-            self.bounds.offer_pairing(self.auction.completed())
-        prices = self.opening if self.auction is None else self.auction.prices
-        if prices is not None and self.clock.affords_proof():
-            self.bounds.offer_prices(prices)
+            self._offer(self.auction)
+        elif self.opening is not None and self.clock.affords_proof():
+            self.bounds.offer_prices(self.opening)
 
     def _phases(self, bar: Any) -> str:
         auction = self.auction = self._opened()
         mean, worst = float(self.bounds.upper), self.bounds.worst()
         heavy = worst > HEAVY * mean
         thorough = heavy or self.x.shape[1] <= 3 or len(self.x) <= SMALL
+        began = self.clock.elapsed()
+        self._offer(auction)
+        self.clock.aside = SPARE * (self.clock.elapsed() - began)  # lists prove with a look at themselves
         eps = FIRST * (worst / 3 if heavy else mean - self._estimate(auction))
         while eps > FINEST:
             wanted = self.tolerance * float(self.bounds.upper) / 2
@@ -119,7 +97,7 @@ class Search:
             bar.update()
             again = last and not thorough
             thorough, eps = thorough or again, FIRST * worst / 3 if again else eps / FACTOR
-        self._prove()
+        self.bounds.offer_prices(auction.prices)
         return "gap" if self._near() else "exact"
 
     def _opened(self) -> Auction:
@@ -149,14 +127,24 @@ class Search:
         """What prices seem to prove, by the lists."""
         return float(auction.candidates.least(auction.prices).mean() - auction.prices.mean())
 
-    def _settled(self, auction: Auction) -> bool:
-        """Whether the bounds have met. Where lists promise it and the proof denies it, they are made by differences."""
+    def _offer(self, auction: Auction) -> None:
+        """Take the pairing, and what lists prove of the prices."""
         self.bounds.offer_pairing(auction.completed())
+        self.bounds.offer_prices(
+            auction.prices, self.bounds.value(auction.prices, auction.candidates.proven(auction.prices))
+        )
+
+    def _settled(self, auction: Auction) -> bool:
+        """Whether the bounds have met. Where lists promise it and do not prove it, all pairs are looked at.
+
+        Where these deny it too, lists are made by differences.
+        """
+        self._offer(auction)
         upper, seems = float(self.bounds.upper), self._estimate(auction)
-        if upper - max(seems, float(self.bounds.lower)) > self.tolerance * upper:
-            return False
+        blurred = auction.candidates.products is not None
+        if self._near() or not blurred or upper - max(seems, float(self.bounds.lower)) > self.tolerance * upper:
+            return self._near()
         self.bounds.offer_prices(auction.prices)
-        short = seems - float(self.bounds.lower) > self.tolerance * upper / 4
-        if short and not self._near() and auction.candidates.products is not None:
+        if not self._near() and seems - float(self.bounds.lower) > self.tolerance * upper / 4:
             auction.candidates = self._listed(auction.prices, careful=True)
         return self._near()

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ..linalg.rounding import gamma
 from .bounds import Flow, normalized
-from .costs import Clouds, OutOfTime, logarithm
+from .clock import TimeUp
+from .costs import Clouds, logarithm
 
 CLOSE = 0.003
 """An ε is done when the columns are off by this, in sum."""
@@ -41,14 +42,14 @@ def sinkhorn(clouds: Clouds, most: int) -> Iterator[Potentials]:
     At each ε there are at most so many iterations.
 
     Raises:
-        OutOfTime: if the time is over.
+        TimeUp: if the time is over.
     """
     turned, log_a, log_b = clouds.turned(), logarithm(clouds.weights_x), logarithm(clouds.weights_y)
     epsilon, g = clouds.diameter / 32, torch.zeros(len(clouds.y), dtype=torch.float64)
     while True:
         for _ in range(most):
             if clouds.over():
-                raise OutOfTime
+                raise TimeUp
             f, last = softmin(clouds, g / epsilon + log_b, epsilon), g
             g = softmin(turned, f / epsilon + log_a, epsilon)
             if float((log_b.exp() * torch.expm1((last - g) / epsilon).abs()).sum()) < CLOSE:

@@ -1,0 +1,289 @@
+"""One call for two samples: who answers which question, what is refused, and that the answer is the truth."""
+
+import importlib.util
+import inspect
+import io
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from red_team.distances import attained, distances
+from red_team.tally import Tally
+from truths import gaussian
+
+from tightlip import TightlipError, lipschitz, wasserstein1
+from tightlip.data import load
+from tightlip.transport import pot, wasserstein
+from tightlip.transport.population import population
+from tightlip.transport.rounding import couple
+
+ENDS = {wasserstein.REASONS["gap"], wasserstein.REASONS["exact"], "exact: the points are on a line"}
+NORMS = [1.0, 2.0, math.inf]
+X, Y, Z = gaussian(60, 3), gaussian(60, 3, seed=1) + 0.4, gaussian(45, 3, seed=2) + 0.4
+
+
+@pytest.fixture
+def without_pot(monkeypatch):
+    monkeypatch.setattr(pot, "MOST", 0)
+
+
+# ------------------------------------------------------------------------------------------------ who answers
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "weights", "method"),
+    [
+        (X, Y, (None, None), "auction"),
+        (X, Y, (np.full(60, 0.1), None), "auction"),
+        (X, Y, (np.arange(1, 61), None), "network simplex"),
+        (X, Z, (None, None), "network simplex"),
+        (X[:, 0], Y[:, 0], (None, None), "order on the line"),
+        (X[:, :1], Z[:, 0], (None, np.arange(1, 46)), "order on the line"),
+        (X, X.flip(0), (None, None), "auction"),
+    ],
+)
+@pytest.mark.usefixtures("without_pot")
+def test_the_kind_of_samples_says_who_answers(x, y, weights, method):
+    found = wasserstein1(x, y, weights=weights, tolerance=1e-4)
+    assert found.method == method and found.p_value is None
+    assert found.gap <= 1e-4 and found.reason in ENDS
+    assert found.lower <= found.estimate <= found.upper and found.history[-1][1:] == (found.lower, found.upper)
+    beside = couple(x, y, *weights, tolerance=0)
+    assert beside.lower <= found.upper and found.lower <= beside.upper
+
+
+@pytest.mark.parametrize("p", NORMS)
+@pytest.mark.parametrize("y", [Y, Z])
+def test_the_critic_separates_the_means_by_the_lower_bound(p, y):
+    found = wasserstein1(X, y, p=p, tolerance=0)
+    assert lipschitz(found.critic, p).constant == 1
+    apart = float(found.critic(X).mean() - found.critic(y).mean())
+    assert found.lower - 1e-12 <= apart <= found.upper + 1e-12 and found.upper - found.lower < 1e-11
+
+
+@pytest.mark.parametrize("p", NORMS)
+def test_weights_are_those_of_the_critic_and_of_the_pairs(p):
+    a, b = torch.arange(60), gaussian(45).abs()
+    found = wasserstein1(X, Z, p=p, weights=(a, b), tolerance=0)
+    assert attained(found.critic, X.numpy(), Z.numpy(), a.numpy(), b.numpy()) == pytest.approx(found.lower, abs=1e-12)
+    assert set(found.pairs[:, 0].tolist()) == set(range(1, 60))  # the first weighs nothing
+    assert set(found.pairs[:, 1].tolist()) == set(range(45))
+
+
+def test_the_pairs_of_equal_samples_cost_the_upper_bound():
+    found = wasserstein1(X, Y)
+    i, j = found.pairs.T
+    assert float((X[i] - Y[j]).norm(dim=1).mean()) == pytest.approx(found.upper)
+    assert sorted(i.tolist()) == sorted(j.tolist()) == list(range(60))
+
+
+def test_digits_three_and_eight():
+    """Known from the network simplex: 8.2233113054."""
+    data = load("mnist5k")
+    digits = [data.images[data.labels == digit].numpy() / 255.0 for digit in (3, 8)]
+    found = wasserstein1(*digits, tolerance=1e-4)
+    assert 0.9999 * 8.2233113054 <= found.lower <= 8.2233113055
+    assert 8.2233113053 <= found.upper <= 8.2233113054 * 1.0001
+    assert found.critic(torch.from_numpy(digits[0]).double().flatten(1)).shape == (500, 1)
+
+
+# ----------------------------------------------------------------------------------------------- kinds of input
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint16", "int64"])
+@pytest.mark.parametrize("y", [Y, Z])
+def test_arrays_that_are_files_are_read_exactly(tmp_path, dtype, y):
+    paths = tmp_path / "x.npy", tmp_path / "y.npy"
+    for path, points in zip(paths, (X, y), strict=True):
+        np.save(path, (points.numpy() * 20 + 60).astype(dtype))
+    files = [np.load(path, mmap_mode="r") for path in paths]
+    found, held = wasserstein1(*files), wasserstein1(*(np.array(file, dtype=np.float64) for file in files))
+    assert (found.lower, found.upper) == (held.lower, held.upper)
+    if dtype != "uint16":  # torch has few operations on it
+        tensors = wasserstein1(*(torch.from_numpy(np.array(file)) for file in files))
+        assert (tensors.lower, tensors.upper) == (held.lower, held.upper)
+
+
+def test_several_axes_are_one_point():
+    images = wasserstein1(X.reshape(60, 1, 3), Z[:, :, None])
+    assert (images.lower, images.upper) == (wasserstein1(X, Z).lower, wasserstein1(X, Z).upper)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("y", [Y, Z])
+def test_samples_on_a_gpu_are_searched_on_the_cpu(y):
+    found, here = wasserstein1(X.cuda(), y.cuda()), wasserstein1(X, y)
+    assert (found.lower, found.upper) == (here.lower, here.upper) and found.critic.points.device.type == "cpu"
+
+
+# ------------------------------------------------------------------------------------------------ it may stop
+
+
+@pytest.mark.parametrize("seconds", [0, 1e-3, 0.05])
+@pytest.mark.parametrize("shape", [(500, 500, 2), (500, 500, 16), (400, 500, 2), (400, 500, 16)])
+def test_the_interval_holds_whenever_it_ends(shape, seconds):
+    n, m, d = shape
+    x, y = gaussian(n, d), gaussian(m, d, seed=1) + 0.2
+    whole, found = wasserstein1(x, y, tolerance=1e-3), wasserstein1(x, y, tolerance=0, seconds=seconds)
+    assert 0 < found.lower <= whole.upper and whole.lower <= found.upper < math.inf
+    assert found.seconds <= seconds + 1
+    if seconds == 0:
+        assert found.reason == "the time was over"
+
+
+def test_a_bar_is_shown_on_a_terminal_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for y in (Y, Z):
+        for stream, progress, shown in (
+            (Terminal(), True, True),
+            (io.StringIO(), True, False),
+            (Terminal(), False, False),
+        ):
+            monkeypatch.setattr(sys, "stderr", stream)
+            wasserstein1(X, y, progress=progress)
+            assert bool(stream.getvalue()) == shown
+
+
+# -------------------------------------------------------------------------------------------------- POT proposes
+
+
+def module(emd):
+    found = types.ModuleType("ot", "stands in for POT")
+    found.emd, found.__spec__ = emd, importlib.util.spec_from_loader("ot", None)
+    return found
+
+
+def liar(seed):
+    """Returns a plan and prices of nothing at all, and says that they are the best."""
+
+    def emd(a, b, costs, numItermax, log):
+        draws = np.random.default_rng(seed)
+        plan, size = draws.random(costs.shape) ** 9 * draws.choice([1e-6, 1e-3, 1.0]), draws.choice([0.1, 10])
+        return plan, {"v": size * draws.standard_normal(len(b)), "result_code": 1}
+
+    return emd
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_pot_says_is_not_believed(monkeypatch, seed):
+    truth = wasserstein1(X, Z, tolerance=0)
+    monkeypatch.setattr(pot, "LEAST", 0)
+    monkeypatch.setitem(sys.modules, "ot", module(liar(seed)))
+    lied = wasserstein1(X, Z, tolerance=0)
+    assert 0 < lied.lower <= truth.upper and truth.lower <= lied.upper
+    assert lied.upper > lied.lower + 1e-3 and lied.reason == "no pair improves any more"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda a, b, costs: (np.full(costs.shape, np.nan), {"v": b, "result_code": 1}),
+        lambda a, b, costs: (-np.outer(a, b), {"v": b, "result_code": 1}),
+        lambda a, b, costs: (np.outer(a, b), {"v": b * np.inf, "result_code": 1}),
+        lambda a, b, costs: (np.outer(a, b), {"v": b, "result_code": 3}),  # its limit of pivots
+    ],
+)
+def test_where_pot_fails_the_search_goes_on(monkeypatch, answer):
+    monkeypatch.setattr(pot, "LEAST", 0)
+    monkeypatch.setitem(sys.modules, "ot", module(lambda a, b, costs, numItermax, log: answer(a, b, costs)))
+    found = wasserstein1(X, Z, tolerance=1e-6)
+    assert found.gap <= 1e-6 and found.method == "network simplex"
+
+
+def test_pot_is_asked_only_where_it_can_be_done_in_time(monkeypatch):
+    monkeypatch.setattr(pot, "LEAST", 0)
+    monkeypatch.setitem(sys.modules, "ot", module(lambda *given, **options: pytest.fail("it was asked")))
+    wasserstein1(X, Z, seconds=1e-3)
+    wasserstein1(X[:, 0], Z[:, 0])
+    wasserstein1(gaussian(60, 4), gaussian(60, 4, seed=1))  # the auction is as fast
+    monkeypatch.setattr(pot, "MOST", 60 * 45 - 1)
+    wasserstein1(X, Z)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ot") is None, reason="POT is not installed: pip install 'tightlip[transport]'"
+)
+def test_with_pot_the_truth_is_in_the_interval(monkeypatch):
+    monkeypatch.setattr(pot, "LEAST", 0)
+    assert wasserstein1(X, Z, tolerance=1e-9).method == wasserstein1(X, Y).method == "network simplex (POT)"
+    tally = Tally()
+    for seed in range(100):
+        distances(seed, tally)
+    assert not tally.complaints, tally.complaints[0]
+
+
+# ------------------------------------------------------------------------------------------------- distributions
+
+
+def test_about_distributions_is_another_question():
+    options = {"level": 0.9, "diameter": 20.0, "critic": "linear", "seed": 3}
+    found = wasserstein1(X, Z, about="distributions", progress=False, **options)
+    same = population(X, Z, **options)
+    assert (found.lower, found.upper, found.p_value) == (same.lower, same.upper, same.p_value)
+    assert found.upper > wasserstein1(X, Z).upper and 0 < found.p_value <= 1
+
+
+# ----------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("points", "options", "sentence"),
+    [
+        ((X * math.nan, Y), {}, "60 of 60 points of x are NaN or infinite"),
+        ((X, Y / 0), {}, "60 of 60 points of y are NaN or infinite"),
+        ((X, Y[:, :2]), {}, "points of x have 3 coordinates and those of y 2: give points of one space"),
+        ((X[0], Y), {}, "points of x have 1 coordinates and those of y 3"),
+        ((X[:0], Y), {}, r"x has shape \(0, 3\): give points \(n, …\), at least 1"),
+        ((torch.tensor(1.0), Y), {}, r"x has shape \(\)"),
+        (("a.npy", Y), {}, "x must be a tensor or a numpy array, got a str"),
+        ((np.array([["a", "b", "c"]]), Y), {}, "x must be numbers, got an array of <U1"),
+        ((X > 0, Y), {}, "x must hold numbers, got torch.bool"),
+        ((X, np.full((9, 3), 2**60)), {}, "y must be numbers that float64 has exactly, .*got torch.int64"),
+        ((X, Y), {"weights": (-np.ones(60), None)}, "weights of x must not be negative"),
+        ((X, Y), {"weights": (None, np.zeros(60))}, "weights of y must not be negative, nor all zero"),
+        ((X, Y), {"weights": (None, np.ones(59))}, r"weights of y have shape \(59,\): give one for each of 60 points"),
+        ((X, Y), {"weights": (None, np.ones(60) * np.nan)}, "60 of 60 weights of y are NaN"),
+        ((X, Y), {"weights": np.ones(60)}, "weights must be a pair"),
+        ((X, Y), {"p": 3}, "choose 1, 2 or inf"),
+        ((X, Y), {"about": "sample"}, "did you mean samples"),
+        ((X, Y), {"tolerance": -1}, "tolerance must be a finite number ≥ 0"),
+        ((X, Y), {"seconds": -1}, "seconds must be a finite number ≥ 0"),
+        ((X, Y), {"progress": 1}, "progress must be True or False"),
+        ((X, Y), {"seed": -1}, "seed must be an integer ≥ 0"),
+        ((X, Y), {"level": 0.99}, "level has no meaning about samples: leave it out, or ask about='distributions'"),
+        ((X, Y), {"diameter": 9.0}, "diameter has no meaning about samples"),
+        ((X, Y), {"critic": "linear"}, "critic has no meaning about samples"),
+        (
+            (X, Y),
+            {"about": "distributions", "weights": (np.ones(60), None)},
+            "weights has no meaning about distr",
+        ),
+        ((X, Y), {"about": "distributions", "tolerance": 0.1}, "tolerance has no meaning about distributions"),
+        ((X, Y), {"about": "distributions", "diameter": 0.1}, "diameter"),
+        ((X[:1], Y), {"about": "distributions"}, "at least 3"),
+        ((X * math.nan, Y), {"about": "distributions"}, "NaN or infinite"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(points, options, sentence):
+    with pytest.raises(TightlipError, match=sentence) as caught:
+        inspect.unwrap(wasserstein1)(*points, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_that_are_too_large_are_refused_before_they_are_read(monkeypatch):
+    huge, large = (np.broadcast_to(np.float32(0), (n, d)) for n, d in ((10**7, 16), (2 * 10**6, 3)))
+    with pytest.raises(TightlipError, match="samples of 3.2e\\+08 numbers are not searched.*about='distributions'"):
+        wasserstein1(huge, huge)
+    with pytest.raises(TightlipError, match="all 4e\\+12 pairs of points would take about 24 hours on one core"):
+        wasserstein1(large, large)
+    monkeypatch.setattr(wasserstein, "PAIRS", 60 * 45 - 1)
+    with pytest.raises(TightlipError, match="pairs of points"):
+        wasserstein1(X, Z)
+    assert wasserstein1(X, Z, seconds=0).reason == "the time was over"
+    assert wasserstein1(X[:, :1], Z[:, :1]).gap < 1e-12
