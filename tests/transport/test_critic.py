@@ -19,7 +19,7 @@ from tightlip import (
     lipschitz,
     mlp,
 )
-from tightlip.transport import absolute_value, high_dimensional_cone, train_critic
+from tightlip.transport import Funnels, absolute_value, high_dimensional_cone, train_critic
 
 PLAIN_TRAIN_CRITIC = inspect.unwrap(train_critic)
 CIRCLE = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
@@ -180,3 +180,30 @@ def test_the_penalty_has_a_loop_of_its_own():
 
     descend(critic, torch.optim.Adam(critic.parameters(), 1e-2), loss, range(60))
     assert lipschitz(critic, 2, 2).constant < 10
+
+
+# ------------------------------------------------------------------------------------------------- funnels, and time
+
+
+def test_funnels_are_trained_although_nothing_constrains_them():
+    """A point against the circle around it: from a funnel that is off its place."""
+    middle, circle = torch.zeros(50, 2), nn.functional.normalize(CIRCLE, dim=1)
+    cone = Funnels(torch.tensor([[0.4, 0.3]]), torch.zeros(1), trainable=True)
+    train_critic(cone, (circle, middle), steps=200, learning_rate=2e-2, progress=False)
+    assert 0.98 < float((cone(circle).mean() - cone(middle).mean()).detach()) <= 1 + 1e-6
+
+
+def test_no_step_is_taken_when_time_is_over():
+    critic, seen = mlp([2, 4, 1]), []
+    before = critic[0].weight.clone()
+    train_critic(critic, (CIRCLE, CIRCLE), steps=10**9, seconds=0.0, watch=seen.append)
+    assert torch.equal(critic[0].weight, before)
+    assert seen == [10**9]
+    train_critic(critic, (CIRCLE, CIRCLE + 1), steps=10**9, seconds=0.3, decay=False)
+    assert not torch.equal(critic[0].weight, before)
+
+
+@pytest.mark.parametrize("options", [{"seconds": -1.0}, {"seconds": "1"}, {"progress": 1}])
+def test_other_times_are_refused(options):
+    with pytest.raises(TightlipError, match="must be"):
+        PLAIN_TRAIN_CRITIC(mlp([2, 4, 1]), (CIRCLE, CIRCLE), **options)
