@@ -84,7 +84,7 @@ def test_the_generic_critic_is_the_better_of_a_network_and_cones(monkeypatch):
     chosen = known_truth.CRITICS["generic"](pair, config, pair.sample)
     assert type(chosen) is nn.Sequential and type(chosen[0]) is nn.Linear
     chosen = known_truth.CRITICS["generic"](FunnelPair(16, 4), config, FunnelPair(16, 4).sample)
-    assert type(chosen[0]) is nn.Linear and chosen[0].weight.shape == (32, 16)
+    assert type(chosen[0]) is nn.Linear and chosen[0].weight.shape == (128, 16)
 
 
 def test_runs_repeat_themselves():
