@@ -237,14 +237,14 @@ def test_a_start_is_not_believed():
 def test_who_listens_hears_bounds_that_hold_and_never_worsen(monkeypatch):
     monkeypatch.setattr(searching, "PATIENCE", 0.0)
     monkeypatch.setattr(searching, "SPARSE", 0.0)
-    x, y = gaussian(300, 4), gaussian(300, 4, seed=1) + 0.3
+    x, y = gaussian(100, 4), gaussian(100, 4, seed=1) + 0.3
     heard = []
     found = assign(x, y, heard=heard.append)
     assert len(heard) > 3 and {one.reason for one in heard} == {"going on"}
     for before, after in itertools.pairwise([*heard, found]):
         assert before.lower <= after.lower <= found.upper and found.lower <= after.upper <= before.upper
         assert before.seconds <= after.seconds
-        assert sorted(after.assignment.tolist()) == list(range(300))
+        assert sorted(after.assignment.tolist()) == list(range(100))
     assert heard[-1].lower > heard[0].lower and heard[-1].upper < heard[0].upper
 
 
