@@ -6,6 +6,7 @@ Nothing of tightlip is imported here: jaxtyping's checks must be in place before
 import gc
 import os
 import shutil
+import signal
 import tempfile
 
 import annotations
@@ -16,6 +17,9 @@ from hypothesis import settings
 
 annotations.install()
 gc.disable()  # until tests begin: a million objects are made, and stay
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and so all that it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from tightlip import Orthonormal
 from tightlip.cli import bench, main
@@ -16,12 +15,7 @@ TINY = ["--widths", "16", "32", "32", "4", "--batch-size", "8", "--rounds", "4"]
 HELD = ["Orthonormal()", *(f"Orthonormal(blocks={q})" for q in (1, 4, 8, 16, 32))]
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def refused(capsys, *options):

@@ -29,14 +29,7 @@ KNOWN = 8.2233113054
 """W1 of the digits 3 and 8 of mnist5k, by the network simplex."""
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TIGHTLIP_DATA", raising=False)
-    monkeypatch.setenv("TIGHTLIP_CACHE", str(tmp_path / ".cache"))
-    threads = torch.get_num_threads()
-    yield tmp_path
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def cloud(n, d, seed=0, shift=0.0, scale=1.0):

@@ -17,15 +17,7 @@ from tightlip.serialization import save
 SMALL = ["--hidden", "16", "--epochs", "1", "--batch-size", "32", "--attack-images", "4", "--attack-steps", "2"]
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    """An empty working folder, no data root, and the threads as they were."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TIGHTLIP_DATA", raising=False)
-    monkeypatch.setenv("TIGHTLIP_CACHE", str(tmp_path / ".cache"))
-    threads = torch.get_num_threads()
-    yield tmp_path
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def arrays(examples=60):

@@ -14,10 +14,7 @@ from tightlip.cli import main, train
 from tightlip.cli.certify import Certify
 from tightlip.experiments import EXPERIMENTS
 
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def interrupted(capsys, *command, how="interrupted"):

@@ -10,6 +10,7 @@ Whoever proposed, the bounds are computed again from the points and rounded outw
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,6 +53,18 @@ REASONS = {
 }
 
 Heard = Callable[[Interval], None] | None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How two samples are searched, whoever does it; see `wasserstein1`."""
+
+    p: float
+    tolerance: float
+    progress: bool
+    seed: int
+    start: Any
+    heard: Heard
 
 
 def wasserstein1(
@@ -120,7 +133,7 @@ def wasserstein1(
     weights = _pair(weights)
     if chosen("question", about, {"samples": True, "distributions": False}):
         _refuse(about, level=level != LEVEL, diameter=diameter is not None, critic=critic is not None)
-        return _between_samples(x, y, p, weights, tolerance, seconds, progress, seed, start, heard)
+        return _between_samples(x, y, weights, seconds, _Asked(p, tolerance, progress, seed, start, heard))
     given = any(one is not None for one in weights)
     _refuse(about, weights=given, tolerance=tolerance != TOLERANCE, start=start is not None, heard=heard is not None)
     return population(x, y, p, level, diameter, critic, seconds, progress, seed)
@@ -138,52 +151,28 @@ def _refuse(about: str, **given: bool) -> None:
         raise TightlipError(f"{name} has no meaning about {about}: leave it out, or ask about={other!r}")
 
 
-def _between_samples(
-    x: Any,
-    y: Any,
-    p: float,
-    weights: tuple[Any, Any],
-    tolerance: float,
-    seconds: float | None,
-    progress: bool,
-    seed: int,
-    start: Any,
-    heard: Heard,
-) -> Interval:
+def _between_samples(x: Any, y: Any, weights: tuple[Any, Any], seconds: float | None, asked: _Asked) -> Interval:
     clock = started(seconds)
     _refuse_too_many(x, y, clock.limit)
     x, y = as_points(x, "x"), as_points(y, "y")
     a, b = (as_weights(given, name, len(z)) for given, name, z in zip(weights, "xy", (x, y), strict=True))
     left = None if seconds is None else max(0.0, clock.left())
-    if (
-        x.shape == y.shape
-        and _alike(a)
-        and _alike(b)
-        and not (x.shape[1] in PLANES and fits(len(x) ** 2, clock.left()))
-    ):
-        return _paired(x, y, p, tolerance, left, progress, seed, start, heard)
-    return _coupled(x, y, a, b, p, tolerance, left, progress, heard)
+    flat = x.shape[1] in PLANES and fits(len(x) * len(y), clock.left())
+    if x.shape == y.shape and _alike(a) and _alike(b) and not flat:
+        return _paired(x, y, left, asked)
+    return _coupled(x, y, a, b, left, asked)
 
 
-def _paired(
-    x: Tensor,
-    y: Tensor,
-    p: float,
-    tolerance: float,
-    seconds: float | None,
-    progress: bool,
-    seed: int,
-    start: Any,
-    heard: Heard,
-) -> Interval:
-    critic, method = Funnels(y, y.new_zeros(len(y)), p), AUCTION if x.shape[1] > 1 else LINE
+def _paired(x: Tensor, y: Tensor, seconds: float | None, asked: _Asked) -> Interval:
+    critic, method = Funnels(y, y.new_zeros(len(y)), asked.p), AUCTION if x.shape[1] > 1 else LINE
 
     def told(found: Matching) -> Interval:
         pairs = torch.stack((torch.arange(len(x)), found.assignment), 1)
         return _interval(found, critic, found.prices, method, REASONS[found.reason], pairs)
 
+    start, heard = _matching(asked.start, len(x)), asked.heard
     listener = None if heard is None else lambda found: heard(told(found))
-    return told(assign(x, y, p, tolerance, seconds, progress, seed, _matching(start, len(x)), listener))
+    return told(assign(x, y, asked.p, asked.tolerance, seconds, asked.progress, asked.seed, start, listener))
 
 
 def _matching(start: Any, n: int) -> Matching | None:
@@ -200,23 +189,15 @@ def _matching(start: Any, n: int) -> Matching | None:
 
 
 def _coupled(
-    x: Tensor,
-    y: Tensor,
-    a: Tensor | None,
-    b: Tensor | None,
-    p: float,
-    tolerance: float,
-    seconds: float | None,
-    progress: bool,
-    heard: Heard,
+    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, seconds: float | None, asked: _Asked
 ) -> Interval:
-    critic = Funnels(y, y.new_zeros(len(y)), p)
+    critic, heard = Funnels(y, y.new_zeros(len(y)), asked.p), asked.heard
 
     def told(found: Coupling) -> Interval:
         return _interval(found, critic, found.potential, found.method, found.reason, found.pairs)
 
     listener = None if heard is None else lambda found: heard(told(found))
-    return told(couple(x, y, a, b, p, tolerance, seconds, progress, listener))
+    return told(couple(x, y, a, b, asked.p, asked.tolerance, seconds, asked.progress, listener))
 
 
 def _interval(

@@ -1,0 +1,13 @@
+import pytest
+import torch
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty working folder, no data root, and the threads as they were."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIGHTLIP_DATA", raising=False)
+    monkeypatch.setenv("TIGHTLIP_CACHE", str(tmp_path / ".cache"))
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
