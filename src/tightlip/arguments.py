@@ -47,6 +47,17 @@ def number(name: str, value: Any, above: float = -math.inf, least: float = -math
     return real
 
 
+def probability(name: str, value: Any, usual: float) -> float:
+    """A number between 0 and 1, neither of them.
+
+    >>> probability("level", 0.99, usual=0.95)
+    0.99
+    """
+    if (found := number(name, value, above=0)) >= 1:
+        raise TightlipError(f"{name} must be a number between 0 and 1, got {value!r}: {usual} is usual")
+    return found
+
+
 def flag(name: str, value: Any) -> bool:
     """True or False, and no word for one.
 

@@ -445,7 +445,7 @@ def test_a_killed_search_goes_on_from_what_it_has_kept(capsys, how, code):
         (["a.npy", "b.npy", "--about", "distributions", "--tolerance", "1"], "--tolerance says nothing about distrib"),
         (["a.npy", "b.npy", "--about", "distributions", "--scale", "standard"], "--scale says nothing about distrib"),
         (["a.npy", "b.npy", "--about", "distributions", "--diameter", "1e-3"], "diameter"),
-        (["a.npy", "b.npy", "--about", "distributions", "--level", "1"], "level must be between 0 and 1"),
+        (["a.npy", "b.npy", "--about", "distributions", "--level", "1"], "level must be a number between 0 and 1"),
         (["a.npy", "b.npy", "--tolerance", "-1"], "tolerance must be a finite number ≥ 0"),
         (["a.npy", "b.npy", "--seconds", "-1"], "--seconds must be a finite number ≥ 0"),
         (["a.npy", "b.npy", "--limit", "0"], "--limit must be an integer ≥ 1"),

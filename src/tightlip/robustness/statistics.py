@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import integer, number
+from ..arguments import integer, number, probability
 from ..errors import TightlipError
 from ..tensors import as_tensor
 
@@ -230,10 +230,7 @@ def _outcomes(name: str, values: Any) -> Tensor:
 
 def _quantile(confidence: Any) -> float:
     """How many standard deviations of a normal distribution hold that share around its mean."""
-    share = number("confidence", confidence, above=0)
-    if share >= 1:
-        raise TightlipError(f"confidence must be a number between 0 and 1, got {confidence!r}: 0.95 is usual")
-    return -NormalDist().inv_cdf((1 - share) / 2)
+    return -NormalDist().inv_cdf((1 - probability("confidence", confidence, usual=0.95)) / 2)
 
 
 def _joined(one: float, other: float, correlation: float) -> float:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import integer, number
+from ..arguments import integer, number, probability
 from ..errors import TightlipError
 from ..linalg.rounding import (
     FLUSHED,
@@ -114,7 +114,7 @@ def mcdiarmid_upper(cost: float, n: int, m: int, diameter: float | None, alpha: 
     >>> round(mcdiarmid_upper(0.3, 1000, 1000, diameter=1.0, alpha=0.05), 4), mcdiarmid_upper(0.3, 9, 9, None, 0.05)
     (0.3547, inf)
     """
-    cost, alpha = number("cost", cost, least=0), _level(alpha)
+    cost, alpha = number("cost", cost, least=0), probability("alpha", alpha, usual=0.05)
     n, m = integer("n", n), integer("m", m)
     if diameter is None:
         return math.inf
@@ -162,7 +162,7 @@ def permutation_p_value(values_x: Any, values_y: Any, permutations: int = 999, s
 
 def _checked(values_x: Any, values_y: Any, reach: Any, alpha: Any) -> tuple[Tensor, Tensor, float, float]:
     x, y = _values("values_x", values_x), _values("values_y", values_y)
-    reach, alpha = number("reach", reach, least=0), _level(alpha)
+    reach, alpha = number("reach", reach, least=0), probability("alpha", alpha, usual=0.05)
     lowest, highest = min(float(x.min()), float(y.min())), max(float(x.max()), float(y.max()))
     if Fraction(highest) - Fraction(lowest) > Fraction(reach):
         raise TightlipError(
@@ -181,13 +181,6 @@ def _values(name: str, values: Any) -> Tensor:
     refuse_inexact(row, name)
     refuse_non_finite(row, name)
     return widened(row)
-
-
-def _level(alpha: Any) -> float:
-    level = number("alpha", alpha, above=0)
-    if level >= 1:
-        raise TightlipError(f"alpha must be a number between 0 and 1, got {alpha!r}: 0.05 is usual")
-    return level
 
 
 def _mean_down(values: Tensor) -> Fraction:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..arguments import flag, integer, number
+from ..arguments import flag, integer, number, probability
 from ..audit import lipschitz
 from ..choices import chosen
 from ..constraints import freeze
@@ -92,20 +92,18 @@ def population(
     (True, 0.001)
     """
     began = time.perf_counter()
-    p, level = as_norm(p), _level(level)
+    p, level = as_norm(p), probability("level", level, usual=0.95)
     limit = None if seconds is None else number("seconds", seconds, least=0)
     progress, seed = flag("progress", progress), integer("seed", seed, least=0)
     samples = pair_of_rows(x, y, LEAST)
     bound = None if diameter is None else number("diameter", diameter, least=0)
-    own, names = _critics(critic, p)
+    critics = _critics(critic, p)
     _refuse(samples, bound, p)
     alpha = (1 - level) if bound is None else (1 - level) / 2
     upper, above = upper_bound(samples, p, bound, alpha, None if limit is None else ABOVE * limit, seed)
     history = [(time.perf_counter() - began, 0.0, upper)]
     end = None if limit is None else began + limit
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(seed)
-        found, below = _from_below(samples, p, alpha, own or names, end, progress, seed)
+    found, below = _from_below(samples, p, alpha, critics, end, progress, seed)
     took = time.perf_counter() - began
     return Interval(
         lower=found.lower,
@@ -120,13 +118,6 @@ def population(
     )
 
 
-def _level(level: Any) -> float:
-    value = number("level", level, above=0)
-    if value >= 1:
-        raise TightlipError(f"level must be between 0 and 1, got {level!r}: 0.95 is usual")
-    return value
-
-
 def _refuse(samples: tuple[Rows, Rows], diameter: float | None, p: float) -> None:
     """Look at all points once: NaN, infinity, and distances above the diameter."""
     if diameter is None:
@@ -136,17 +127,17 @@ def _refuse(samples: tuple[Rows, Rows], diameter: float | None, p: float) -> Non
         refuse_small_diameter(samples, diameter, p)
 
 
-def _critics(critic: Any, p: float) -> tuple[nn.Module | None, Sequence[str]]:
+def _critics(critic: Any, p: float) -> nn.Module | Sequence[str]:
     """A copy of a critic of the caller's, or the names of ours."""
     if critic is None:
-        return None, ALL
+        return ALL
     if isinstance(critic, str):
-        return None, chosen("critic", critic, FAMILIES)
+        return chosen("critic", critic, FAMILIES)
     if not isinstance(critic, nn.Module):
         raise TightlipError(f"critic must be a module, one of {', '.join(FAMILIES)}, or None, got {critic!r}")
     refuse_free_weights(critic)
     lipschitz(freeze(critic), p)
-    return copy.deepcopy(critic), ()
+    return copy.deepcopy(critic)
 
 
 def _from_below(
@@ -165,11 +156,13 @@ def _from_below(
     counts = len(confirm.first), len(confirm.second)
     contest = Contest(view(points), view(choose.points(samples)), counts, alpha, progress)
     del points
-    if isinstance(critics, nn.Module):
-        left = None if end is None else max(0.0, end - time.perf_counter())
-        contest.train_and_enter("the given critic", critics, left)
-    else:
-        compete(contest, critics, p, end)
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(seed)
+        if isinstance(critics, nn.Module):
+            left = None if end is None else max(0.0, end - time.perf_counter())
+            contest.train_and_enter("the given critic", critics, left)
+        else:
+            compete(contest, critics, p, end)
     assert contest.choice is not None
     found = confirmed(view.function(contest.winner), contest.choice, samples, confirm, p, alpha, seed)
     return found, f"{contest.name} on {counts[0]} and {counts[1]} points that nothing was chosen by"

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from ..arguments import flag, integer, number
+from ..arguments import flag, integer, number, probability
 from ..choices import chosen
 from ..errors import TightlipError
 from ..norms import as_norm
@@ -129,7 +129,7 @@ def wasserstein1(
     0.333333
     """
     p, progress, seed = as_norm(p), flag("progress", progress), integer("seed", seed, least=0)
-    level, tolerance = number("level", level, above=0, most=1), number("tolerance", tolerance, least=0)
+    level, tolerance = probability("level", level, usual=0.95), number("tolerance", tolerance, least=0)
     weights = _pair(weights)
     if chosen("question", about, {"samples": True, "distributions": False}):
         _refuse(about, level=level != LEVEL, diameter=diameter is not None, critic=critic is not None)
