@@ -49,6 +49,8 @@ class Deployed:
             if isinstance(node.operation, nn.Module):
                 refuse_uncounted(node.operation, known, node.name)
         self.last, factor, self.scales = last_linear(network.network)
+        if self.last is not None and len(network.network.nodes[self.last].operation.weight) == 1:  # type: ignore[union-attr, arg-type]
+            self.last = None  # one logit is a pair with its negative
         self.factor = round_up(factor)
 
     def judge(
