@@ -59,6 +59,12 @@ class Arithmetic:
         share = float(count + 1) * self.unit if count else 0.0
         return share / (1.0 - share) if share < 1.0 else math.inf
 
+    @property
+    def words(self) -> str:
+        """What a certificate for it speaks of."""
+        how = "in any order" if self.block is None else f"by blocks of at most {self.block} terms"
+        return f"{self.name}, sums taken {how}, without TF32, Winograd, Strassen or Fourier products"
+
     def __str__(self) -> str:
         return self.name
 

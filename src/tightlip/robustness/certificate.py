@@ -59,6 +59,11 @@ class Certificate:
     arithmetic: str = "real"
 
     @property
+    def speaks_of(self) -> str:
+        """The arithmetic for which it holds, in words."""
+        return self.bound.arithmetic if self.arithmetic == "real" else arithmetic_of(self.arithmetic).words
+
+    @property
     def labeled(self) -> bool:
         """Whether it knows what is right."""
         return self.label is not None
