@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from red_team.machines import ORDERS, outputs
 from torch import nn
 
 from tightlip import (
@@ -26,41 +27,6 @@ from tightlip.transport import Funnels
 
 INF = math.inf
 FLOAT32 = ARITHMETICS["float32"]
-
-
-def added(terms, order, rng):
-    """Sums of the rows of float32 terms (rows, n), in an order of the machine's choice."""
-    terms = terms[:, rng.permutation(terms.shape[1])] if order != "as stored" else terms
-    if order == "blocks":
-        parts = [np.add.accumulate(terms[:, i : i + 64], 1)[:, -1] for i in range(0, terms.shape[1], 64)]
-        return np.add.accumulate(np.stack(parts, 1), 1)[:, -1]
-    if order == "tree":
-        while terms.shape[1] > 1:
-            rest = terms[:, terms.shape[1] // 2 * 2 :]
-            terms = np.concatenate((terms[:, :-1:2] + terms[:, 1::2], rest), 1)
-        return terms[:, 0]
-    return np.add.accumulate(terms, 1)[:, -1]
-
-
-def machine(network, x, order, rng):
-    """The outputs of a chain of layers for one input, in float32 throughout."""
-    v = x.double().numpy().astype(np.float32)
-    for layer in network:
-        if isinstance(layer, nn.Linear):
-            weight, bias = (t.detach().double().numpy().astype(np.float32) for t in (layer.weight, layer.bias))
-            v = added(np.concatenate((weight * v, bias[:, None]), 1), order, rng)
-        elif isinstance(layer, Scale):
-            v = v * np.float32(float(layer.scale))
-        elif isinstance(layer, Normalize):
-            mean, std = (t.flatten().double().numpy().astype(np.float32) for t in (layer.mean, layer.std))
-            v = (v - mean) / std
-        else:
-            v = layer(torch.from_numpy(v)[None])[0].numpy()
-        assert v.dtype == np.float32
-    return v
-
-
-ORDERS = ("as stored", "any", "tree", "blocks")
 
 
 def offset_identities(size=1e8):
@@ -91,7 +57,7 @@ def test_a_switch_of_the_order_of_summation_is_not_trusted():
         layer.weight.copy_(torch.tensor([[1.0, 1.0, -1.0], [0.0, 0.5, 0.0]]))
     x = torch.tensor([[2.0**24, 1.0, 2.0**24]])
     assert certify(layer, x).accuracy(0) == 1.0
-    assert machine([nn.Linear(3, 2)], x[0], "tree", np.random.default_rng(0)).shape == (2,)
+    assert outputs(nn.Sequential(layer), x[0], "as stored", np.random.default_rng(0))[0] == 0
     assert float(certify(layer, x, arithmetic="float32").radius) == 0.0
     assert float(certify(layer, x, arithmetic="float64").radius) > 0.3
 
@@ -126,7 +92,7 @@ def test_no_order_of_float32_answers_otherwise_within_the_radius(name, p, seed):
     attacked = moved(wide, near, certificate, radius * (1 - 1e-6), p)
     for point, answer, held in zip(attacked, certificate.prediction.tolist(), radius.tolist(), strict=True):
         for order in ORDERS if held > 0 else ():
-            assert int(machine(network, point, order, rng).argmax()) == answer
+            assert int(outputs(network, point, order, rng).argmax()) == answer
 
 
 def centered(network):
@@ -172,7 +138,7 @@ def test_bounds_are_above_what_strays_and_not_far_above_it(name, seed):
     found = torch.zeros(20, dtype=torch.float64)
     for row, (point, truth) in enumerate(zip(x, exact, strict=True)):
         for order in ORDERS * 3:
-            made = torch.from_numpy(machine(network, point, order, rng)).double()
+            made = outputs(network, point, order, rng).double()
             top = truth.topk(2).indices
             found[row] = max(found[row], abs((made - truth)[top[0]] - (made - truth)[top[1]]))
     assert bool((found <= stated).all())

@@ -124,6 +124,8 @@ class Machine:
         """γ of a layer: of its operations, of storing its outputs, and of its own numbers where they are rounded."""
         count = known.roundoff.count
         tensors = [t for t in (*layer.parameters(), *layer.buffers()) if t.is_floating_point()]
+        if any(bool((t.abs() > self.arithmetic.largest).any()) for t in tensors):
+            return math.inf
         rounded = any(not torch.equal(t.to(self.arithmetic.dtype).to(t.dtype), t) for t in tensors)
         return 1.01 * (self.gamma(inputs + 2 if count is None else count) + 2.0 * self.kept * rounded)
 
