@@ -31,6 +31,7 @@ ROOMS = [
         "image_networks",
         "outline",
         "serialization",
+        "seal",
         "constructions",
         "losses",
         "emma",
@@ -41,7 +42,7 @@ ROOMS = [
     ],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "linkage", "records", "stopwatch", "timing"],
-    ["experiments"],
+    ["experiments", "bridges"],
     ["report", "cli"],
     ["__init__", "__main__", "public"],
 ]

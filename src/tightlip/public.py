@@ -6,6 +6,7 @@ from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .bridges.onnx import to_onnx
 from .constraints import (
     Cayley,
     ColumnL1Ball,
@@ -47,7 +48,22 @@ from .losses import (
 )
 from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty
-from .robustness import Certificate, attack_suite, certify, fgs, pgd
+from .robustness import (
+    Certificate,
+    ConformalSets,
+    Groups,
+    Guard,
+    MultiLabel,
+    OneVsRest,
+    TopK,
+    attack_suite,
+    certify,
+    conformal_sets,
+    fgs,
+    guarded,
+    pgd,
+)
+from .seal import weights_sha256
 from .serialization import load, save
 from .shift import Shift
 from .training import fit
@@ -62,12 +78,15 @@ __all__ = [
     "Cayley",
     "Certificate",
     "ColumnL1Ball",
+    "ConformalSets",
     "Constraint",
     "FadingCrossEntropy",
     "FullSort",
     "Gains",
     "Graph",
     "GroupSort",
+    "Groups",
+    "Guard",
     "Householder",
     "Interval",
     "LinfDistance",
@@ -75,8 +94,10 @@ __all__ = [
     "MaxMin",
     "Maxout",
     "MeanShift",
+    "MultiLabel",
     "Normalize",
     "OctaveSchedule",
+    "OneVsRest",
     "Orthonormal",
     "Parseval",
     "Residual",
@@ -89,9 +110,11 @@ __all__ = [
     "SpectralBall",
     "Summary",
     "TightlipError",
+    "TopK",
     "activation_statistics",
     "attack_suite",
     "certify",
+    "conformal_sets",
     "constrain",
     "constructions",
     "convnet",
@@ -102,6 +125,7 @@ __all__ = [
     "freeze",
     "gradient_norm",
     "gradient_penalty",
+    "guarded",
     "hinge_kantorovich",
     "hold",
     "jacobian_singular_values",
@@ -121,7 +145,9 @@ __all__ = [
     "rule",
     "save",
     "summary",
+    "to_onnx",
     "trace",
     "transport",
     "wasserstein1",
+    "weights_sha256",
 ]

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from tightlip import Residual, RowL1Ball, TightlipError, certify, freeze, mlp
 from tightlip.audit import EXACT, Gains, registry
 from tightlip.data import Dataset, split
-from tightlip.robustness import certificate as module
+from tightlip.robustness import contests, examination
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_batches_without_labels_certify_the_predicted_class(problem):
 def test_network_and_last_layer_are_audited_once(problem, monkeypatch):
     network, x, _ = problem
     calls = []
-    for name in ("audit", "pair_sensitivity", "wide"):
+    for module, name in ((examination, "audit"), (contests, "pair_sensitivity"), (examination, "wide")):
         known = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, name=name, known=known: (calls.append(name), known(*a))[1])
     certify(network, (part for part in x.split(5)), batch_size=2)

@@ -4,6 +4,7 @@ from .arithmetic import Mean, Offset
 from .axes import Chunk, Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
 from .graph import Graph, Outputs
 from .tracing import trace
+from .written_out import as_fx
 
 __all__ = [
     "Chunk",
@@ -19,5 +20,6 @@ __all__ = [
     "Squeeze",
     "Transpose",
     "Unsqueeze",
+    "as_fx",
     "trace",
 ]

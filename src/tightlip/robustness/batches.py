@@ -19,8 +19,14 @@ _INTEGER = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
 
-def batches(x: Any, y: Any, batch_size: int) -> Iterable[Any]:
+def batches(x: Any, y: Any, batch_size: int, several: bool = False) -> Iterable[Any]:
     """What to go through: slices of one tensor or array, or the batches as they come.
+
+    Args:
+        x: Inputs, or batches.
+        y: Labels of inputs.
+        batch_size: Rows of a slice.
+        several: Whether an input has several labels.
 
     Raises:
         TightlipError: for inputs or labels that no batch can be made of.
@@ -29,7 +35,7 @@ def batches(x: Any, y: Any, batch_size: int) -> Iterable[Any]:
         raise TightlipError(f"batch_size={batch_size!r} evaluates nothing: give an integer ≥ 1")
     x, y = _whole(x, y)
     if isinstance(x, Tensor | np.ndarray):
-        _refuse_misfit(x, y)
+        _refuse_misfit(x, y, several)
         slices = [slice(first, first + batch_size) for first in range(0, max(len(x), 1), batch_size)]
         return [(x[part], None if y is None else y[part]) for part in slices]
     if not isinstance(x, Iterable) or isinstance(x, str | dict):
@@ -54,15 +60,15 @@ def _whole(x: Any, y: Any) -> tuple[Any, Any]:
     return _table(x), _table(y)
 
 
-def labeled(batch: Any) -> Labeled:
-    """The inputs and labels of a batch, as tensors; labels as int64.
+def labeled(batch: Any, several: bool = False) -> Labeled:
+    """The inputs and labels of a batch, as tensors; labels as int64, ``several`` of them for each input or one.
 
     Raises:
         TightlipError: for what is neither inputs nor a pair of inputs and labels that fit.
     """
     x, y = (*batch, None)[:2] if isinstance(batch, tuple | list) and 1 <= len(batch) <= 2 else (batch, None)
     x, y = _table(x), _table(y)
-    _refuse_misfit(x, y)
+    _refuse_misfit(x, y, several)
     return _tensor(x), None if y is None else _classes(_tensor(y))
 
 
@@ -71,7 +77,7 @@ def _table(values: Any) -> Any:
     return values if isinstance(values, Tensor) or not hasattr(values, "__array__") else np.asarray(values)
 
 
-def _refuse_misfit(x: Any, y: Any) -> None:
+def _refuse_misfit(x: Any, y: Any, several: bool) -> None:
     for values in (x, y):
         if values is not None and not isinstance(values, Tensor | np.ndarray):
             raise TightlipError(
@@ -81,10 +87,9 @@ def _refuse_misfit(x: Any, y: Any) -> None:
     if x is None or not _is_real(x) or len(x.shape) < 2:
         kind = "nothing" if x is None else f"inputs of shape {tuple(x.shape)} and {x.dtype}"
         raise TightlipError(f"{kind} cannot be certified: give (batch, …) of float16, bfloat16, float32 or float64")
-    if y is not None and (tuple(y.shape) != tuple(x.shape[:1]) or not _is_integer(y)):
-        raise TightlipError(
-            f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(x)} inputs: give one integer for each"
-        )
+    if y is not None and (len(y.shape) != 1 + several or y.shape[0] != len(x) or not _is_integer(y)):
+        wanted = "a row of 0 and 1 for each" if several else "one integer for each"
+        raise TightlipError(f"labels of shape {tuple(y.shape)} and {y.dtype} do not fit {len(x)} inputs: give {wanted}")
 
 
 def _is_real(x: Tensor | np.ndarray) -> bool:

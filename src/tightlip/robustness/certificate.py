@@ -5,7 +5,8 @@ If f is K-Lipschitz from the p-norm to the q-norm, a difference of two logits ch
     radius = (y_t − max_{i≠t} y_i) / (2^(1−1/q)·K):   2K for q = ∞, √2·K for q = 2, K for q = 1,
 
 or more, pair by pair, where the network ends in a linear layer (`pairs`). A network with one logit z answers by its
-sign; it is the pair (−z/2, z/2), whose difference z changes by at most K·‖δ‖_p, so its radius is |z| / K.
+sign; it is the pair (−z/2, z/2), whose difference z changes by at most K·‖δ‖_p, so its radius is |z| / K. Other
+decisions from the same pairs, such as the k largest logits, are in `contests`, `groups` and `labels`.
 
 (The rule printed in the paper, §4.3, M > Kε/2, is a factor 4 too generous: f(x) = (x, −x), x = 0.3, ε = 1 flips.)
 Logits are evaluated in float64, and what that evaluation can be off by is subtracted from the margin first; radii are
@@ -14,7 +15,7 @@ rounded down. Ties, NaN and infinity are never certified.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
 
@@ -23,18 +24,15 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..audit import Bound, audit, bound_of
-from ..constraints import constraint_of
+from ..audit import Bound
 from ..errors import TightlipError
-from ..graphs.graph import Graph
-from ..graphs.tracing import as_graph, refuse_disagreement
 from ..linalg.arithmetic import Arithmetic, arithmetic_of
-from ..norms import as_norm
 from .batches import Labeled, batches, labeled
+from .contests import LARGEST
+from .decision import Decision
 from .deployed import Deployed
-from .evaluation import wide
+from .examination import Examined, examined, refuse_held
 from .judging import Columns, judge
-from .pairs import pair_sensitivity
 from .statistics import CONFIDENCE, ClassAccuracy, Paired, paired, per_class, wilson, worst_class
 
 
@@ -48,14 +46,21 @@ class Certificate:
     1). Without labels (``label`` is None) nothing is known to be right or wrong: ``correct`` says where the prediction
     is beyond rounding, and `accuracy`, `curve` and `interval` count the inputs whose predicted class, whether right or
     not, stays the same within eps.
+
+    ``decision`` says what is certified instead of the largest logit, if anything: then ``margin`` and ``correct`` are
+    its, and ``prediction`` is the class with the largest logit still. Of several labels per input (`MultiLabel`),
+    prediction and label are (batch, labels), all else is about all of them together, and ``each`` has one certificate
+    for every label.
     """
 
     radius: Float[Tensor, " batch"]
     margin: Float[Tensor, " batch"]
-    prediction: Int[Tensor, " batch"]
+    prediction: Int[Tensor, "batch *labels"]
     correct: Bool[Tensor, " batch"]
     bound: Bound
-    label: Int[Tensor, " batch"] | None = None
+    label: Int[Tensor, "batch *labels"] | None = None
+    decision: Decision = LARGEST
+    each: tuple["Certificate", ...] = field(default=(), repr=False)
     arithmetic: str = "real"
 
     @property
@@ -71,7 +76,8 @@ class Certificate:
     def __repr__(self) -> str:
         count, sure = len(self.radius), int(self.correct.sum())
         unlabeled = f"without labels, {sure} whose predicted class stays the same nearby"
-        return f"Certificate({count} inputs, {f'{sure} correct' if self.labeled else unlabeled}, {self.bound!r})"
+        what = "" if self.decision == LARGEST else f"{self.decision!r}, "
+        return f"Certificate({count} inputs, {f'{sure} correct' if self.labeled else unlabeled}, {what}{self.bound!r})"
 
     def accuracy(self, eps: float) -> float:
         """Certified accuracy: the share of inputs with radius > ``eps``; at 0 the share of safely correct ones.
@@ -126,7 +132,7 @@ class Certificate:
         """
         if not isinstance(other, Certificate):
             raise TightlipError(f"a certificate is compared with another one, got a {type(other).__name__}")
-        if not torch.equal(self._labels().cpu(), other._labels().cpu()):
+        if not torch.equal(self._known().cpu(), other._known().cpu()):
             raise TightlipError(
                 f"these certificates, of {len(self.radius)} and {len(other.radius)} inputs, do not have the same "
                 "labels: certify the same inputs in the same order"
@@ -143,10 +149,15 @@ class Certificate:
         """Which radii are beyond ``eps``."""
         return self.radius.cpu().double() > self._radii([eps])
 
-    def _labels(self) -> Int[Tensor, " batch"]:
+    def _known(self) -> Int[Tensor, "batch *labels"]:
         if self.label is None:
             raise TightlipError("this certificate knows no labels, so no classes: give certify the true classes y")
         return self.label
+
+    def _labels(self) -> Int[Tensor, " batch"]:
+        if self.each:
+            raise TightlipError(f"inputs with {len(self.each)} labels have no class: ask one of certificate.each")
+        return self._known()
 
     def _radii(self, eps: Any) -> Float64[Tensor, " radii"]:
         """``eps`` checked."""
@@ -172,6 +183,7 @@ def certify(
     batch_size: int = 1024,
     progress: bool = True,
     output: int | str | None = None,
+    decision: Decision | None = None,
     arithmetic: str | Arithmetic = "real",
 ) -> Certificate:
     """Certified radii of a frozen classifier, from its audited constant alone.
@@ -190,84 +202,86 @@ def certify(
         batch_size: Inputs evaluated at once; larger batches are divided.
         output: Of a network with several outputs the one that answers, by its number or its name.
         progress: Show a progress bar on a terminal, if it takes longer than a second.
+        decision: What is to stay the same: `TopK`, `Groups`, `OneVsRest` or `MultiLabel`, whose labels are
+            (batch, logits); None is the largest logit, ``TopK(1)``.
         arithmetic: "real": of the function with the stored weights in exact arithmetic. Or of the network as a machine
             computes it, in any order of its sums, at every point within the radius rounded to the format: "float64",
             "float32", "bfloat16/float32" (stored in the first, added in the second), and these with "-blocks", where
             sums are taken by blocks of at most 64 terms. Direct sums are meant: no TF32, Winograd, Strassen or FFT.
+            For the largest logit alone.
 
     Raises:
         TightlipError: if a layer is still held by a constraint, the network cannot be audited, shapes do not fit,
-            labels are out of range, only some batches have labels, or there are no batches; if this thread flushes
-            denormal numbers to zero.
+            labels are out of range, only some batches have labels, or there are no batches; if the decision does not
+            fit the logits; if this thread flushes denormal numbers to zero.
 
     >>> certificate = certify(nn.Identity(), torch.tensor([[0.6, 0.0]]), p=float("inf"))
     >>> round(float(certificate.radius), 6)
     0.3
     """
-    _refuse_held(network)
-    parts = batches(x, y, batch_size)
-    graph = as_graph(network)
-    compare = functools.partial(refuse_disagreement, network, graph)
-    network = _answering(graph, output)
-    audited = audit(network)
-    bound = bound_of(audited, as_norm(p))
-    pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
-    widely, machine = wide(network, audited), None
-    if arithmetic != "real":
-        machine = Deployed(widely, audited, arithmetic_of(arithmetic), as_norm(p)).judge
-    judged = functools.partial(judge, widely, pairs, machine, _device(network))
+    refuse_held(network, "certify")
+    decision = _decision(decision)
+    parts = batches(x, y, batch_size, decision.several)
+    known = examined(network, p, output)
+    steepness = functools.cache(functools.partial(decision.steepness, known.audited, p, known.bound.sensitivity))
+    judged = functools.partial(judge, known, decision, steepness, _machine(known, decision, arithmetic))
     found: list[Columns] = []
     have_labels = None
     for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
         try:
-            inputs, labels = _alike(batch, have_labels)
+            inputs, labels = _alike(batch, have_labels, decision.several)
             have_labels = labels is not None
             if not found:
-                compare(inputs)
+                known.compare(inputs)
             found += [judged(*part) for part in _split(inputs, labels, batch_size)]
         except TightlipError as problem:
             if parts is not x:  # slices that were made here have no numbers
                 raise
             raise TightlipError(f"batch {number}: {problem}") from problem
-    return _put_together(found, bound, bool(have_labels), str(arithmetic))
+    return replace(_put_together(found, known.bound, bool(have_labels), decision), arithmetic=str(arithmetic))
 
 
-def _alike(batch: Any, have_labels: bool | None) -> Labeled:
+def _machine(known: Examined, decision: Decision, arithmetic: str | Arithmetic) -> Deployed | None:
+    """What a machine makes of the network; None in exact arithmetic."""
+    if arithmetic == "real":
+        return None
+    found = arithmetic_of(arithmetic)
+    if decision != LARGEST:
+        raise TightlipError(f"{decision} is certified in exact arithmetic alone: leave out decision=, or arithmetic=")
+    return Deployed(known.wide, known.audited, found, known.p)
+
+
+def _decision(given: Any) -> Decision:
+    if isinstance(given, Decision | None):
+        return given or LARGEST
+    raise TightlipError(f"decision must be one such as TopK(3) or Groups([[0, 1], [2, 3]]), got {given!r:.60}")
+
+
+def _alike(batch: Any, have_labels: bool | None, several: bool) -> Labeled:
     """Inputs and labels of a batch, which has labels if those before it had; None: it is the first."""
-    inputs, labels = labeled(batch)
+    inputs, labels = labeled(batch, several)
     if have_labels is not None and have_labels != (labels is not None):
         raise TightlipError("either every batch has labels or none has: give all of them alike")
     return inputs, labels
 
 
-def _put_together(found: list[Columns], bound: Bound, have_labels: bool, arithmetic: str) -> Certificate:
+def _put_together(found: list[Columns], bound: Bound, have_labels: bool, decision: Decision) -> Certificate:
     """One certificate of all batches."""
     if not found:
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
-    radius, margin, prediction, correct, label = (torch.cat(column) for column in zip(*found, strict=True))
-    return Certificate(radius, margin, prediction, correct, bound, label if have_labels else None, arithmetic)
-
-
-def _refuse_held(network: Any) -> None:
-    if not isinstance(network, nn.Module):
-        raise TightlipError(f"certify takes the network first and inputs second, got a {type(network).__name__} first")
-    if any(constraint_of(layer) is not None for layer in network.modules()):
-        raise TightlipError("this network is still held by constraints: certify(freeze(network), …) instead")
-
-
-def _answering(network: nn.Module, output: int | str | None) -> nn.Module:
-    """The network with the output that answers."""
-    if isinstance(network, Graph) and (output is not None or network.outputs):
-        return network.only(output)
-    if output is not None:
-        raise TightlipError("this network has one output: leave out output=")
-    return network
+    radius, margin, prediction, correct, target = (torch.cat(column) for column in zip(*found, strict=True))
+    label = target if have_labels else None
+    if not decision.several:
+        return Certificate(radius, margin, prediction, correct, bound, label, decision)
+    columns = (radius, margin, prediction, correct, target)
+    each = [
+        Certificate(r, m, guess, right, bound, true if have_labels else None, decision)
+        for r, m, guess, right, true in zip(*(column.unbind(1) for column in columns), strict=True)
+    ]
+    return Certificate(
+        radius.amin(1), margin.amin(1), prediction, correct.all(1), bound, label, decision, each=tuple(each)
+    )
 
 
 def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:
     return zip(x.split(batch_size), repeat(None) if y is None else y.split(batch_size), strict=False)
-
-
-def _device(network: nn.Module) -> torch.device | None:
-    """Where the network lies; None if it has no tensors, so that it works anywhere."""
-    return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), None)

@@ -21,7 +21,7 @@ from ..linalg.arithmetic import Arithmetic
 from ..linalg.rounding import FLUSHED, round_up
 from ..norms import dual
 from .evaluation import Wide, evaluate_layer
-from .judging import down
+from .overtaking import down
 from .pairs import last_linear, row_distances, row_norms
 from .straying import ORDERS, Machine, Value, refuse_uncounted
 
