@@ -60,7 +60,7 @@ class Sum(Join):
 
     def __call__(self, *values: Tensor) -> Tensor:
         """Values of one shape → the same; others would be broadcast, so repeated, and the bound would be wrong."""
-        if len({value.shape for value in values}) > 1:
+        if any(value.shape != values[0].shape for value in values):  # no set: in a trace, sizes are tensors
             shapes = " and ".join(str(list(value.shape)) for value in values)
             raise TightlipError(f"values of shapes {shapes} cannot be added: give layers that keep the shape")
         terms = [value if w == 1 else value * w for w, value in zip(self.weights, values, strict=True)]
