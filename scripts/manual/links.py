@@ -1,6 +1,6 @@
 """Links that leave docs/ lead on: what they name is a page of the site, or a file in it.
 
-Pages in docs/ read on the forge as they are, so they link to `../ARCHITECTURE.md`, `../examples` or `../results/x.json`.
+Pages in docs/ read on the forge as they are, so they link to `../ARCHITECTURE.md`, `../examples`, `../results/x.json`.
 Here such a link is turned to where the site has the same: files at the root become pages of the project, examples one
 page, an experiment's folder its page in the gallery, and a row is copied.
 """
