@@ -48,7 +48,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def drawings(name: str, places: list[int]) -> str:
     """Some drawings of an experiment, as they stand on its page, and a link to all of it."""
     there = FIGURE.findall(report(name))
-    figures = [re.sub(r"\n\s*", "\n", there[place - 1]) for place in places]
+    figures = [re.sub(r"\n\s*", "\n", there[place - 1]).replace("h4>", "p>") for place in places]  # they head no part
     more = f'<p><a href="gallery/{name}.html">All of it, with its table</a></p>'
     return f'<div class="figures">\n{"".join(figures)}\n</div>\n{more}'
 

@@ -24,7 +24,7 @@ LOOK = Path(__file__).with_name("look.html")
 OWN = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 """What pages may load; whatever else they ask for is a complaint on the console."""
 
-THOROUGH = {"index.html", "choosing.html", "gallery.html", "guides/classifier.html", "reference/certify.html"}
+THOROUGH = {"index.html", "choosing.html", "reference/save.html"}
 """Pages that axe-core looks at as well: one of each kind."""
 
 EMPTY = b'{"config":{"lang":["en"],"separator":"[\\\\s]+","pipeline":[],"fields":{}},"docs":[]}'
@@ -188,8 +188,10 @@ def watched(site, pages, profile):
         (profile / "console").open("w") as console,
         subprocess.Popen(command, stdout=console, stderr=console) as browser,
     ):
-        came = server.done.wait(timeout=600)
-        browser.terminate()
+        try:
+            came = server.done.wait(timeout=600)
+        finally:
+            browser.terminate()
     server.shutdown()
     thread.join()
     server.server_close()
