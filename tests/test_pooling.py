@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from shares import in_float64
 from slopes import PAIRS, largest_slope
 from torch import nn
 from truths import exact_norm
@@ -232,7 +233,9 @@ def test_the_roundoff_of_an_average_covers_its_evaluation(pool, size, seed):
             Fraction(y) - sum((w * Fraction(v) for w, v in zip(weights, row, strict=True) if w), Fraction(0))
             for weights, y in zip(A, found, strict=True)
         ]
-        assert math.hypot(*map(float, error)) <= gains(pool).roundoff.input * math.hypot(*row)
+        assert math.hypot(*map(float, error)) <= in_float64(gains(pool).roundoff, inputs=len(row)).input * math.hypot(
+            *row
+        )
 
 
 @pytest.mark.parametrize("pool", [nn.AvgPool1d(4096), nn.AvgPool2d((4, 1024))], ids=repr)
@@ -241,7 +244,7 @@ def test_the_roundoff_of_a_large_kernel_grows_with_it(pool):
     values = [1.0] + [2.0**-53] * 4095
     x = torch.tensor([[values]], dtype=torch.float64).reshape(1, 1, *((4, 1024) if "2d" in repr(pool) else (4096,)))
     error = abs(Fraction(pool(x).item()) - sum(map(Fraction, values)) / 4096)
-    assert error <= gains(pool).roundoff.input * math.hypot(*values)
+    assert error <= in_float64(gains(pool).roundoff).input * math.hypot(*values)
 
 
 def test_a_network_with_pools_is_certified_and_its_margins_are_below_the_truth(seed):

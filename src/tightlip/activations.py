@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from .arguments import integer
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
-from .linalg.rounding import UNIT_ROUNDOFF
 from .linalg.sorting import sort_members
 from .options import AXIS, FLAG, INTEGER, SIZE, optional
 from .stored import stored_integer, stored_numbers
@@ -238,7 +237,7 @@ def _householder(module: Householder) -> Gains:
     _refuse_batch_axis(module)
     if stored_numbers(module, "angle").dim() != 1:  # of two axes, one pair would become several
         raise TightlipError(f"Householder has angles of shape {tuple(module.angle.shape)}: restore one axis of them")
-    return Gains({(2.0, 2.0): 1.0}, Roundoff(input=64.0 * UNIT_ROUNDOFF))
+    return Gains({(2.0, 2.0): 1.0}, Roundoff(64, input=1.0))
 
 
 def _axis(dim: int) -> int:

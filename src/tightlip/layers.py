@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .audit import Channels, Gains, Part, Roundoff, Sum, Uniform, container, rule
 from .errors import TightlipError
 from .linalg.enclosure import Scales
-from .linalg.rounding import UNIT_ROUNDOFF, round_up
+from .linalg.rounding import round_up
 from .options import LARGEST, NUMBER, several
 from .stored import brief, stored_numbers
 
@@ -163,7 +163,7 @@ def _divided(module: Normalize) -> Channels | Uniform:
 
 @rule(Scale, options={"scale": NUMBER}, build=_scale_of, affine=_times)
 def _scale(module: Scale) -> Gains:
-    return Gains.constant(abs(float(stored_numbers(module, "scale", ()))), Roundoff(output=2.0 * UNIT_ROUNDOFF))
+    return Gains.constant(abs(float(stored_numbers(module, "scale", ()))), Roundoff(2, output=1.0))
 
 
 @rule(
@@ -181,7 +181,7 @@ def _normalize(module: Normalize) -> Gains:
     smallest = Fraction(float(np.abs(std.numpy()).min()))
     if smallest == 0:
         raise TightlipError("Normalize holds a std of zero: give std > 0")
-    return Gains.constant(round_up(1 / smallest), Roundoff(output=4.0 * UNIT_ROUNDOFF))
+    return Gains.constant(round_up(1 / smallest), Roundoff(4, output=1.0))
 
 
 @container(Residual, build=lambda modules: Residual(*modules.values()))

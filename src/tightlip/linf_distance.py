@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .audit import Gains, Roundoff, Uniform, rule
 from .errors import TightlipError
 from .linalg.power_distance import PIECE, power_distance
-from .linalg.rounding import UNIT_ROUNDOFF, round_up, sqrt_up
+from .linalg.rounding import round_up, sqrt_up
 from .options import FLAG, SHARE, SIZE
 from .stored import stored_number, stored_numbers
 
@@ -253,8 +253,7 @@ def _ordered(module: LinfDistance | SortedDistance, weights: list[float]) -> Gai
     to_one = {1.0: round_up(max(exact)), 2.0: square, math.inf: round_up(sum(exact, Fraction(0)))}
     table = {(p, math.inf): c for p, c in to_one.items()}
     table |= {(2.0, 2.0): round_up(Fraction(square) * Fraction(sqrt_up(n))), (1.0, 1.0): round_up(n * max(exact))}
-    share = 2.0 * (len(weights) + 4) * UNIT_ROUNDOFF
-    return Gains(table, Roundoff(output=share, entry=share * max(biases)))
+    return Gains(table, Roundoff(2 * (len(weights) + 4), output=1.0, entry=max(biases)))
 
 
 def _refuse_dropout(module: SortedDistance) -> None:
@@ -267,7 +266,7 @@ def _mean_shift(module: MeanShift) -> Gains:
     """A translation; one difference errs by a share of 2⁻⁵³ of what it makes."""
     _refuse_training(module, "depends on the whole batch")
     stored_numbers(module, "mean", (module.features,))
-    return Gains.constant(1, Roundoff(output=2.0 * UNIT_ROUNDOFF))
+    return Gains.constant(1, Roundoff(2, output=1.0))
 
 
 def _refuse_training(module: nn.Module, why: str) -> None:

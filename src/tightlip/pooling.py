@@ -23,7 +23,7 @@ from torch import nn
 
 from .audit import EXACT, Gains, Roundoff, rule
 from .errors import TightlipError
-from .linalg.rounding import gamma, round_up, sqrt_up
+from .linalg.rounding import round_up, sqrt_up
 from .options import COUNT, FLAG, INTEGER, SIZE, Kind, optional, several
 from .stored import brief
 
@@ -114,8 +114,8 @@ def _adaptive_max_pool(module: AdaptiveMaxPool) -> Gains:
 @rule(nn.AdaptiveAvgPool3d, options=_outputs(3))
 def _adaptive_avg_pool(module: AdaptiveAvgPool) -> Gains:
     uses = _adaptive_uses(module)
-    # a mean of n errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂, and γ_{n+2}/√n ≤ 2⁻³⁴ up to n = 2³⁶ (512 GiB)
-    return _convex(uses, Roundoff(input=2.0**-34 * float(_root(Fraction(uses)))))
+    # a mean of n errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂, and n is that of all inputs at most
+    return _convex(uses, Roundoff(None, input=float(_root(Fraction(uses)))))
 
 
 def _adaptive_uses(module: AdaptiveMaxPool | AdaptiveAvgPool) -> int:
@@ -140,7 +140,7 @@ def _sum_roundoff(size: int, spread: Fraction | float) -> Roundoff:
 
     What lies beyond the input is not added: n is at most the number of its entries, and no input has 2⁴⁰ (8 TiB).
     """
-    return Roundoff(input=1.01 * gamma(min(size, 2**40) + 2) * float(spread))
+    return Roundoff(min(size, 2**40) + 2, input=1.01 * float(spread))
 
 
 def _uses(kernel: list[int], steps: list[int]) -> int:

@@ -15,6 +15,7 @@ import torch
 from red_team.distances import distances
 from red_team.elementwise import number
 from red_team.exact import Values, run, squared_norm
+from red_team.machines import machines
 from red_team.networks import Draw, affine_network, nested_network, pooled_network
 from red_team.points import MOST, points, steepest, towards
 from red_team.tally import Tally
@@ -243,5 +244,6 @@ FAMILIES: dict[str, tuple[Callable[[int, Tally], None], int]] = {
     "pools": (pools, 1500),
     "interpolants": (interpolants, 500),
     "distances": (distances, 1000),
+    "machines": (machines, 1000),
 }
-"""Each family, and how many of 11,000 networks, or pairs of samples, are its."""
+"""Each family, and how many of 12,000 networks, or pairs of samples, are its."""

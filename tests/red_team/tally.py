@@ -10,7 +10,14 @@ import mpmath
 
 from tightlip import TightlipError
 
-REFUSALS = ("exceeds the largest float64", "farther than", "no rule proves", "more than K", "give finite numbers")
+REFUSALS = (
+    "exceeds the largest float64",
+    "farther than",
+    "no rule proves",
+    "more than K",
+    "give finite numbers",
+    "beyond 2^",
+)
 """What the library may say instead of a number."""
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 import torch
+from shares import in_float64
 from slopes import PAIRS, largest_slope
 from torch import nn
 
@@ -102,7 +103,7 @@ def test_the_roundoff_covers_the_evaluation(module, seed):
     x = torch.randn(640, dtype=torch.float64) * torch.logspace(-12, 2, 640, dtype=torch.float64)
     edges = torch.tensor([20.0, 15 / 0.37, 3.0, -3.0, 0.3, 1e-300, -1e-17], dtype=torch.float64)
     x = torch.cat((x, edges, edges * (1 + 1e-15), edges * (1 - 1e-15)))
-    share = gains(module).roundoff
+    share = in_float64(gains(module).roundoff)
     together, alone = module(x), {at: module(x[at : at + 1]) for at in range(0, len(x), 9)}
     found = [*enumerate(together.tolist()), *((at, float(value)) for at, value in alone.items())]
     with localcontext() as context:
@@ -115,7 +116,7 @@ def test_the_roundoff_covers_the_evaluation(module, seed):
 
 @pytest.mark.parametrize(("module", "sign"), [(nn.Softmax(-1), 1), (nn.Softmin(-1), -1)], ids=repr)
 def test_the_roundoff_of_the_softmax_covers_its_evaluation(module, sign, seed):
-    share = gains(module).roundoff
+    share = in_float64(gains(module).roundoff, inputs=9)
     for size in (1.0, 30.0, 700.0):
         x = torch.randn(8, 9, dtype=torch.float64) * size
         for row, found in zip(x.tolist(), module(x).tolist(), strict=True):
@@ -134,7 +135,7 @@ def test_where_the_softplus_is_replaced_by_the_identity_the_difference_is_evalua
     with localcontext() as context:
         context.prec = 60
         relative = float(abs(Decimal(float(nn.Softplus()(above))) / exact_softplus(20.000001, 1) - 1))
-    assert 1e-11 < relative <= gains(nn.Softplus()).roundoff.output < 2e-10
+    assert 1e-11 < relative <= in_float64(gains(nn.Softplus()).roundoff).output < 2e-10
 
 
 @pytest.mark.parametrize(

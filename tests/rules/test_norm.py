@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from shares import in_float64
 from slopes import PAIRS, largest_slope
 from torch import nn
 
@@ -64,7 +65,7 @@ def test_the_roundoff_covers_evaluation_where_mean_and_shift_cancel(kind, shape,
     slope = module.weight / (module.running_var + module.eps).sqrt()
     with torch.no_grad():
         module.bias.copy_(module.running_mean * slope)
-    share, x = gains(module).roundoff, torch.randn(6, *shape, dtype=torch.float64)
+    share, x = in_float64(gains(module).roundoff), torch.randn(6, *shape, dtype=torch.float64)
     for row, found in zip(x, module(x), strict=True):
         errors, size, out = [], math.hypot(*row.flatten().tolist()), math.hypot(*found.flatten().tolist())
         for c in range(4):

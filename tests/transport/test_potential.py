@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from shares import in_float64
 from slopes import largest_slope
 from torch import nn
 from truths import gaussian
@@ -98,7 +99,7 @@ def test_the_stated_rounding_holds():
     """Against 60 digits, far from the origin."""
     f = Funnels(1e6 + gaussian(40, 12), 1e3 * gaussian(40, seed=1))
     x = 1e6 + gaussian(30, 12, seed=2)
-    stated = registered()[Funnels].rule(f).roundoff
+    stated = in_float64(registered()[Funnels].rule(f).roundoff)
     for value, row in zip(f(x)[:, 0].tolist(), x.tolist(), strict=True):
         sums = zip(f.points.tolist(), f.offsets.tolist(), strict=True)
         true = min(exact_sum(row, y, price, 2) for y, price in sums)

@@ -8,36 +8,73 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+
+from torch import Tensor
 
 from ..errors import TightlipError
-from ..linalg.rounding import UNIT_ROUNDOFF, round_up, sqrt_up
+from ..linalg.rounding import round_up, sqrt_up
 from ..norms import NORMS, PAIRS
 
 Factor = Fraction | float
 
 
-class Roundoff(NamedTuple):
-    """How far float64 evaluation of a layer can stray: ‖error‖₂ ≤ input·‖x‖₂ + output·‖f(x)‖₂ + entry·√n.
+@dataclass(frozen=True)
+class Roundoff:
+    """How far the evaluation of a layer can stray, in any floating-point format with unit roundoff u.
 
-    n is the number of outputs for one input: ``entry`` is what each of them can be off, whatever its size.
+        ‖error‖₂ ≤ γ·(input·‖x‖₂ + output·‖f(x)‖₂ + entry·√n) + truncation·‖f(x)‖₂,     γ = count·u / (1 − count·u).
+
+    Args:
+        count: Roundings that a number passes through on its way, at most, in any order; of a sum of n products n + 1.
+            None: as many as there are inputs for one example, and two.
+        input: Share of the inputs' size.
+        output: Share of the outputs' size.
+        entry: What each of n outputs for one input can be off, whatever its size, in units of γ.
+        truncation: Share of the outputs' size that is off in exact arithmetic too, where a function is not computed to
+            the end.
+
+    >>> Roundoff(2, output=1)  # two roundings of each output: a difference and a quotient
+    Roundoff(count=2, input=0.0, output=1, entry=0.0, truncation=0.0)
     """
 
+    count: int | None = 0
     input: float = 0.0
     output: float = 0.0
     entry: float = 0.0
+    truncation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.count is None or (type(self.count) is int and self.count >= 0)):
+            raise TightlipError(f"a roundoff counts roundings, an integer ≥ 0, got count={self.count!r}")
+        if self.count == 0 and any((self.input, self.output, self.entry)):
+            raise TightlipError(
+                "a roundoff with sizes and no count says nothing: give Roundoff(count, …), the roundings of each number"
+            )
+
+    def error(self, inputs: Tensor, outputs: Tensor, counts: tuple[int, int], gamma: Callable[[int], float]) -> Tensor:
+        """What is stated, in the 2-norm.
+
+        Args:
+            inputs: Sizes of the inputs, (batch,).
+            outputs: Sizes of the outputs, (batch,).
+            counts: How many numbers there are of both for one example.
+            gamma: γ of so many roundings, in the format.
+        """
+        share = gamma(counts[0] + 2 if self.count is None else self.count)
+        sizes = self.input * inputs + self.output * outputs + self.entry * (math.isqrt(counts[1]) + 1)
+        return share * sizes + self.truncation * outputs
 
 
 EXACT = Roundoff()
 """Comparisons, permutations and reshapes: no rounding at all."""
 
-FEW_ULPS = Roundoff(output=16.0 * UNIT_ROUNDOFF)
+FEW_ULPS = Roundoff(16, output=1.0)
 """An elementwise function from a good mathematical library."""
 
-UNKNOWN = Roundoff(math.inf, math.inf, math.inf)
+UNKNOWN = Roundoff(truncation=math.inf)
 """Not stated; `certify` refuses such a layer, `lipschitz` does not need to know."""
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TightlipError
-from ..linalg.rounding import UNIT_ROUNDOFF, gamma, norm_above
+from ..linalg.rounding import norm_above
 from .gains import Gains
 from .registry import Part, container, registered
 from .trust import original_type, refuse_altered
@@ -34,13 +34,15 @@ class Join(abc.ABC):
         """From the gains of the values those of what they are joined to."""
 
     @abc.abstractmethod
-    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], size: Tensor) -> Tensor:
+    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], gamma: Callable[[int], float]) -> Tensor:
         """How far the computed result may be from the exact one in the 2-norm, (batch,), before the last rounding up.
+
+        It is sublinear in errors and sizes together, and holds of the ∞-norm too.
 
         Args:
             errors: How far the values may be, each (batch,).
             sizes: Their 2-norms.
-            size: That of the result.
+            gamma: γ_n of the arithmetic, for n operations on a number.
         """
 
 
@@ -68,14 +70,13 @@ class Sum(Join):
         """Those of a sum."""
         return Gains.plus(terms, self.weights)
 
-    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], size: Tensor) -> Tensor:
+    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], gamma: Callable[[int], float]) -> Tensor:
         """Σ |w_i|·error_i, and the rounding of products and sums; products with powers of two are exact."""
         shares = torch.tensor(self.weights, dtype=torch.float64).abs().unsqueeze(1)
-        carried = (shares.to(size.device) * torch.stack(tuple(errors))).sum(0)
-        if len(self.weights) <= 2 and all(abs(math.frexp(w)[0]) == 0.5 or w == 0 for w in self.weights):
-            return carried + 2.0 * UNIT_ROUNDOFF * size
-        unit = 1.01 * gamma(len(self.weights) + 1)
-        return carried + unit * (shares.to(size.device) * torch.stack(tuple(sizes))).sum(0)
+        shares = shares.to(errors[0].device)
+        exact = len(self.weights) <= 2 and all(abs(math.frexp(w)[0]) == 0.5 or w == 0 for w in self.weights)
+        unit = gamma(1) if exact else 1.01 * gamma(len(self.weights) + 1)
+        return (shares * torch.stack(tuple(errors))).sum(0) + unit * (shares * torch.stack(tuple(sizes))).sum(0)
 
     def __repr__(self) -> str:
         return f"Sum({', '.join(f'{w:g}' for w in self.weights)})"
@@ -99,7 +100,7 @@ class Concat(Join):
         """Those of one long vector."""
         return Gains.beside(terms)
 
-    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], size: Tensor) -> Tensor:
+    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], gamma: Callable[[int], float]) -> Tensor:
         """What is put together was not computed: the root of the squares of the errors, from above."""
         return norm_above(torch.stack(tuple(errors)), 2, 0)
 

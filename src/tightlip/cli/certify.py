@@ -47,6 +47,9 @@ class Certify:
     """Norm of the perturbations: 1, 2 or inf (default: that of the model's run; of a model without one, 2)."""
     eps: tuple[float, ...] | None = None
     """Radii to report (default: 0.1 0.2 0.3 0.5 1; in the inf-norm 0.05 0.1 0.15 0.2 0.3)."""
+    arithmetic: str = "real"
+    """What is certified: real, the function in exact arithmetic; or the network as a machine computes it: float64,
+    float32, float32-blocks (sums by blocks of at most 64 terms), bfloat16/float32 or bfloat16/float32-blocks."""
     head: str | None = None
     """Of a network with several outputs the one to certify, by its name or number."""
     seed: int | None = None
@@ -76,13 +79,15 @@ class Certify:
         check_classes(network, examples)
         x, y = examples.images, examples.labels
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
-        certificate = certify(network, x.to(device), y.to(device), p, output=_head(network, self.head))
+        head = _head(network, self.head)
+        certificate = certify(network, x.to(device), y.to(device), p, output=head, arithmetic=self.arithmetic)
         if self.output is not None:
             self._write(self.output, model, certificate, examples)
         names = examples.class_names or (origin.class_names if origin else ())
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {_share(certificate, 0)} on {examples.part}; {_worst(certificate, 0, names)}")
         lines += [f"note: {examples.note}"] * bool(examples.note)
+        lines += [f"for {certificate.speaks_of}"] * (self.arithmetic != "real")
         lines += [
             f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}"
             for eps in (self.eps or (OF_EACH_ENTRY if p == math.inf else RADII))
@@ -104,7 +109,7 @@ class Certify:
             input_norm=norm_name(certificate.bound.input_norm),
             constant=certificate.bound.constant,
             output_norm=norm_name(certificate.bound.output_norm),
-            arithmetic=certificate.bound.arithmetic,
+            arithmetic=certificate.speaks_of,
             radius=certificate.radius.numpy(),
             margin=certificate.margin.numpy(),
             label=examples.labels.numpy(),

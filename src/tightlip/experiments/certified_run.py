@@ -236,6 +236,7 @@ def trained(
         resume=resume,
         progress=progress,
         average=config.average,
+        autocast=config.autocast,
         **made,
     )
     return network, history

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..audit import Gains, Roundoff, rule
 from ..errors import TightlipError
-from ..linalg.rounding import UNIT_ROUNDOFF, gamma, round_up, sqrt_up
+from ..linalg.rounding import round_up, sqrt_up
 from ..options import FLAG, NUMBER, SIZE, optional
 from ..stored import brief, stored_integer, stored_number
 from .axes import DIMS, OfAxes, own_axis
@@ -72,22 +72,22 @@ class Offset(OfAxes):
 def _mean(module: Mean) -> Gains:
     """An n-th of each entry, in one output each: (AAᵀ) is 1/n times the identity.
 
-    A mean errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂, and γ_{n+2}/√n ≤ 2⁻³⁴ up to n = 2³⁶ (512 GiB).
+    A mean errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂; where n is unknown, all inputs.
     """
     dims: Any = list(module.dim) if isinstance(module.dim, tuple | list) else [module.dim]
     if not dims or not all(type(dim) is int and dim != 0 for dim in dims) or len(set(dims)) < len(dims):
         raise TightlipError(f"Mean has dim={brief(module.dim)}: give axes other than 0, that of the batch, each once")
     if module.count is None:
-        return Gains.constant(1.0, Roundoff(input=2.0**-34))
+        return Gains.constant(1.0, Roundoff(None, input=1.0))
     n = stored_integer(module, "count")
     if n < 1:
         raise TightlipError(f"Mean has count={n}: give an integer ≥ 1, or None")
     root, infinity = sqrt_up(round_up(Fraction(1, n))), math.inf
     table = {(1.0, 1.0): Fraction(1, n), (2.0, 2.0): Fraction(root), (infinity, infinity): Fraction(1)}
-    return Gains(table, Roundoff(input=1.01 * gamma(n + 2) * root))
+    return Gains(table, Roundoff(n + 2, input=root))
 
 
 @rule(Offset, options={"value": NUMBER})
 def _offset(module: Offset) -> Gains:
     stored_number(module, "value")
-    return Gains.constant(1.0, Roundoff(output=2.0 * UNIT_ROUNDOFF))
+    return Gains.constant(1.0, Roundoff(2, output=1.0))

@@ -1,7 +1,7 @@
 """`Graph`: layers, and a table of which takes what. The table is audited, certified, frozen, saved and served."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Outputs(Join):
         """Those of one long vector."""
         return Gains.beside(terms)
 
-    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], size: Tensor) -> Tensor:
+    def error(self, errors: Sequence[Tensor], sizes: Sequence[Tensor], gamma: Callable[[int], float]) -> Tensor:
         """Several outputs have several errors: one of them is certified, and its error is its own."""
         raise TightlipError("this network has several outputs: say which one, as in certify(…, output=0)")
 

@@ -28,8 +28,10 @@ from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..graphs.graph import Graph
 from ..graphs.tracing import as_graph, refuse_disagreement
+from ..linalg.arithmetic import Arithmetic, arithmetic_of
 from ..norms import as_norm
 from .batches import Labeled, batches, labeled
+from .deployed import Deployed
 from .evaluation import wide
 from .judging import Columns, judge
 from .pairs import pair_sensitivity
@@ -54,6 +56,12 @@ class Certificate:
     correct: Bool[Tensor, " batch"]
     bound: Bound
     label: Int[Tensor, " batch"] | None = None
+    arithmetic: str = "real"
+
+    @property
+    def speaks_of(self) -> str:
+        """The arithmetic for which it holds, in words."""
+        return self.bound.arithmetic if self.arithmetic == "real" else arithmetic_of(self.arithmetic).words
 
     @property
     def labeled(self) -> bool:
@@ -164,6 +172,7 @@ def certify(
     batch_size: int = 1024,
     progress: bool = True,
     output: int | str | None = None,
+    arithmetic: str | Arithmetic = "real",
 ) -> Certificate:
     """Certified radii of a frozen classifier, from its audited constant alone.
 
@@ -181,6 +190,10 @@ def certify(
         batch_size: Inputs evaluated at once; larger batches are divided.
         output: Of a network with several outputs the one that answers, by its number or its name.
         progress: Show a progress bar on a terminal, if it takes longer than a second.
+        arithmetic: "real": of the function with the stored weights in exact arithmetic. Or of the network as a machine
+            computes it, in any order of its sums, at every point within the radius rounded to the format: "float64",
+            "float32", "bfloat16/float32" (stored in the first, added in the second), and these with "-blocks", where
+            sums are taken by blocks of at most 64 terms. Direct sums are meant: no TF32, Winograd, Strassen or FFT.
 
     Raises:
         TightlipError: if a layer is still held by a constraint, the network cannot be audited, shapes do not fit,
@@ -199,7 +212,10 @@ def certify(
     audited = audit(network)
     bound = bound_of(audited, as_norm(p))
     pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
-    judged = functools.partial(judge, wide(network, audited), pairs, _device(network))
+    widely, machine = wide(network, audited), None
+    if arithmetic != "real":
+        machine = Deployed(widely, audited, arithmetic_of(arithmetic), as_norm(p)).judge
+    judged = functools.partial(judge, widely, pairs, machine, _device(network))
     found: list[Columns] = []
     have_labels = None
     for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
@@ -213,7 +229,7 @@ def certify(
             if parts is not x:  # slices that were made here have no numbers
                 raise
             raise TightlipError(f"batch {number}: {problem}") from problem
-    return _put_together(found, bound, bool(have_labels))
+    return _put_together(found, bound, bool(have_labels), str(arithmetic))
 
 
 def _alike(batch: Any, have_labels: bool | None) -> Labeled:
@@ -224,12 +240,12 @@ def _alike(batch: Any, have_labels: bool | None) -> Labeled:
     return inputs, labels
 
 
-def _put_together(found: list[Columns], bound: Bound, have_labels: bool) -> Certificate:
+def _put_together(found: list[Columns], bound: Bound, have_labels: bool, arithmetic: str) -> Certificate:
     """One certificate of all batches."""
     if not found:
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
     radius, margin, prediction, correct, label = (torch.cat(column) for column in zip(*found, strict=True))
-    return Certificate(radius, margin, prediction, correct, bound, label if have_labels else None)
+    return Certificate(radius, margin, prediction, correct, bound, label if have_labels else None, arithmetic)
 
 
 def _refuse_held(network: Any) -> None:

@@ -2,15 +2,16 @@
 
 Through a layer with audited 2→2 constant c, a distance between the computed and the exact input becomes
 
-    error ← c·error + (share of ‖input‖₂) + (share of ‖output‖₂) + (share of each entry)·√(their number),
+    error ← c·error + γ·((share of ‖input‖₂) + (share of ‖output‖₂) + (share of each entry)·√(their number)),
 
-the shares stated by the layer's rule (`Roundoff`). Joins add up what their values bring (`Join.error`).
+the shares, and how many roundings γ counts, stated by the layer's rule (`Roundoff`). Joins add up what their values
+bring (`Join.error`).
 
 Parameters and inputs are widened in the calling thread, exactly. A layer may be computed by threads that flush
 denormal numbers to zero (`rounding`). That is as if its input were off by less than F = `FLUSHED` in the 2-norm, each
 number that it stores by less than 2⁻¹⁰²², and each of its operations by less than 2⁻¹⁰²² more. So what is computed is
 
-    error ← c·(error + F) + (share + F)·‖input‖₂ + share·‖output‖₂ + share·√n + UNDERFLOW.
+    error ← c·(error + F) + γ·(share·‖input‖₂ + share·‖output‖₂ + share·√n) + F·‖input‖₂ + UNDERFLOW.
 """
 
 import copy
@@ -29,6 +30,7 @@ from ..arguments import unflattened
 from ..audit import UNKNOWN, Audit, Gains, Join, Node, Nodes, expand, fold
 from ..errors import TightlipError
 from ..layers import Normalize, Scale
+from ..linalg.arithmetic import FLOAT64
 from ..linalg.rounding import FLUSHED, UNDERFLOW, UNIT_ROUNDOFF, norm_above, round_up, widened
 
 
@@ -105,19 +107,24 @@ def _through(network: Wide, x: Tensor) -> Strayed:
 
     def layer(node: Node, value: Strayed) -> Strayed:
         inputs = value[0].clone() if uses[node.inputs[0]] > 1 else value[0]  # it may work in place
-        return _layer(node.operation, known[node], inputs, value[1])  # type: ignore[arg-type]
+        return evaluate_layer(node.operation, known[node], inputs, value[1])  # type: ignore[arg-type]
 
     def join(node: Node, values: list[Strayed]) -> Strayed:
         result = node.operation(*(value for value, _ in values))
         sizes = [_size(value) for value, _ in values]
-        error = node.operation.error([error for _, error in values], sizes, _size(result))  # type: ignore[union-attr, operator]
+        error = node.operation.error([error for _, error in values], sizes, FLOAT64.gamma)  # type: ignore[union-attr, operator]
         return result, _safely(error + (UNDERFLOW + FLUSHED) * len(values))
 
     start = torch.full((len(x),), UNDERFLOW, dtype=torch.float64, device=x.device)
     return fold(network.network, (x, start), layer, join)
 
 
-def _layer(layer: nn.Module, known: Gains, x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+def evaluate_layer(layer: nn.Module, known: Gains, x: Tensor, error: Tensor) -> Strayed:
+    """One layer in float64, for inputs that may be off by ``error``; may write into ``x``.
+
+    Raises:
+        TightlipError: if it changes the number of examples, or does not keep float64.
+    """
     size, width = _size(x), math.prod(x.shape[1:])
     if isinstance(layer, _ConvNd) and x.dim() != layer.weight.dim():  # torch would take the examples for channels
         axes = "(batch, channels, " + ", ".join(("depth", "height", "width")[5 - layer.weight.dim() :]) + ")"
@@ -130,8 +137,8 @@ def _layer(layer: nn.Module, known: Gains, x: Tensor, error: Tensor) -> tuple[Te
     if y.dim() == 0 or len(y) != len(error):
         raise TightlipError(f"{kind} changes the number of examples: keep the batch axis apart")
     outputs = math.prod(y.shape[1:])
-    spread, entries = _spread(known, width, outputs), known.roundoff.entry * (math.isqrt(outputs) + 1)
-    local = (known.roundoff.input + FLUSHED) * size + known.roundoff.output * _size(y) + entries + UNDERFLOW
+    spread = _spread(known, width, outputs)
+    local = known.roundoff.error(size, _size(y), (width, outputs), FLOAT64.gamma) + FLUSHED * size + UNDERFLOW
     return y, _safely(spread * (error + FLUSHED) + local)
 
 

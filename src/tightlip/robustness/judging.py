@@ -11,18 +11,28 @@ from ..errors import TightlipError
 from ..linalg.rounding import widened
 from .evaluation import Wide, evaluate
 
+Machines = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None
+"""What a machine makes of some inputs, their targets, leads and sensitivities: margins and radii."""
+
 Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Radius, margin, prediction, correctness and target (the label, or else the prediction) of some inputs."""
 
 
 def judge(
-    network: Wide, pairs: Callable[[int], Tensor], device: torch.device | None, x: Tensor, y: Tensor | None
+    network: Wide,
+    pairs: Callable[[int], Tensor],
+    deployed: Machines,
+    device: torch.device | None,
+    x: Tensor,
+    y: Tensor | None,
 ) -> Columns:
     """The columns of a certificate for inputs ``x`` (batch, …), of which ``y`` are the classes, or None.
 
     Args:
         network: In float64, as `evaluation.wide` makes it.
         pairs: How fast the difference of each pair of so many logits can change (`pairs.pair_sensitivity`).
+        deployed: (inputs, targets, leads, sensitivities) → margins and radii of a machine (`deployed.Deployed.judge`);
+            None for exact arithmetic.
         device: Where the network lies; None if anywhere.
         x: Inputs.
         y: Their classes.
@@ -32,7 +42,7 @@ def judge(
     """
     inputs = widened(x).to(device or x.device)
     finite = torch.isfinite(inputs.flatten(1)).all(1)
-    logits, error = evaluate(network, inputs)
+    logits, error = evaluate(network, inputs if deployed is None else inputs.clone())
     if logits.dim() != 2 or not logits.shape[1]:
         advice = f"; of inputs with several axes make rows: {FLATTEN}" if logits.dim() == x.dim() > 2 else ""
         raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes){advice}")
@@ -42,11 +52,14 @@ def judge(
         logits = torch.cat((-logits, logits), 1) / 2  # their difference is the logit, and so is what is known of it
     prediction = logits.argmax(1)
     target = prediction if y is None else _checked(y.to(logits.device), logits)
-    margin = _margin(logits, target) - 1.5 * error
+    lead, rates = _lead(logits, target, 1.5 * error), sensitivity[target]
+    margin, radius = lead.amin(1), _radius(lead, rates)
+    if deployed is not None:
+        margin, radius = map(torch.minimum, deployed(inputs, target, lead, rates), (margin, radius))
     finite = finite & torch.isfinite(logits).all(1)
     sound = finite & torch.isfinite(margin) & (margin > 0)
     correct = (prediction == target) & sound
-    radius = torch.where(correct, _radius(logits, target, 1.5 * error, sensitivity), 0.0)
+    radius = torch.where(correct, radius, 0.0)
     return radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu(), target.cpu()
 
 
@@ -65,21 +78,17 @@ def _checked(y: Tensor, logits: Tensor) -> Tensor:
     return y
 
 
-def _margin(logits: Tensor, target: Tensor) -> Tensor:
-    """y_t − max_{i≠t} y_i, rounded down."""
-    others = logits.scatter(1, target.unsqueeze(1), -math.inf).amax(1)
-    return _down(logits.gather(1, target.unsqueeze(1)).squeeze(1) - others)
+def _lead(logits: Tensor, target: Tensor, error: Tensor) -> Tensor:
+    """y_t − y_i − error, rounded down; ∞ for i = t."""
+    lead = down(down(logits.gather(1, target.unsqueeze(1)) - logits) - error.unsqueeze(1))
+    return lead.scatter(1, target.unsqueeze(1), math.inf)
 
 
-def _radius(logits: Tensor, target: Tensor, error: Tensor, pairs: Tensor) -> Tensor:
-    """min_i (y_t − y_i − error) / S[t, i], rounded down at each step; infinite where no logit can catch up."""
-    lead = logits.gather(1, target.unsqueeze(1)) - logits
-    lead = _down(_down(lead) - error.unsqueeze(1))
-    radius = _down(lead / pairs[target])
-    radius = torch.where(pairs[target] == 0, math.inf, radius)
-    return radius.scatter(1, target.unsqueeze(1), math.inf).amin(1).clamp(min=0.0)
+def _radius(lead: Tensor, sensitivity: Tensor) -> Tensor:
+    """min_i (y_t − y_i − error) / S_ti, rounded down; infinite where no logit can catch up."""
+    return torch.where(sensitivity == 0, math.inf, down(lead / sensitivity)).amin(1).clamp(min=0.0)
 
 
-def _down(value: Tensor) -> Tensor:
+def down(value: Tensor) -> Tensor:
     """The next float64 below, which covers the rounding of one operation."""
     return torch.nextafter(value, torch.full_like(value, -math.inf))

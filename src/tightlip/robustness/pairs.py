@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ..audit import Audit, Gains
+from ..audit import Audit, Gains, Nodes
 from ..layers import Scale
-from ..linalg.rounding import FLUSHED, UNDERFLOW, UNIT_ROUNDOFF, norm_above, normalize_exactly, round_up
+from ..linalg.rounding import FLUSHED, UNDERFLOW, UNIT_ROUNDOFF, norm_above, normalize_exactly, round_up, widened
 from ..norms import NORMS, as_norm, dual
 
 
@@ -39,17 +39,26 @@ def pair_sensitivity(audited: Audit, p: float, overall: float, classes: int) -> 
     if classes == 1:
         return _one_logit(audited.total, as_norm(p))
     table = torch.full((classes, classes), overall, dtype=torch.float64, device="cpu")
-    factor, value, nodes = Fraction(1), audited.network.output, audited.network.nodes
-    while value and type(nodes[value - 1].operation) is Scale:
-        factor *= abs(Fraction(float(nodes[value - 1].operation.scale)))  # type: ignore[union-attr, arg-type]
-        (value,) = nodes[value - 1].inputs
-    if value and isinstance(last := nodes[value - 1].operation, nn.Linear):  # the audit has refused its subclasses
-        before = audited.reached[nodes[value - 1].inputs[0]].table
+    last, factor, _ = last_linear(audited.network)
+    if last is not None:
+        node = audited.network.nodes[last]
+        before, weight = audited.reached[node.inputs[0]].table, node.operation.weight  # type: ignore[union-attr]
         for q in NORMS:
             if (as_norm(p), q) in before:
                 steepness = factor * Fraction(before[as_norm(p), q])
-                table = torch.minimum(table, _row_distances(last.weight, dual(q), steepness))
+                table = torch.minimum(table, row_distances(weight, dual(q), steepness))  # type: ignore[arg-type]
     return table.clamp(min=UNDERFLOW)
+
+
+def last_linear(network: Nodes) -> tuple[int | None, Fraction, int]:
+    """Which node is a Linear that only `Scale`s follow, if any; the product of their sizes, and how many there are."""
+    factor, value, scales = Fraction(1), network.output, 0
+    while value and type(network.nodes[value - 1].operation) is Scale:
+        factor *= abs(Fraction(float(network.nodes[value - 1].operation.scale)))  # type: ignore[union-attr, arg-type]
+        (value,) = network.nodes[value - 1].inputs
+        scales += 1
+    linear = bool(value) and isinstance(network.nodes[value - 1].operation, nn.Linear)  # the audit refuses subclasses
+    return (value - 1 if linear else None), factor, scales
 
 
 def _one_logit(total: Gains, p: float) -> Float64[Tensor, "2 2"]:
@@ -58,7 +67,7 @@ def _one_logit(total: Gains, p: float) -> Float64[Tensor, "2 2"]:
     return torch.full((2, 2), max(least, UNDERFLOW), dtype=torch.float64, device="cpu")
 
 
-def _row_distances(weight: Tensor, order: float, factor: Fraction) -> Float64[Tensor, "rows rows"]:
+def row_distances(weight: Tensor, order: float, factor: Fraction = Fraction(1)) -> Float64[Tensor, "rows rows"]:
     """``factor``·‖w_t − w_i‖ of every pair of rows, from above.
 
     Rows are scaled together until their largest entry is near 1. Then each entry of a difference is off by a factor
@@ -67,6 +76,11 @@ def _row_distances(weight: Tensor, order: float, factor: Fraction) -> Float64[Te
     matrix, exponent = normalize_exactly(weight)
     distances = torch.stack([norm_above(matrix - row, order, 1) for row in matrix]) + FLUSHED
     return _up(distances * round_up(factor * Fraction(2) ** exponent * (1 + Fraction(4 * UNIT_ROUNDOFF))))
+
+
+def row_norms(weight: Tensor, order: float) -> Float64[Tensor, " rows"]:
+    """‖w_i‖ of every row, from above."""
+    return norm_above(widened(weight), order, 1)
 
 
 def _up(value: Tensor) -> Tensor:

@@ -30,8 +30,6 @@ from ..norms import PAIRS
 from ..options import AXIS, NUMBER, SHARE, SIZE
 from ..stored import stored_integer, stored_number, stored_numbers
 
-_ULPS = FEW_ULPS.output
-
 
 @rule(nn.PReLU, options={"num_parameters": SIZE})
 def _prelu(module: nn.PReLU) -> Gains:
@@ -60,7 +58,7 @@ def _softplus(module: nn.Softplus) -> Gains:
         raise TightlipError(
             f"Softplus(threshold={threshold:g}) jumps there, or overflows before: give a threshold from 15 to 80"
         )
-    return Gains.constant(1.0, Roundoff(input=_ULPS, output=_ULPS + 1.01 * math.exp(-threshold) / threshold))
+    return Gains.constant(1.0, Roundoff(16, 1.0, 1.0, truncation=1.01 * math.exp(-threshold) / threshold))
 
 
 @rule(nn.CELU, options={"alpha": NUMBER})
@@ -99,7 +97,7 @@ def _softshrink(module: nn.Softshrink) -> Gains:
 
 @rule(nn.Tanhshrink, options={})
 def _tanhshrink(module: nn.Tanhshrink) -> Gains:
-    return Gains.constant(1.0, Roundoff(_ULPS, _ULPS))  # x and tanh(x) cancel near 0
+    return Gains.constant(1.0, Roundoff(16, 1.0, 1.0))  # x and tanh(x) cancel near 0
 
 
 @rule(nn.Threshold, options={"threshold": NUMBER, "value": NUMBER})
@@ -129,10 +127,6 @@ def _alpha_dropout(module: nn.AlphaDropout | nn.FeatureAlphaDropout) -> Gains:
     return Gains.constant(1.0, EXACT)
 
 
-SOFTMAX_TERMS = 2**30
-"""No axis that a softmax runs over is longer: 8 GiB for one input in float64."""
-
-
 @rule(nn.Softmax, nn.Softmin, options={"dim": AXIS})
 def _softmax(module: nn.Softmax | nn.Softmin) -> Gains:
     """The Jacobian J = diag(s) − ssᵀ has entries s_i(δ_ij − s_j), s being the probabilities.
@@ -146,7 +140,7 @@ def _softmax(module: nn.Softmax | nn.Softmin) -> Gains:
     All are attained where two of the probabilities are 1/2. Several rows make J block diagonal, with the same norms.
 
     Evaluation: x_i − max x is off by u·|x_i − max x|, which moves s_i by as much times s_i: at most 2u·‖x‖₂·‖s‖₂ in
-    all, and ‖s‖₂ ≤ 1 in each row. The sum of n positive terms and the rest is off by γ_{n+20} relative to s.
+    all, and ‖s‖₂ ≤ 1 in each row. The sum of n positive terms and the rest is off by γ_{n+20} ≤ 20·γ_{n+2} of s.
     """
     kind, dim = type(module).__name__, module.dim
     if dim is None:
@@ -155,7 +149,7 @@ def _softmax(module: nn.Softmax | nn.Softmin) -> Gains:
         raise TightlipError(f"{kind}(dim={dim}) could mix the batch, not the features: use dim=1 or dim=-1")
     half, root = Fraction(1, 2), Fraction(math.nextafter(math.sqrt(2.0), 2.0)) / 4
     table = dict.fromkeys(PAIRS, half) | {(1.0, 2.0): root, (2.0, math.inf): root, (1.0, math.inf): half / 2}
-    return Gains(table, Roundoff(input=_ULPS, output=1.1 * (SOFTMAX_TERMS + 20) * 2.0**-53))
+    return Gains(table, Roundoff(None, input=16.0, output=20.0))
 
 
 @rule(nn.Hardshrink, nn.GLU)

@@ -16,7 +16,7 @@ from ..audit.lipschitz import representable
 from ..errors import TightlipError
 from ..linalg.convolutions import convolution_norm_bounds
 from ..linalg.geometry import PADDING_MODES, Geometry
-from ..linalg.rounding import gamma, refuse_inexact, sqrt_up
+from ..linalg.rounding import refuse_inexact, sqrt_up
 from ..options import COUNT, FLAG, SIZE, Kind, one_of, several
 from ..stored import stored_numbers
 
@@ -97,9 +97,8 @@ def _proven(module: Convolution | Transposed, padding: Sequence[tuple[int, int]]
     table = {pair: representable(c) for pair, c in convolution_norm_bounds(weight, geometry).items()}
     sizes = convolution_norm_bounds(weight.detach().abs(), geometry, [(1.0, 1.0), (float("inf"), float("inf"))])
     products = weight[0].numel() if not transposed else weight.shape[0] // module.groups * weight[0, 0].numel()
-    unit = 1.01 * gamma(products + 2)
-    share = 2.0 * unit * sqrt_up(sizes[1.0, 1.0]) * sqrt_up(sizes[float("inf"), float("inf")])
-    return Gains(table, Roundoff(1.01 * share, unit))
+    share = 2.02 * sqrt_up(sizes[1.0, 1.0]) * sqrt_up(sizes[float("inf"), float("inf")])
+    return Gains(table, Roundoff(products + 2, 1.01 * share, 1.01))
 
 
 def _axes(module: nn.Module, axes: int) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from ..audit import Gains, Matrix, Roundoff, rule
 from ..audit.lipschitz import representable
 from ..errors import TightlipError
-from ..linalg.rounding import gamma, refuse_inexact
+from ..linalg.rounding import refuse_inexact
 from ..linalg.spectral import frobenius_norm_bound, operator_norm_bounds
 from ..options import FLAG, SIZE
 from ..stored import stored_numbers
@@ -25,5 +25,4 @@ def _linear(module: nn.Linear) -> Gains:
         stored_numbers(module, "bias", weight.shape[:1])  # another shape would be broadcast, and repeat the output
     table = {pair: representable(bound) for pair, bound in operator_norm_bounds(weight).items()}
     # |error| ≤ γ(|W||x| + |b|) in any order of summation, and |b| ≤ |Wx + b| + |W||x|
-    unit = 1.01 * gamma(weight.shape[1] + 2)
-    return Gains(table, Roundoff(2.0 * unit * frobenius_norm_bound(weight), unit))
+    return Gains(table, Roundoff(weight.shape[1] + 2, 2.02 * frobenius_norm_bound(weight), 1.01))

@@ -65,7 +65,7 @@ def _batch_norm(module: BatchNorm) -> Gains:
     """
     mean, _, beta, slopes = _read(module)
     shift = max(a * abs(m) + abs(b) for a, m, b in zip(slopes, mean.tolist(), beta.tolist(), strict=True))
-    return Gains.constant(max(slopes), Roundoff(20.0 * UNIT_ROUNDOFF * max(slopes), 0.0, 20.0 * UNIT_ROUNDOFF * shift))
+    return Gains.constant(max(slopes), Roundoff(20, input=max(slopes), entry=shift))
 
 
 def _read(module: BatchNorm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[float]]:

@@ -37,6 +37,7 @@ class Epoch:
     adversary: Adversary | None
     seed: int
     average: Average | None = None
+    autocast: bool = False
 
     def __call__(self, number: int) -> dict[str, float]:
         """The row of the epoch: its mean loss and, where it applies, accuracy, while the weights moved."""
@@ -67,7 +68,7 @@ class Epoch:
             self.network.eval()
             x = _inputs(self.adversary(self.network, x, y), x, "adversary").detach()
             self.network.train()
-        outputs = one_tensor(called(self.network, x))
+        outputs = self._outputs(x)
         value = compare(self.measures.loss, outputs, self.measures.form(outputs, y))
         self.sums[0] += value.detach().double().cpu() * len(y)
         self.counts[0] += len(y)
@@ -76,6 +77,14 @@ class Epoch:
             self.sums[1] += right.sum().cpu()
             self.counts[1] += right.numel()
         return value
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        """Of the network, in float32 at least, whatever its products were computed in."""
+        if not self.autocast:
+            return one_tensor(called(self.network, x))
+        with torch.autocast(x.device.type, torch.bfloat16):
+            outputs = one_tensor(called(self.network, x))
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 def _inputs(made: Any, x: Tensor, name: str) -> Tensor:

@@ -45,9 +45,10 @@ def decay(average: Any) -> float:
     return found
 
 
-def refuse_flags(resume: Any, progress: Any, tag: Any, checkpoint: Any) -> None:
+def refuse_flags(resume: Any, progress: Any, tag: Any, checkpoint: Any, autocast: Any) -> None:
     """Refuse what is not true or false, a tag that is not a word, and continuing from nowhere."""
     flag("progress", progress)
+    flag("autocast", autocast)
     if not isinstance(tag, str | None):
         raise TightlipError(f"tag must be a str, a name of yours for what a checkpoint cannot describe, got {tag!r}")
     if flag("resume", resume) and checkpoint is None:

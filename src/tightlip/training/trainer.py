@@ -58,6 +58,7 @@ def fit(
     metrics: Mapping[str, Metric] | None = None,
     tag: str | None = None,
     average: float = 0.0,
+    autocast: bool = False,
 ) -> History:
     """Train ``network`` in place; it ends, in eval mode, with the weights of the epoch with the best validation score.
 
@@ -104,6 +105,9 @@ def fit(
             and kept in the average, with constrained weights put back on their sets; what trains is not touched. Its
             first value is that of the first step, so train for many times as many steps. Buffers, such as the running
             statistics of batch normalization, are copied as they are.
+        autocast: Whether training multiplies in bfloat16 (``torch.autocast``), convolutions in the layout
+            ``channels_last``: faster on GPUs and on CPUs with AMX, by up to a factor of two. Weights, their
+            constraints, losses, validation and certificates are computed as without.
 
     Returns:
         One row per epoch: epoch, loss, learning_rate, seconds; train_accuracy (running) where accuracy applies; with
@@ -118,19 +122,21 @@ def fit(
     refuse_without_gradients()
     refuse_kinds(network, loss)
     (epochs, batch_size, seed), average = numbers(epochs, batch_size, seed), decay(average)
-    refuse_flags(resume, progress, tag, checkpoint)
+    refuse_flags(resume, progress, tag, checkpoint, autocast)
     refuse_functions(score, metrics, augment, adversary, validation)
     path, where = writable(checkpoint), arguments.device(device)
     enter = entry(network, where)
     source = examples(train, batch_size, enter)
     held_out = None if validation is None else whole(validation, enter)
     network.to(where)
+    if autocast:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     measures = rehearse(network, loss, source, held_out, score, dict(metrics or {}))
     engine = optimizer_of(network, optimizer, kept=path is not None)
     made = None if path is None else recipe(engine, network, tag)
     scheduler = scheduler_of(engine, schedule, epochs * len(source))
     mean = Average(network, average) if average else None
-    epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed, mean)
+    epoch = Epoch(network, source, measures, engine, scheduler, augment, adversary, seed, mean, autocast)
     state = State(network, engine, scheduler, source.generators(), path, None if mean is None else mean.averaged)
     if path is not None:
         functions = {"loss": loss, "schedule": schedule, "score": score, "metrics": metrics}
@@ -161,6 +167,7 @@ def _described(epoch: Epoch, functions: dict[str, Any], tag: str | None) -> dict
         "validation data": [digest(t) for t in epoch.measures.held_out or ()],
         **{n: identity(thing, f"its {n}", network, tag, source.generators()) for n, thing in functions.items()},
         **({} if average is None else {"average": average.decay}),  # files of before there were averages are known
+        **({"autocast": True} if epoch.autocast else {}),  # ... and of before there was this
     }
 
 

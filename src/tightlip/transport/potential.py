@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..arguments import flag, tensor
 from ..audit import Gains, Roundoff, rule
 from ..errors import TightlipError
-from ..linalg.rounding import gamma, sqrt_up
+from ..linalg.rounding import sqrt_up
 from ..norms import NORMS, PAIRS, as_norm, norm_name
 from ..options import FLAG, SIZE, Kind, one_of, several
 from ..stored import stored_numbers
@@ -142,10 +142,9 @@ def _funnels(module: Funnels) -> Gains:
     p, offsets = as_norm(module.p), stored_numbers(module, "offsets", (n,))
     stored_numbers(module, "points", (n, d))
     grown = {r: 1.0 if r <= p else _grown(d, p, r) for r in NORMS}
-    share = 4.0 * gamma(d + 8)
     return Gains(
         {(r, q): grown[r] for r, q in PAIRS},  # one output has one size, whatever the norm
-        Roundoff(output=share, entry=2.0 * share * float(offsets.abs().max()) + LOST),
+        Roundoff(4 * (d + 8), output=1.01, entry=2.02 * float(offsets.abs().max()) + LOST * 2.0**53),
     )
 
 
