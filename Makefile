@@ -108,6 +108,8 @@ $(DEV): $(TEST)
 	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
+# axe-core, which looks at pages in tests, comes inside a package whose own needs are not needed.
 $(DOCS): $(DEV)
 	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[docs]'
+	@$(PIP) install --quiet --no-deps axe-playwright-python==0.1.8
 	@touch $@
