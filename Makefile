@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both build .venv with the versions pinned in constraints.txt.
 #
 #   PYTHON=python3.12               another interpreter (at least 3.11)
-#   ARGS="…"                        more arguments for `tightlip train` (demo), pytest (test) or scripts/redteam.py
+#   ARGS="…"                        more arguments for what a target runs: `tightlip train`, pytest, mkdocs, a script
 #   TORCH_INDEX_URL=…               an index for torch alone, such as one of CPU-only builds
 #   RESULTS=runs                    where `make paper` looks for the rows (default: results)
 #   PIP_INDEX_URL=, PIP_FIND_LINKS= pip's own settings, from the environment or given to make (make exports them)
@@ -13,6 +13,7 @@ RESULTS ?= results
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+MANUAL := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 
 # The stamps' names hold the interpreter's version and this folder: a tree that was moved or copied together with its
 # .venv, or another PYTHON, gets a new environment instead of quietly running the old one.
@@ -21,13 +22,14 @@ MADE := $(VENV)/.made-$(KEY)
 RUN  := $(VENV)/.run-$(KEY)
 TEST := $(VENV)/.test-$(KEY)
 DEV  := $(VENV)/.dev-$(KEY)
+DOCS := $(VENV)/.docs-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conventions redteam bench paper lint format clean
+.PHONY: help demo test conventions redteam bench paper docs docs-serve package lint format clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 demo: $(RUN)  ## train on real images, audit, certify, attack; says where the page is
 	@$(BIN)/tightlip train $(ARGS)
@@ -55,6 +57,15 @@ paper: $(RUN)  ## every table and figure of the paper that has rows in results/,
 	  echo "None has rows: make them with '$(BIN)/tightlip run NAME --preset paper --output $(RESULTS)'" >&2; exit 1; fi; \
 	$(BIN)/tightlip report $$there --output paper.html
 
+docs: $(DOCS)  ## the manual as a site, in site/; a broken link or an unknown name is an error
+	@$(MANUAL) build --strict $(ARGS)
+
+docs-serve: $(DOCS)  ## the same on a port of this machine, made anew as files change
+	@$(MANUAL) serve $(ARGS)
+
+package: $(DEV)  ## source distribution and wheel in dist/, installed in an environment of its own and used there
+	@$(BIN)/python scripts/smoke_package.py $(ARGS)
+
 lint: $(DEV)  ## ruff and mypy, changing nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -65,10 +76,10 @@ format: $(DEV)  ## ruff, changing files
 	@$(BIN)/ruff format .
 
 clean:  ## removes .venv, build products and caches; keeps runs/
-	rm -rf "$(VENV)" build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-# One chain, made -> run -> test -> dev, so that `make -j` never runs two pips in one environment.
+# One chain, made -> run -> test -> dev -> docs, so that `make -j` never runs two pips in one environment.
 
 $(MADE):
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
@@ -95,4 +106,10 @@ $(TEST): $(RUN)
 
 $(DEV): $(TEST)
 	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+# axe-core, which looks at pages in tests, comes inside a package whose own needs are not needed.
+$(DOCS): $(DEV)
+	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[docs]'
+	@$(PIP) install --quiet --no-deps axe-playwright-python==0.1.8
 	@touch $@

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import interruption as interruption  # before those seconds
 from .choices import hint
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from .public import *  # noqa: F403  for type checkers, who see what is in it

@@ -4,19 +4,18 @@ import html
 import http.server
 import json
 import re
-import shutil
 import subprocess
 import threading
 
 import matplotlib.image
 import numpy as np
 import pytest
+from browser import BROWSER, FLAGS, REASON
 
 from tightlip.cli import main
 from tightlip.report import render, render_distances, render_experiments
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=REASON)
 
 ERRANDS = re.compile(r"\b(google|googleapis|gvt1)\.com\b")  # the browser's own: its clock, its updates
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -102,10 +101,8 @@ def browse(tmp_path, proxy):
     """Opens a file in a fresh headless browser behind the proxy; returns (stdout, console lines)."""
 
     def run(page, *flags):
-        quiet = ("quic", "background-networking", "component-update", "sync", "default-apps", "extensions", "gpu")
         command = [
-            BROWSER, "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in quiet),
-            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--hide-scrollbars",
+            BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}",
             f"--proxy-server=http://127.0.0.1:{proxy.server_port}", "--proxy-bypass-list=<-loopback>",
             *flags, page.as_uri(),
         ]  # fmt: skip

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 
-def _folders() -> tuple[str, ...]:
-    """Of packages that are known by name."""
+def _folders(path: Iterable[str]) -> tuple[str, ...]:
+    """Of packages that are known by name: those of the interpreter, and others on its path that pip has filled."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     found = {sysconfig.get_paths()[name] for name in names} | {*site.getsitepackages(), site.getusersitepackages()}
+    found |= {folder for folder in filter(None, path) if next(Path(folder).glob("*.dist-info"), None)}
     return tuple(f"{path}{os.sep}" for folder in map(Path, found) for path in {folder, folder.resolve()})
 
 
-INSTALLED = _folders()
+INSTALLED = _folders(sys.path)
 
 
 def is_importable(thing: Any) -> bool:

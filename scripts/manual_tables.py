@@ -1,0 +1,139 @@
+"""Print the manual's tables from the committed rows, or with --write put them between the markers of its pages.
+
+python scripts/manual_tables.py [--write]
+"""
+
+import json
+import re
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tightlip.report.cells import Group
+from tightlip.report.rows import read_groups
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+PAGES = [ROOT / "docs" / name for name in ("choosing.md", "peers.md")]
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).)*(<!-- /table -->)", re.DOTALL)
+
+STEPS = {
+    "`Orthonormal()`": "tightlip",
+    "`RowL1Ball()`": "tightlip, rows in the L1 ball",
+    "torch's Cayley chart": "torch cayley",
+    "deel-torchlip, at 1e-4": "deel-torchlip",
+    "orthogonium": "orthogonium",
+    "the paper's three iterations": "paper, 3 iterations",
+}
+SIZES = {
+    "64, batch 256": "n=64 batch=256",
+    "1024, batch 256": "n=1024 batch=256",
+    "1024, batch 1024": "n=1024 batch=1024",
+}
+ANSWERERS = {"ours": "tightlip", "torchlip": "deel-torchlip", "orthogonium": "orthogonium"}
+QUESTIONS = {
+    "norm of a 3×3 kernel": "largest norm found of a 3×3 convolution, padding {}",
+    "slope of a container": "slope found of a network that was told K = {}",
+    "torch.save": "`torch.save` of a layer in training",
+    "double": "`.double()`",
+    "gradient in eval mode": "the weight gets a gradient in eval mode",
+    "accuracy within a radius, on the processor": "its measure of accuracy within a radius runs on the processor",
+}
+CHOSEN = ("data", "norm", "network", "activation", "runs", "clean", "ε", "certified", "attacked", "training")
+
+
+def networks() -> str:
+    """README's table, the columns that help to choose."""
+    whole = runpy.run_path(str(ROOT / "scripts" / "results_table.py"))
+    places = [whole["COLUMNS"].index(name) for name in CHOSEN]
+    lines = [line.strip("|\n").split("|") for line in whole["table"]().splitlines()[2:]]
+    return _table(CHOSEN, [[line[place].strip() for place in places] for line in lines])
+
+
+def activations() -> str:
+    """What each activation reaches on the cones in the plane, and how far it is from the true potential."""
+    return _cells(
+        "circular_cones",
+        {"activation": "activation"},
+        {"W1 found, of 1": "objective", "farthest from the true potential": "farthest_on_discs"},
+    )
+
+
+def constraints() -> str:
+    """Singular values at most 1, and all equal to 1."""
+    measured = {
+        "W1 found, of 1": "objective",
+        "norm of the gradient": "gradient_norm",
+        "least σ": "smallest_singular_value",
+    }
+    return _cells("spectral_vs_orthonormal", {"weights": "constraint"}, measured)
+
+
+def steps() -> str:
+    """A training step as a multiple of an unconstrained one."""
+    rows = json.loads((RESULTS / "step-time.json").read_text())["results"]["rows"]
+    lines = [[words, *(f"{rows[size][name]['ratio']:.3g}" for size in SIZES.values())] for words, name in STEPS.items()]
+    return _table(["weights held by", *(f"n = {words}" for words in SIZES)], lines)
+
+
+def tried() -> str:
+    """What libraries answered to the same questions; a dash where a question was not asked."""
+    rows = json.loads((RESULTS / "peers.json").read_text())["results"]["rows"]
+    asked = [ANSWERERS[name] for name in rows]
+    lines = []
+    for question in dict.fromkeys(question for answers in rows.values() for question in answers):
+        parts = {kind for answers in rows.values() for kind in _parts(answers.get(question))}
+        for kind in sorted(parts, key=lambda kind: (len(kind), kind)):
+            given = [_parts(answers.get(question)).get(kind, "–") for answers in rows.values()]
+            lines.append([QUESTIONS[question].format(kind), *given])
+    return _table(["asked", *asked], lines)
+
+
+def _parts(answer: Any) -> dict[str, str]:
+    """An answer in words, for each of the cases that it tells apart."""
+    if answer is None:
+        return {}
+    if isinstance(answer, dict):
+        return {kind: "refused" if value is None else f"{value:.4g}" for kind, value in answer.items()}
+    return {"": "yes" if answer else "no"}
+
+
+TABLES = {table.__name__: table for table in (networks, activations, constraints, steps, tried)}
+
+
+def filled(page: str) -> str:
+    """The page with each of its tables made anew."""
+    return MARKED.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n{match[3]}", page)
+
+
+def _cells(experiment: str, axes: Mapping[str, str], metrics: Mapping[str, str]) -> str:
+    """A line for each cell of an experiment, over its seeds; both mappings go from a heading to a name in the rows."""
+
+    def line(group: Group) -> list[str]:
+        key = dict(group.key)
+        return [*(key[name] for name in axes.values()), *(group.metric(name) for name in metrics.values())]
+
+    return _table([*axes, *metrics], [line(group) for group in read_groups(RESULTS / experiment)])
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = f"|{' --- |' * len(head)}"
+    return "".join(
+        f"{line}\n" for line in [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(cells)} |" for cells in lines)]
+    )
+
+
+def main() -> None:
+    """Print or write."""
+    if "--write" in sys.argv:
+        for page in PAGES:
+            page.write_text(filled(page.read_text()))
+        return
+    for name, table in TABLES.items():
+        sys.stdout.write(f"{name}\n\n{table()}\n")
+
+
+if __name__ == "__main__":
+    main()
