@@ -7,8 +7,8 @@ gradients is a Gaussian mechanism; T full-batch steps have zCDP ρ = T/(2σ²), 
 2016), for adding or leaving out one image. All after that is post-processing. Source: Béthune et al. 2023, "DP-SGD
 Without Clipping: The Lipschitz Neural Network Way".
 
-A sketch: torch's random numbers are not cryptographic, floats are no reals, and the search for a good rate costs privacy
-too, which is not counted here.
+A sketch: torch's random numbers are not cryptographic, floats are no reals, and the search for a good rate costs
+privacy too, which is not counted here.
 """
 
 import math
