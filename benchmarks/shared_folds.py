@@ -67,10 +67,10 @@ class Meter:
 
     def watch(self) -> None:
         """Time the functions that fold and that share."""
-        fold, fold_all, packed = sharing._fold_, holding.fold_all_, sharing._packed
+        fold, fold_all, outcomes = sharing._fold_, holding.fold_all_, sharing._outcomes
         sharing._fold_ = self._timed(fold, self.folds)
         holding.fold_all_ = self._timed(fold_all, self.wholes)
-        sharing._packed = self._weighed(packed)
+        sharing._outcomes = self._weighed(outcomes)
 
     def _timed(self, function: Callable, into: list[float]) -> Callable:
         def timed(*arguments: Any) -> Any:
@@ -84,7 +84,7 @@ class Meter:
     def _weighed(self, function: Callable) -> Callable:
         def weighed(*arguments: Any) -> Any:
             found = function(*arguments)
-            self.sent.append(len(found[1]))
+            self.sent.append(sum(value.nbytes for value in found[1].values()))
             return found
 
         return weighed

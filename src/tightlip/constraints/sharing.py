@@ -2,7 +2,7 @@
 
     owner      every weight has one, by how much work it is: the next heaviest goes to the rank with the least so far
     fold       each rank folds the weights that it owns
-    exchange   five numbers of every rank, then the bytes of what each has folded, from its owner to all others
+    exchange   four numbers of every rank, then what is small, pickled, then the tensors, from each owner to all others
 
 Ranks take the same steps: the same weights before, the same gradients, the same optimizer. That is what
 DistributedDataParallel and `fully_shard` see to. It is looked at when `hold` is called, and in every exchange by a
@@ -14,7 +14,6 @@ A fold that fails is told to all ranks, and all raise the same sentence. A rank 
 in any collective, until the process group's timeout or whoever started them ends them.
 """
 
-import math
 import pickle
 import zlib
 from collections.abc import Hashable, Iterable, Sequence
@@ -30,8 +29,8 @@ from .fingerprint import fingerprint, sampled
 from .gathered import whole
 from .holdable import held_layers
 
-ALIGNED = 16
-"""Bytes at whose multiples each tensor begins in what is handed on."""
+LARGE = 4096
+"""Bytes from which a tensor is handed on as it lies in memory; smaller ones go along with plain values."""
 
 ALIKE = 1e-4
 """How far sums over the same gradients may differ between machines, in parts of the sum of their absolute values."""
@@ -41,6 +40,9 @@ Folds = Sequence[tuple[Coordinate, Move]]
 
 Problem = tuple[list[int], str]
 """Which of the weights could not be folded, and why."""
+
+Entry = tuple[int, str]
+"""One weight's memory by its name, or the weight itself by none."""
 
 
 def shared_by(group: Any) -> "dist.ProcessGroup | None":
@@ -106,10 +108,9 @@ def fold_all_(folds: Folds, group: "dist.ProcessGroup | None", device: torch.dev
     if group is None:
         problems = _fold_(folds, range(len(folds)))
     else:
-        owned = owners([coordinate.work(move) for coordinate, move in folds], dist.get_world_size(group))
-        problems = _shared_(
-            folds, [place for place, rank in enumerate(owned) if rank == dist.get_rank(group)], group, device
-        )
+        rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+        owned = owners([coordinate.work(move) for coordinate, move in folds], ranks)
+        problems = _shared_(folds, [place for place, owner in enumerate(owned) if owner == rank], group, device)
     return [TightlipError(reason) for _, reason in problems]
 
 
@@ -121,25 +122,34 @@ def _shared_(folds: Folds, own: list[int], group: "dist.ProcessGroup", device: t
     except Exception as error:  # noqa: BLE001  whatever it is, the others must not wait for what does not come
         unforeseen, problems = error, [(own, f"another rank failed as it folded: {type(error).__name__}: {error}")]
     failed = {place for places, _ in problems for place in places}
-    notes, content = _packed(folds, [place for place in own if place not in failed], problems, device)
-    sizes = _agreed([move for _, move in folds], len(notes), len(content), group, device)
-    parcels = _exchanged(content, [size for _, size in sizes], group)
+    small, large = _outcomes(folds, [place for place in own if place not in failed])
+    layout = [(entry, tuple(value.shape), value.dtype) for entry, value in large.items()]
+    notes = pickle.dumps((small, layout, problems))
+    longest = _agreed([move for _, move in folds], len(notes), group, device)
+    told = _told(notes, longest, group, device)
+    _exchange_(folds, large, [layout for _, layout, _ in told], group)
     if unforeseen is not None:
         raise unforeseen
-    found = []
-    for rank, (parcel, (length, _)) in enumerate(zip(parcels, sizes, strict=True)):
-        found += problems if rank == dist.get_rank(group) else _adopt_(folds, parcel, length)
+    for small, _, _ in told:
+        for place, key, value in small:
+            _keep_(folds[place][1], key, value)
+    found = [problem for _, _, problems in told for problem in problems]
+    _forget_failed_(folds, found)
     return found
 
 
-def _exchanged(content: Tensor, sizes: Sequence[int], group: "dist.ProcessGroup") -> list[Tensor]:
-    """What every rank hands on, as bytes."""
-    own = dist.get_rank(group)
-    parcels = [content if rank == own else content.new_empty(size) for rank, size in enumerate(sizes)]
-    sent = [dist.broadcast(parcel, group=group, group_src=rank, async_op=True) for rank, parcel in enumerate(parcels)]
-    for each in sent:
-        each.wait()  # type: ignore[union-attr]
-    return parcels
+def _outcomes(folds: Folds, places: Iterable[int]) -> tuple[list[tuple[int, str, Any]], dict[Entry, Tensor]]:
+    """What was folded here: plain values and small tensors, and large tensors."""
+    small, large = [], {}
+    for place in places:
+        coordinate, move = folds[place]
+        large[place, ""] = move.weight.detach()
+        for key, value in coordinate.outcome(move).items():
+            if isinstance(value, Tensor) and value.device == move.weight.device and value.nbytes >= LARGE:
+                large[place, key] = value
+            else:
+                small.append((place, key, value.cpu().clone() if isinstance(value, Tensor) else value))
+    return small, large
 
 
 def _fold_(folds: Folds, places: Iterable[int]) -> list[Problem]:
@@ -164,64 +174,65 @@ def _forget_failed_(folds: Folds, problems: Iterable[Problem]) -> None:
             folds[place][0].after_failure_(folds[place][1])
 
 
-def _agreed(
-    moves: Sequence[Move], length: int, size: int, group: "dist.ProcessGroup", device: torch.device
-) -> list[tuple[int, int]]:
-    """How many bytes of notes, and in all, each rank is going to send; raises on all ranks where they disagree."""
+def _agreed(moves: Sequence[Move], length: int, group: "dist.ProcessGroup", device: torch.device) -> int:
+    """The length of the longest notes of a rank; raises on all ranks where they disagree."""
     named = zlib.crc32(repr([(move.name, tuple(move.weight.shape)) for move in moves]).encode())
     sample = torch.cat([torch.zeros(1, device=device), *(sampled(move.gradient).to(device) for move in moves)]).double()
-    own = torch.tensor([named, length, size, 0, 0], dtype=torch.float64, device=device)
-    own[3], own[4] = sample.sum(), sample.abs().sum()
-    found = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(found, own, group=group)
-    names, lengths, sizes, sums, scales = torch.stack(found, 1).tolist()
+    own = torch.tensor([named, length, 0, 0], dtype=torch.float64, device=device)
+    own[2], own[3] = sample.sum(), sample.abs().sum()
+    names, lengths, sums, scales = torch.stack(_gathered(own, group), 1).tolist()
     if len(set(names)) > 1 or not max(sums) - min(sums) <= ALIKE * max(scales):
         different = "step different weights" if len(set(names)) > 1 else "have different gradients of the same weights"
         raise TightlipError(
             f"the ranks of the group {different}, so none can work for another: wrap the network in "
             "DistributedDataParallel, or leave out group when you hold it"
         )
-    return [(int(length), int(size)) for length, size in zip(lengths, sizes, strict=True)]
+    return int(max(lengths))
 
 
-def _packed(folds: Folds, places: Sequence[int], problems: list[Problem], device: torch.device) -> tuple[bytes, Tensor]:
-    """What was folded here: notes in few words, and the notes and all tensors as bytes."""
-    numbers, layout, tensors = [], [], []
-    for place in places:
-        coordinate, move = folds[place]
-        outcome = {"": move.weight.data, **coordinate.outcome(move)}
-        numbers.append((place, {key: value for key, value in outcome.items() if not isinstance(value, Tensor)}))
-        for key, value in outcome.items():
-            if isinstance(value, Tensor):
-                layout.append((place, key, tuple(value.shape), value.dtype))
-                tensors.append(value)
-    notes = pickle.dumps((numbers, layout, problems))
-    notes += b" " * (-len(notes) % ALIGNED)
-    words = torch.frombuffer(bytearray(notes), dtype=torch.uint8).to(device)
-    return notes, torch.cat([words, *(part for each in tensors for part in _bytes(each.to(device)))])
+def _told(notes: bytes, longest: int, group: "dist.ProcessGroup", device: torch.device) -> list[Any]:
+    """The notes of all ranks."""
+    own = torch.frombuffer(bytearray(notes.ljust(longest)), dtype=torch.uint8).to(device)
+    return [pickle.loads(each.cpu().numpy().tobytes()) for each in _gathered(own, group)]
 
 
-def _bytes(value: Tensor) -> tuple[Tensor, Tensor]:
-    """A tensor's bytes, and as many zeros as bring them to a multiple of `ALIGNED`."""
-    content = value.contiguous().flatten().view(torch.uint8)
-    return content, content.new_zeros(-len(content) % ALIGNED)
+def _gathered(own: Tensor, group: "dist.ProcessGroup") -> list[Tensor]:
+    found = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(found, own, group=group)
+    return found
 
 
 @torch.no_grad()
-def _adopt_(folds: Folds, parcel: Tensor, length: int) -> list[Problem]:
-    """Take over what another rank has folded; its problems."""
-    numbers, layout, problems = pickle.loads(parcel[:length].cpu().numpy().tobytes())
-    for place, found in numbers:
-        folds[place][1].memory.update(found)
-    begin = length
-    for place, key, shape, kind in layout:
-        move, size = folds[place][1], math.prod(shape) * kind.itemsize
-        value = parcel[begin : begin + size].view(kind).view(shape)
-        begin += size + -size % ALIGNED
-        known = move.memory.get(key) if key else move.weight
-        if isinstance(known, Tensor) and (known.shape, known.dtype) == (value.shape, kind):
-            known.copy_(value)
-        else:
-            move.memory[key] = value.to(move.weight.device, copy=True)
-    _forget_failed_(folds, problems)
-    return problems  # type: ignore[no-any-return]
+def _exchange_(folds: Folds, own: dict[Entry, Tensor], layouts: Sequence[Any], group: "dist.ProcessGroup") -> None:
+    """Every large tensor from its owner to all others, into the memory of the one that it takes the place of."""
+    arriving = []
+    for rank, layout in enumerate(layouts):
+        for (place, key), shape, kind in layout:
+            move, mine = folds[place][1], rank == dist.get_rank(group)
+            value = own[place, key].contiguous() if mine else _room(move, key, shape, kind)
+            sent = dist.broadcast(value, group=group, group_src=rank, async_op=True)
+            arriving.append((sent, mine, move, key, value))
+    for sent, mine, move, key, value in arriving:
+        sent.wait()  # type: ignore[union-attr]
+        if not mine:
+            _keep_(move, key, value)
+
+
+def _room(move: Move, key: str, shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+    """Where a tensor may arrive: the one that it takes the place of, if it is like it."""
+    known = move.memory.get(key) if key else move.weight.detach()
+    if isinstance(known, Tensor) and (known.shape, known.dtype) == (shape, kind) and known.is_contiguous():
+        return known
+    return move.weight.new_empty(shape, dtype=kind)
+
+
+def _keep_(move: Move, key: str, value: Any) -> None:
+    """Take over what another rank has made of a weight, or of one entry of its memory."""
+    if key:
+        before = move.memory.get(key)
+        device = before.device if isinstance(before, Tensor) else move.weight.device
+        move.memory[key] = value.to(device) if isinstance(value, Tensor) else value
+    elif value.data_ptr() != move.weight.data_ptr():
+        move.weight.copy_(value)
+    else:
+        torch.autograd.graph.increment_version(move.weight)  # a collective does not count as a write
