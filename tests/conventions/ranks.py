@@ -1,9 +1,11 @@
-"""Two ranks over gloo, run as a script by test_processes.py: ``python ranks.py FOLDER``.
+"""Ranks over gloo, run as a script by test_processes.py: ``python ranks.py FOLDER``.
 
-Each `scenario` is a function of a cell and of a network that was made before the process group was; it is tried in
-every cell, and what came of it goes into FOLDER/rank-N.json.
+Each `scenario` is a function of a cell and of a network that was made before the process group was; two ranks try it in
+every cell, what is in `single_ranks` once, and what came of it goes into FOLDER/rank-N.json. Then four ranks are killed
+and resumed (`killed_ranks`), and what came of that goes into FOLDER/killed.json.
 """
 
+import copy
 import json
 import os
 import sys
@@ -12,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch._dynamo  # DistributedDataParallel asks for it, which takes a second: here once, and not in every rank
 import torch.distributed as dist
+from conventions import killed_ranks, single_ranks
 from conventions.cells import Cell, adam, cells, inputs, loss, momentum
 from torch import nn
 from torch.distributed.fsdp import fully_shard
@@ -143,6 +147,21 @@ def accumulation_without_synchronizing(cell: Cell, early: nn.Module) -> None:
 
 
 @scenario
+def shared(cell: Cell, early: nn.Module) -> None:
+    """Each rank folds a part of the weights, and what comes of it is what comes of folding them all."""
+    for p in early.parameters():
+        dist.broadcast(p.data, 0)
+    alone = copy.deepcopy(early)
+    for network, group in ((early, dist.group.WORLD), (alone, None)):
+        wrapped, before = DistributedDataParallel(network), cell.leaf(network[0]).detach().clone()
+        optimizer = hold(wrapped, adam(network.parameters()), group=group)
+        descend(network, wrapped, optimizer, min(cell.rounds, 8) + 2)
+        agree(cell, network, before)
+    for shared, own in zip(early.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(shared, own, atol=1e-5, rtol=0)
+
+
+@scenario
 def sharded_optimizer(cell: Cell, early: nn.Module) -> None:
     from torch.distributed.optim import ZeroRedundancyOptimizer  # importing it warns
 
@@ -154,19 +173,33 @@ def sharded_optimizer(cell: Cell, early: nn.Module) -> None:
 
 @scenario
 def fully_sharded(cell: Cell, early: nn.Module) -> None:
-    for p in early.parameters():
+    shard(cell, early, None)
+
+
+@scenario
+def fully_sharded_and_shared(cell: Cell, early: nn.Module) -> None:
+    shard(cell, early, dist.group.WORLD)
+
+
+def shard(cell: Cell, network: nn.Module, group: dist.ProcessGroup | None) -> None:
+    """What DistributedDataParallel would have made of it, in a layer that is sharded by itself and in the others."""
+    for p in network.parameters():
         dist.broadcast(p.data, 0)
-    members = weight_constraint(early[0])
-    fully_shard(early)
+    members, whole = weight_constraint(network[0]), copy.deepcopy(network)
+    fully_shard(network[0])
+    fully_shard(network)
     seen: list[torch.Tensor] = []
-    early[0].register_forward_hook(lambda layer, *_: seen.append(layer.weight.detach().clone()))
-    descend(early, early, hold(early, adam(early.parameters())), 3)
+    network[0].register_forward_pre_hook(lambda layer, _: seen.append(layer.weight.detach().clone()))
+    steps = min(cell.rounds, 8) + 2
+    descend(network, network, hold(network, adam(network.parameters()), group=group), steps)
     assert all(members.contains(weight) for weight in seen), "off the set"
-    assert not torch.equal(seen[0], seen[2]), "nothing moved"
-    whole = {name: gathered(value) for name, value in early.state_dict().items()}
+    assert not torch.equal(seen[0], seen[-1]), "nothing moved"
     other = cell.network(dist.get_rank())
-    other.load_state_dict(whole)
-    torch.testing.assert_close(other(inputs(other)), early(inputs(other)))
+    other.load_state_dict({name: gathered(value) for name, value in network.state_dict().items()})
+    torch.testing.assert_close(other(inputs(other)), network(inputs(network)))
+    descend(whole, DistributedDataParallel(whole), hold(whole, adam(whole.parameters())), steps)
+    for one, two in zip(other.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
 
 
 @scenario
@@ -196,15 +229,15 @@ def gathered(value: torch.Tensor) -> torch.Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def outcome(function: Callable, cell: Cell, network: nn.Module) -> str:
-    """ "works", "refused: …" or the traceback of what failed."""
+def outcome(function: Callable, *arguments: object) -> str:
+    """ "works", what the function has found, "refused: …", or the traceback of what failed."""
     try:
-        function(cell, network)
+        found = function(*arguments)
     except TightlipError as error:
         return f"refused: {error}"
     except Exception:  # noqa: BLE001 - it goes into the report
         return traceback.format_exc(limit=-3)
-    return "works"
+    return found or "works"
 
 
 def run(rank: int, folder: Path) -> None:
@@ -213,6 +246,7 @@ def run(rank: int, folder: Path) -> None:
     names = {(name, cell): cell.network(rank) for name in SCENARIOS for cell in cells(few=True)}
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     found = {f"{name} {cell}": outcome(SCENARIOS[name], cell, network) for (name, cell), network in names.items()}
+    found |= {name: outcome(function) for name, function in single_ranks.SCENARIOS.items()}
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     os._exit(0)  # at an orderly exit gloo now and then ends a thread of its own that still runs, and aborts
@@ -220,3 +254,4 @@ def run(rank: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.multiprocessing.start_processes(run, (Path(sys.argv[1]),), nprocs=2, start_method="fork")
+    killed_ranks.run(Path(sys.argv[1]))

@@ -129,5 +129,5 @@ class KilledProcesses:
 def test_a_process_that_is_killed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "ProcessPoolExecutor", KilledProcesses)
     experiment = EXPERIMENTS["bjorck_convergence"]
-    with pytest.raises(TightlipError, match="killed, perhaps for want of memory"):
+    with pytest.raises(TightlipError, match="killed 3 times in a row, perhaps for want of memory"):
         rows.run_cells(experiment, experiment.SMOKE, tmp_path, jobs=2)

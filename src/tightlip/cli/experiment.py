@@ -42,6 +42,8 @@ class Run:
     """smoke takes seconds, paper has the full sizes."""
     jobs: int = 1
     """Cells computed at once, each in a process of its own."""
+    executor: Literal["processes", "ray"] = "processes"
+    """Who computes cells: processes of this machine, or a Ray cluster: that of RAY_ADDRESS, or one started here."""
     output: Path = Path("runs")
     """Rows and page go to a folder in this one, named after the experiment (and -smoke)."""
     machine: Annotated[Processor, tyro.conf.arg(name="")] = field(default_factory=Processor)
@@ -53,7 +55,7 @@ class Run:
         experiment = EXPERIMENTS[name]
         preset = named(experiment, self.preset)
         folder = writable(self.output / (name if self.preset == "paper" else f"{name}-{self.preset}"))
-        run_cells(experiment, preset, folder, self.jobs)
+        run_cells(experiment, preset, folder, self.jobs, self.executor)
         page = folder / "report.html"
         write_experiments([folder], page)
         groups = read_groups(folder)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -38,6 +38,8 @@ class Tune:
     first eps, or 0.75, 1 and 1.5 times the a)."""
     jobs: int = 1
     """Networks trained at once, each in a process of its own."""
+    executor: Literal["processes", "ray"] = "processes"
+    """Who trains them: processes of this machine, or a Ray cluster: that of RAY_ADDRESS, or one started here."""
     output: Path = Path("runs")
     """Rows and page go to a folder in this one, named after the data and the options."""
     machine: Annotated[Processor, tyro.conf.arg(name="")] = field(default_factory=Processor)
@@ -52,7 +54,7 @@ class Tune:
         loaded(tuning.options_of(self.config))
         shared = asdict(replace(self.config, eps=radii))
         folder = writable(self.output / self._name(shared))
-        rows = run_cells(tuning, Preset(shared, 1, {axis: values}, "tune"), folder, self.jobs)  # type: ignore[arg-type]
+        rows = run_cells(tuning, Preset(shared, 1, {axis: values}, "tune"), folder, self.jobs, self.executor)  # type: ignore[arg-type]
         page = folder / "report.html"
         write_experiments([write_fronts(rows, radii, folder), folder], page)
         best = max(range(len(rows)), key=lambda place: points_at(rows, radii[0])[place][::-1])

@@ -133,6 +133,14 @@ class Coordinate(abc.ABC):
         """What is equal for moves that are folded together."""
         return id(move.weight)
 
+    def work(self, move: Move) -> float:
+        """About how many multiplications `fold_` takes, up to a factor that is the same for all weights."""
+        return float(move.weight.numel() * min(move.weight.flatten(1).shape))
+
+    def outcome(self, move: Move) -> dict[str, Any]:
+        """Of ``memory``, what `fold_` has written to: tensors and plain values."""
+        return dict(move.memory)
+
 
 class Ambient(Coordinate):
     """The optimizer moves the weight itself: tangent gradient before the step, projection after it."""

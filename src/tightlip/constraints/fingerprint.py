@@ -47,13 +47,13 @@ def _odd_numbers(count: int, device: torch.device) -> Tensor:
 
 def mark(weight: Tensor) -> Mark:
     """What is compared at a forward pass."""
-    return Mark(id(weight), weight._version, _sample(weight) if weight.is_cpu else 0.0)
+    return Mark(id(weight), weight._version, float(sampled(weight).sum()) if weight.is_cpu else 0.0)
 
 
-def _sample(weight: Tensor) -> float:
-    """The sum of entries spread over the matrix: no optimizer's step leaves it alone."""
+def sampled(weight: Tensor) -> Tensor:
+    """Entries spread over the matrix: no optimizer's step leaves them alone."""
     entries = weight.detach().reshape(-1)
-    return float(entries[:: _stride(entries.numel(), weight.shape[-1])].sum())
+    return entries[:: _stride(entries.numel(), weight.shape[-1])]
 
 
 @cache

@@ -23,6 +23,7 @@ Source: Lezcano-Casado 2019 (parametrizations that are rebased at every step).
 import math
 from collections.abc import Hashable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,6 +89,16 @@ class Frame(Coordinate):
         """Weights of one shape are turned together."""
         return move.weight.shape, move.weight.dtype, move.weight.device, self.blocks
 
+    def work(self, move: Move) -> float:
+        """The products of all pairs with W, and with S where that is turned too."""
+        turned = 2 if self.blocks > 1 and _is_square(move.weight) else 1
+        return turned * move.weight.numel() * max(_matrix(move.weight).shape) / max(2, self.blocks)
+
+    def outcome(self, move: Move) -> dict[str, Any]:
+        """What a turn leaves as it is were the readings, and S where W is not square."""
+        read = {"met", "own"} if _is_square(move.weight) else {"met", "own", "sum"}
+        return {key: value for key, value in move.memory.items() if key not in read}
+
     @torch.no_grad()
     def before_step(self, move: Move) -> None:
         """W.data ← zero turns (n, 2n/q), W.grad ← their gradient, optimizer.state[W] ← that of this round."""
@@ -133,8 +144,6 @@ class Frame(Coordinate):
             angles = (turns - turns.mT).mul_(0.5 * math.sqrt(self.rounds))  # any optimizer's A, made exactly skew
             change, error = rotation(angles, longest(max(_matrix(weight).shape)))
             if not error < math.inf:
-                for move in moves:
-                    self._forget(move)
                 raise TightlipError(
                     f"a step would leave NaN, infinity or no rotation in {moves[0].name}: lower the learning rate"
                 )
@@ -227,8 +236,7 @@ class Frame(Coordinate):
             _tall(weight).add_(change[0] @ _tall(weight))
             return
         order = _order(self.blocks, self._round(move), weight.device)
-        square = weight.shape[0] == weight.shape[1]
-        turned_too = {"sum": move.memory["sum"]} if square else {}
+        turned_too = {"sum": move.memory["sum"]} if _is_square(weight) else {}
         for use, matrix in ({"weight": weight} | turned_too).items():
             blocks, dim = _blocks(matrix, self.blocks)
             pairs, turned = _two_by_two(_ordered(move, blocks, use), dim), move.buffer("turned", *blocks.shape)
@@ -242,6 +250,12 @@ class Frame(Coordinate):
 def _matrix(weight: Tensor) -> Tensor:
     """(out, in · taps): the weight itself, or that of a convolution whose taps are as many as its stride."""
     return weight.detach().flatten(1)
+
+
+def _is_square(weight: Tensor) -> bool:
+    """Whether the gradients that wait are turned along with it."""
+    rows, columns = _matrix(weight).shape
+    return rows == columns
 
 
 def _tall(weight: Tensor) -> Tensor:

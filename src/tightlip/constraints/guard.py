@@ -34,6 +34,12 @@ class Held:
     looked: bool = False
     weight: nn.Parameter | None = None
 
+    def see(self, weight: Tensor, sharded: bool = False) -> None:
+        """Remember how a member looks; where it is sharded, the parameter that forward passes know looks like it."""
+        self.seen = mark(weight)
+        if sharded and self.weight is not None:
+            self.seen = Mark(id(self.weight), self.weight._version, self.seen.sample)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Held":
         # a copied tensor counts its versions anew
         return _record(self.constraint, self.coordinate, copy.deepcopy(self.weight, memo))
@@ -90,7 +96,8 @@ def _refuse_strangers(record: Held, weight: Tensor, name: str) -> None:
             ".data, an average of weights) is put back when hold is called again, or in the copy that freeze(network) "
             "makes"
         )
-    record.seen = mark(weight)
+    if weight.is_cpu or record.seen is None or record.seen.identity == id(weight):
+        record.seen = mark(weight)  # else it was sharded, and writes to its parts do not count here
 
 
 class _Late:

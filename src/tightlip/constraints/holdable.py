@@ -1,14 +1,15 @@
-"""What `hold` takes: an optimizer that steps once per backward, and whole weights that it trains."""
+"""What `hold` takes: an optimizer that steps once per backward, and weights that it trains."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import TightlipError
 from .constraining import is_constrained
+from .gathered import is_sharded
 from .guard import Held, held
 
 
@@ -50,7 +51,7 @@ def _refuse_weights(network: nn.Module, optimizer: Optimizer) -> None:
         )
     sets: dict[int, Held] = {}
     for name, layer, record in held_layers(network):
-        weight = whole_weight(name, layer)
+        weight = weight_of(name, layer)
         first = sets.setdefault(id(weight), record)
         if repr(first.constraint) != repr(record.constraint):
             raise TightlipError(
@@ -72,17 +73,21 @@ def held_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module, Held]]:
             yield f"{name}.weight" if name else "the weight", layer, record
 
 
-def whole_weight(name: str, layer: nn.Module) -> nn.Parameter:
-    """The weight of a held layer.
+def weight_of(name: str, layer: nn.Module) -> nn.Parameter:
+    """The weight of a held layer, whole or sharded.
 
     Raises:
-        TightlipError: where it is sharded, or parametrized by something else.
+        TightlipError: where it is parametrized by something else, or is no tensor of torch's own kinds.
     """
     weight = layer._parameters.get("weight")
-    if type(weight) is not nn.Parameter or type(weight.data) is not Tensor:
-        kind = "parametrized by something else" if weight is None else f"a {type(weight).__name__}"
+    if weight is None or weight.ndim < 2 or not (type(weight) is nn.Parameter or is_sharded(weight)):
+        kind = (
+            "parametrized by something else"
+            if weight is None
+            else f"a {type(weight).__name__} of shape {tuple(weight.shape)}"
+        )
         raise TightlipError(
-            f"{name} is {kind}, and only whole, plain weights are held: constrain the layer with hold='forward', or "
-            "use DistributedDataParallel instead of sharding"
+            f"{name} is {kind}, and plain weights are held, or those that torch.distributed.fsdp.fully_shard has "
+            "sharded: constrain the layer with hold='forward', or shard it by that"
         )
     return weight

@@ -18,10 +18,12 @@ from torch.optim import Optimizer
 
 from ..errors import TightlipError
 from .constraint import Constraint
-from .coordinate import OURS, Coordinate, Move, refuse_half
+from .coordinate import OURS, Move, refuse_half
 from .fingerprint import mark
+from .gathered import Gathered, is_sharded, whole, write_whole_
 from .guard import Held
-from .holdable import held_layers, parameters_of, refuse_arguments, whole_weight
+from .holdable import held_layers, parameters_of, refuse_arguments, weight_of
+from .sharing import fold_all_, refuse_other_networks, shared_by
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +38,12 @@ class _Holding:
         self.moves: list[tuple[Move, list[Held]]] = []
         self.buffers: dict[Any, Tensor] = {}
         self.hooks: tuple[int, int] = 0, 0  # how torch knows our hooks before and after a step
+        self.gathered = Gathered()
+        self.group: Any = None  # of the ranks that share the work
         self.depth = 0  # of steps within steps: torch calls the hooks again where a subclass calls super().step()
 
 
-def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
+def hold(network: nn.Module, optimizer: AnyOptimizer, group: Any = None) -> AnyOptimizer:
     """Keep every step-held layer of ``network`` on its set through all steps of ``optimizer``; returns the optimizer.
 
     One line in a training loop: ``optimizer = tightlip.hold(network, torch.optim.Adam(network.parameters()))``.
@@ -50,20 +54,29 @@ def hold(network: nn.Module, optimizer: AnyOptimizer) -> AnyOptimizer:
     Args:
         network: A module with constrained layers.
         optimizer: One of ``torch.optim`` or a subclass; of a wrapper with an ``optimizer`` inside, that one is held.
+        group: A process group of `torch.distributed` whose ranks share the work: each folds a part of the weights and
+            hands them on. They must train the same network on averaged gradients, under DistributedDataParallel or
+            ``fully_shard``, and all call hold and step. Without it every rank does all of it, and none waits for
+            another, as networks that differ from rank to rank must; weights sharded by ``fully_shard`` are gathered
+            either way.
 
     Raises:
         TightlipError: for a network in which nothing is constrained; for optimizers that step several times per
             backward (LBFGS, SAM), move weights in ``eval()`` (schedule-free ones), keep copies of their own (ZeRO), or
-            train nothing of the network; for sharded weights. Later, at a step that would leave NaN or infinity in a
-            weight, and where weights were cast to half precision.
+            train nothing of the network; for a group whose ranks have different weights. Later, at a step that would
+            leave NaN or infinity in a weight, where weights were cast to half precision, and where the ranks of a group
+            have different gradients.
     """
-    inner = refuse_arguments(network, optimizer)
+    inner, group = refuse_arguments(network, optimizer), shared_by(group)
     holding = vars(inner).setdefault("_tightlip_holding", _Holding())
     if not holding.networks:
         before, after = inner.register_step_pre_hook(_before_step), inner.register_step_post_hook(_after_step)
         holding.hooks = before.id, after.id
         inner.step = types.MethodType(_undoing(inner.step), inner)  # type: ignore[method-assign]
     _pull_back(network)
+    if group is not None:
+        refuse_other_networks(network, group)
+        holding.group = group
     if not any(network is known for known in holding.networks):
         holding.networks.append(network)
         if optimizer is not inner and hasattr(optimizer, "_optimizer_step_post_hooks"):  # it may write to weights too
@@ -93,11 +106,15 @@ def put_back(network: nn.Module) -> list[tuple[str, Constraint, float]]:
         weight: Tensor = layer.weight  # type: ignore[assignment]
         if weight.dtype not in (torch.float32, torch.float64):
             continue  # the next forward pass says what is wrong with it
-        if mark(weight) != record.seen and not record.constraint.contains(weight):
-            before = weight.clone()
-            record.constraint.map_(weight)
-            found.append((name, record.constraint, float((weight - before).abs().max())))
-        record.seen = mark(weight)
+        if not is_sharded(weight) and mark(weight) == record.seen:
+            continue
+        value = whole(weight)
+        if not record.constraint.contains(value):
+            before = value.clone()
+            record.constraint.map_(value)
+            write_whole_(weight, value)
+            found.append((name, record.constraint, float((value - before).abs().max())))
+        record.see(value, is_sharded(weight))
     return found
 
 
@@ -118,6 +135,7 @@ def _undoing(step: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException:
             _undo(holding)
             _return_to_sets(optimizer)
+            holding.gathered.close(optimizer)
             raise
         return result
 
@@ -149,8 +167,12 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
 def _prepare(optimizer: Optimizer) -> None:
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
     _undo(holding)  # a step inside that failed and is tried again, a closure that is called twice
+    holding.gathered.close(optimizer)
     scale, overflowed = _loss_scale(optimizer)
-    for (name, weight), records in _trained(holding.networks, parameters_of(optimizer)).items():
+    trained = _trained(holding.networks, parameters_of(optimizer))
+    holding.gathered.open(optimizer, [weight for _, weight in trained])
+    for (name, listed), records in trained.items():
+        weight: nn.Parameter = holding.gathered.of(listed)  # type: ignore[assignment]
         refuse_half(weight)
         state = optimizer.state.get(weight, {})
         memory = {key.removeprefix(OURS): value for key, value in state.items() if key.startswith(OURS)}
@@ -181,10 +203,11 @@ def _return_to_sets(optimizer: Optimizer) -> None:
     listed = parameters_of(optimizer)
     for network in holding.networks:
         for _, layer, record in held_layers(network):
-            weight = layer._parameters.get("weight")
-            if id(weight) in listed and not record.constraint.contains(weight):  # type: ignore[arg-type]
+            listed_weight = layer._parameters.get("weight")
+            weight = holding.gathered.of(listed_weight) if id(listed_weight) in listed else None  # type: ignore[arg-type]
+            if weight is not None and not record.constraint.contains(weight):
                 with contextlib.suppress(TightlipError):
-                    record.constraint.map_(weight)  # type: ignore[arg-type]
+                    record.constraint.map_(weight)
 
 
 def _trained(networks: list[nn.Module], listed: set[int]) -> dict[tuple[str, nn.Parameter], list[Held]]:
@@ -192,7 +215,7 @@ def _trained(networks: list[nn.Module], listed: set[int]) -> dict[tuple[str, nn.
     found: dict[int, tuple[str, nn.Parameter, list[Held]]] = {}
     for network in networks:
         for name, layer, record in held_layers(network):
-            weight = whole_weight(name, layer)
+            weight = weight_of(name, layer)
             if id(weight) in listed and weight.grad is not None:
                 found.setdefault(id(weight), (name, weight, []))[2].append(record)
     return {(name, weight): records for name, weight, records in found.values()}
@@ -216,22 +239,22 @@ def _finish(optimizer: Optimizer) -> None:
     holding: _Holding = vars(optimizer)["_tightlip_holding"]
     problems = _close(holding.moves)
     moves = [(move, records) for move, records in holding.moves if move.handed]
-    groups: dict[Any, tuple[Coordinate, list[Move]]] = {}
-    for move, records in moves:
-        coordinate = records[0].coordinate
-        groups.setdefault((type(coordinate), coordinate.group(move)), (coordinate, []))[1].append(move)
-    for coordinate, together in groups.values():
-        try:
-            coordinate.fold_(together)
-        except TightlipError as problem:  # the others are folded all the same
-            problems.append(problem)
+    folds = [(records[0].coordinate, move) for move, records in moves]
+    problems += fold_all_(folds, holding.group, _device(holding.networks))
     for move, records in moves:
         move.remember()
         for record in records:
-            record.seen = mark(move.weight)
+            record.see(move.weight, holding.gathered.lent(move.weight))
     holding.moves = []
     if problems:
         raise problems[0]
+    holding.gathered.close(optimizer)
+
+
+def _device(networks: list[nn.Module]) -> torch.device:
+    """Where held weights are."""
+    weights = (layer.weight for network in networks for _, layer, _ in held_layers(network))
+    return next((weight.device for weight in weights), torch.device("cpu"))  # type: ignore[misc, return-value]
 
 
 def _close(moves: list[tuple[Move, list[Held]]]) -> list[TightlipError]:

@@ -10,6 +10,7 @@ Source: Li et al. 2019 (BCOP) for the products; Lezcano-Casado 2019 (parametriza
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,14 @@ class Product(Frame):
     def group(self, move: Move) -> Hashable:
         """Each kernel is turned by itself."""
         return id(move.weight)
+
+    def work(self, move: Move) -> float:
+        """One product of the kernel's size for each factor."""
+        return float(move.weight.numel() * self.shape.columns * (1 + len(self.shape.axes)))
+
+    def outcome(self, move: Move) -> dict[str, Any]:
+        """All of it: the factors, and what is known of them."""
+        return dict(move.memory)
 
     @torch.no_grad()
     def fold_(self, moves: Sequence[Move]) -> None:

@@ -1,4 +1,8 @@
-"""Where cells are computed: here, or in processes of their own. Another way is one more function like these."""
+"""Where cells are computed: here, or in processes of their own. Another way is one more function like these.
+
+A process that the system kills takes the others of its pool along; the cells that have no row yet are given to a new
+pool. joblib would add nothing: its pool gives up where a process is killed, and does not end with this process.
+"""
 
 import multiprocessing
 import os
@@ -7,8 +11,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 
 import torch
@@ -22,13 +25,12 @@ Attempt = Callable[[Cell], str | None]
 Outcomes = Generator[tuple[Cell, str | None], None, None]
 """Cells as they end, each with the reason why it failed, or None."""
 
-Executor = Callable[[Attempt, Sequence[Cell]], Outcomes]
-"""Attempts every cell, in any order; if it is closed or interrupted, nothing goes on."""
+Executor = Callable[[int, Attempt, Sequence[Cell]], Outcomes]
+"""Attempts every cell, so many at once, in any order; if it is closed or interrupted, nothing goes on."""
 
 
-def executor(jobs: int) -> Executor:
-    """What computes that many cells at once."""
-    return here if jobs == 1 else partial(processes, jobs)
+LIVES = 3
+"""How often a cell may lose its process before it is given up."""
 
 
 def here(attempt: Attempt, missing: Sequence[Cell]) -> Outcomes:
@@ -38,7 +40,29 @@ def here(attempt: Attempt, missing: Sequence[Cell]) -> Outcomes:
 
 
 def processes(jobs: int, attempt: Attempt, missing: Sequence[Cell]) -> Outcomes:
-    """In ``jobs`` processes, which leave when a pipe closes: as this one ends, in whatever way, or is interrupted."""
+    """In ``jobs`` processes, which leave when a pipe closes: as this one ends, in whatever way, or is interrupted.
+
+    Raises:
+        TightlipError: where processes are killed `LIVES` times in a row without a cell having ended in between.
+    """
+    left, lives = list(missing), LIVES
+    while left:
+        try:
+            with closing(_pool(jobs, attempt, tuple(left))) as outcomes:
+                for cell, reason in outcomes:
+                    left.remove(cell)
+                    lives = LIVES
+                    yield cell, reason
+        except BrokenProcessPool as error:
+            lives -= 1
+            if not lives:
+                raise TightlipError(
+                    f"processes were killed {LIVES} times in a row, perhaps for want of memory; complete rows are "
+                    "kept: run again with fewer jobs"
+                ) from error
+
+
+def _pool(jobs: int, attempt: Attempt, missing: Sequence[Cell]) -> Outcomes:
     spawn = multiprocessing.get_context("spawn")  # forked processes hang in OpenMP
     theirs, ours = spawn.Pipe(duplex=False)
     options = (max(1, torch.get_num_threads() // jobs), theirs)
@@ -48,10 +72,6 @@ def processes(jobs: int, attempt: Attempt, missing: Sequence[Cell]) -> Outcomes:
                 futures = {pool.submit(attempt, cell): cell for cell in missing}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise TightlipError(
-                "a process was killed, perhaps for want of memory; complete rows are kept: run again with fewer jobs"
-            ) from error
         except BaseException:
             ours.close()
             raise

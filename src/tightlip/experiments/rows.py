@@ -16,34 +16,43 @@ from typing import Any
 from tqdm import tqdm
 
 from ..arguments import integer
+from ..choices import chosen
 from ..errors import TightlipError
 from ..locking import sole_writer
 from ..provenance import commit, provenance
 from ..records import FORMAT, CellRow, read_fields
 from ..records.metric import FILE
 from .cells import Cell, cells, config_of
-from .executors import executor
+from .clusters import on_ray
+from .executors import Executor, Outcomes, here, processes
 from .protocol import Experiment, Outcome, Preset
 from .shelf import clear, shelf
 from .words import definition_of, name_of
 
 logger = logging.getLogger(__name__)
 
+EXECUTORS: dict[str, Executor] = {"processes": processes, "ray": on_ray}
+"""Who computes cells: processes of this machine, this very one for a single job; or a Ray cluster."""
 
-def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1) -> list[CellRow]:
+
+def run_cells(
+    experiment: Experiment, preset: Preset, folder: Path, jobs: int = 1, executor: str = "processes"
+) -> list[CellRow]:
     """Compute every missing cell into ``folder``, each in a file of its own; all rows, in the order of the grid.
 
     Args:
         experiment: A module as described above.
         preset: Which cells.
         folder: Where the rows are; made if absent.
-        jobs: Processes at once; they share torch's threads, and end when this process does.
+        jobs: Cells at once, each in a process of its own; these share torch's threads, and end when this one does.
+        executor: A name of `EXECUTORS`.
 
     Raises:
         TightlipError: if cells failed, naming each with its reason; the others' rows are written. If another process
-            is at work in the folder.
+            is at work in the folder. If the executor is unknown, or is not installed.
     """
     integer("jobs", jobs, most=256)
+    compute = chosen("executor", executor, EXECUTORS)
     todo = list(cells(experiment, preset))
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
@@ -51,7 +60,12 @@ def run_cells(experiment: Experiment, preset: Preset, folder: Path, jobs: int = 
         there = [_row_there(cell, folder) for cell in todo]
         missing = [cell for cell, row in zip(todo, there, strict=True) if row is None]
         _tell_of(name_of(experiment), there)
-        failed = _compute(experiment, missing, folder, min(jobs, max(1, len(missing))), len(todo))
+        jobs = min(jobs, max(1, len(missing)))
+        if compute is processes and jobs == 1:
+            outcomes = here(partial(_attempt, experiment, folder), missing)
+        else:  # modules do not pickle, so other processes get names
+            outcomes = compute(jobs, partial(_attempt, experiment.__name__, folder.resolve()), missing)
+        failed = _failed(outcomes, len(todo), len(missing))
         if failed:
             raise TightlipError(f"{len(failed)} of {len(todo)} cells failed, the others are kept: {'; '.join(failed)}")
         clear(folder)
@@ -79,11 +93,9 @@ def _tell_of(name: str, there: Sequence[CellRow | None]) -> None:
         logger.info("%d of them are of another commit: to compute them again, delete their files", others)
 
 
-def _compute(experiment: Experiment, missing: list[Cell], folder: Path, jobs: int, total: int) -> list[str]:
-    """Why cells failed."""
-    there = total - len(missing)
-    known = experiment if jobs == 1 else experiment.__name__  # modules do not pickle, so other processes get names
-    outcomes = executor(jobs)(partial(_attempt, known, folder), missing)
+def _failed(outcomes: Outcomes, total: int, missing: int) -> list[str]:
+    """Have the cells computed; why some failed."""
+    there = total - missing
     with closing(outcomes), tqdm(total=total, initial=there, unit="cell", disable=None if missing else True) as bar:
         told = [
             _told(bar, cell, problem, f"{place} of {total}")
