@@ -11,6 +11,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from browser import BROWSER, FLAGS, REASON
+from looking import axe, watched
 
 from tightlip.cli import main
 from tightlip.report import render, render_distances, render_experiments
@@ -261,3 +262,14 @@ def test_all_surfaces_turn_together_and_home_turns_them_back(cones, tmp_path, br
     assert told["ratios"] == [pytest.approx(2, abs=0.01)] * 2 and told["stills"] == ["none"] * 2
     assert all(title[0] == 0 and title[1].startswith("Surface, activation ") for title in told["titles"])
     assert told["keys"] == told["drag"] == [True, True] and told["home"] == told["let_go"] == [False, False]
+
+
+@pytest.mark.skipif(not axe(), reason="axe-core is not here: pip install --no-deps axe-playwright-python")
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing_to_mend_and_nothing_is_cut_on_a_phone(page, pair, distances, cones, tmp_path, dark):
+    texts = {"run.html": page, "runs.html": pair, "distances.html": distances, "experiment.html": cones}
+    for name, text in texts.items():  # without their policy, which lets no script of axe-core in
+        (tmp_path / name).write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text), "utf-8")
+    seen, console, _ = watched(tmp_path, list(texts), tmp_path / "looking", thorough=True, dark=dark)
+    assert {name: entry["axe"] + entry["cut"] for name, entry in seen.items()} == {name: [] for name in texts}
+    assert all(wide <= window for entry in seen.values() for wide, window in entry["sizes"]) and console == []
