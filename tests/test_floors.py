@@ -41,7 +41,7 @@ ROOMS = [
     ],
     ["robustness", "transport", "data", "diagnostics"],
     ["training", "provenance", "linkage", "records", "stopwatch", "timing"],
-    ["experiments"],
+    ["experiments", "bridges"],
     ["report", "cli"],
     ["__init__", "__main__", "public"],
 ]

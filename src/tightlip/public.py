@@ -6,6 +6,7 @@ from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .bridges.conversion import Converted, convert
 from .constraints import (
     Cayley,
     ColumnL1Ball,
@@ -63,6 +64,7 @@ __all__ = [
     "Certificate",
     "ColumnL1Ball",
     "Constraint",
+    "Converted",
     "FadingCrossEntropy",
     "FullSort",
     "Gains",
@@ -94,6 +96,7 @@ __all__ = [
     "certify",
     "constrain",
     "constructions",
+    "convert",
     "convnet",
     "data",
     "emma_cross_entropy",

@@ -1,11 +1,13 @@
 """Networks with a forward of their own: `trace` makes a `Graph` of them, a table that can be audited."""
 
-from .arithmetic import Mean, Offset
+from .arithmetic import Bias, Mean, Offset
 from .axes import Chunk, Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
 from .graph import Graph, Outputs
+from .tied import Transposed
 from .tracing import trace
 
 __all__ = [
+    "Bias",
     "Chunk",
     "Flip",
     "Graph",
@@ -18,6 +20,7 @@ __all__ = [
     "Slice",
     "Squeeze",
     "Transpose",
+    "Transposed",
     "Unsqueeze",
     "trace",
 ]

@@ -1,0 +1,1 @@
+"""Bridges between tightlip and what people have already: networks of their own."""
