@@ -10,6 +10,7 @@ from torch import nn
 import tightlip as tl
 from tightlip import TightlipError, graphs, lipschitz, load, save
 from tightlip.audit import Concat, Gains, Sum, registered, rule
+from tightlip.bridges.conversion.registry import StandIn
 from tightlip.constructions import LatticeInterpolant
 from tightlip.graphs import Graph, Slice
 from tightlip.options import NUMBER
@@ -118,6 +119,9 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (graphs.Mean((1, 2), True, 6), (2, 3)),
     (graphs.Mean(1), (3, 2)),
     (graphs.Offset(0.1), (3,)),
+    (learned(graphs.Bias(3, 1)), (3, 4)),
+    (learned(graphs.Transposed(nn.Linear(6, 4), True)), (4,)),
+    (graphs.Transposed(nn.Linear(6, 4, bias=False)), (4,)),
     (Graph({"a": nn.Linear(6, 6)}, [("a", (0,)), (Sum(0.5, -2.0), (0, 1)), (Concat(1), (2, 0))]), (6,)),
     (Funnels(torch.rand(5, 3), torch.rand(5), math.inf), (3,)),
     (Funnels(torch.rand(5, 3), torch.rand(5), 1, trainable=True), (3,)),
@@ -126,7 +130,7 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
 
 REFUSED = {  # registered to say why they have no bound, or in what no network needs a file
     *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-    *(nn.Embedding, nn.EmbeddingBag, nn.Hardshrink, nn.GLU),
+    *(nn.Embedding, nn.EmbeddingBag, nn.Hardshrink, nn.GLU, nn.LogSoftmax, StandIn),
 }
 
 

@@ -6,6 +6,7 @@ from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
 from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
     Cayley,
@@ -80,6 +81,7 @@ __all__ = [
     "ColumnL1Ball",
     "ConformalSets",
     "Constraint",
+    "Converted",
     "FadingCrossEntropy",
     "FullSort",
     "Gains",
@@ -117,6 +119,7 @@ __all__ = [
     "conformal_sets",
     "constrain",
     "constructions",
+    "convert",
     "convnet",
     "data",
     "emma_cross_entropy",

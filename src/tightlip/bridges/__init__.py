@@ -1,1 +1,1 @@
-"""From this library to others: what is proven here, in the formats that they read."""
+"""Bridges: networks that people have already, converted; what is proven here, in the formats that others read."""

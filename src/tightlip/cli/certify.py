@@ -79,7 +79,7 @@ class Certify:
         check_classes(network, examples)
         x, y = examples.images, examples.labels
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
-        head = _head(network, self.head)
+        head = output_named(network, self.head)
         certificate = certify(network, x.to(device), y.to(device), p, output=head, arithmetic=self.arithmetic)
         if self.output is not None:
             self._write(self.output, model, certificate, examples)
@@ -117,7 +117,7 @@ class Certify:
         ).write(output)
 
 
-def _head(network: nn.Module, head: str | None) -> int | str | None:
+def output_named(network: nn.Module, head: str | None) -> int | str | None:
     """The output that is meant: a number, unless outputs have names."""
     outputs = network.outputs if isinstance(network, Graph) else ()
     if outputs and head is None:

@@ -8,6 +8,7 @@ _PLACES = {
     "train": ("train", "Train"),
     "tune": ("tune", "Tune"),
     "certify": ("certify", "Certify"),
+    "audit": ("audit", "Audit"),
     "distance": ("distance", "Distance"),
     "report": ("report", "Report"),
     "list": ("experiment", "List"),

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import records
-from ..audit import Bound
 from ..norms import norm_name
-from ..records import Audit, CertificateFile, Example, Layer
+from ..records import Audit, CertificateFile, Example
 from ..robustness import Certificate, pgd
 from ..robustness.attacks import cw_loss
 from ..training import predict
@@ -94,7 +93,7 @@ def certificate_file(
     grid = sorted({*(end * i / 60 for i in range(61)), *attack.eps.tolist()})
     return CertificateFile(
         input_norm=norm_name(p),
-        bound=_audit(certificate.bound),
+        bound=Audit.of(certificate.bound),
         sensitivity=certificate.bound.sensitivity,
         eps=np.array(grid),
         certified_accuracy=certificate.curve(grid).numpy(),
@@ -105,15 +104,6 @@ def certificate_file(
         prediction=certificate.prediction.numpy(),
         examples=tuple(_examples(certificate, images, labels, network)),
     )
-
-
-def _audit(bound: Bound) -> Audit:
-    layers = (Layer(name, text, row.constant, *_norms(row)) for name, text, row in bound.layers)
-    return Audit(bound.constant, *_norms(bound), bound.arithmetic, tuple(layers))
-
-
-def _norms(bound: Bound) -> tuple[str, str]:
-    return norm_name(bound.input_norm), norm_name(bound.output_norm)
 
 
 def _examples(certificate: Certificate, images: Tensor, labels: Tensor, network: nn.Module) -> Iterator[Example]:

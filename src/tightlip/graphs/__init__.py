@@ -1,12 +1,14 @@
 """Networks with a forward of their own: `trace` makes a `Graph` of them, a table that can be audited."""
 
-from .arithmetic import Mean, Offset
+from .arithmetic import Bias, Mean, Offset
 from .axes import Chunk, Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
 from .graph import Graph, Outputs
+from .tied import Transposed
 from .tracing import trace
 from .written_out import as_fx
 
 __all__ = [
+    "Bias",
     "Chunk",
     "Flip",
     "Graph",
@@ -19,6 +21,7 @@ __all__ = [
     "Slice",
     "Squeeze",
     "Transpose",
+    "Transposed",
     "Unsqueeze",
     "as_fx",
     "trace",

@@ -1,4 +1,4 @@
-"""What forwards compute of entries and numbers, as layers: `Mean` over axes, and `Offset` by a number.
+"""What forwards compute of entries and numbers, as layers: `Mean` over axes, `Offset` by a number, `Bias` by several.
 
 A mean of n entries has the bound 1/n from the 1-norm, 1/√n from the 2-norm and 1 from the ∞-norm. A trace does not know
 how many there are, so it takes n = 1; `Mean(dim, count=n)`, as a layer of one's own, states it.
@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ..audit import Gains, Roundoff, rule
+from ..arguments import integer
+from ..audit import Gains, Roundoff, Uniform, rule
 from ..errors import TightlipError
 from ..linalg.rounding import round_up, sqrt_up
-from ..options import FLAG, NUMBER, SIZE, optional
-from ..stored import brief, stored_integer, stored_number
+from ..options import AXIS, FLAG, NUMBER, SIZE, optional
+from ..stored import brief, stored_integer, stored_number, stored_numbers
 from .axes import DIMS, OfAxes, own_axis
 
 
@@ -68,6 +70,36 @@ class Offset(OfAxes):
         return x + self.value
 
 
+class Bias(OfAxes):
+    """x + b, with a trained number for each entry of an axis: what is left of a normalization without its division.
+
+    Args:
+        features: Entries along the axis. The numbers begin at zero.
+        dim: The axis: 1 of images and rows, -1 of what linear layers make.
+
+    Raises:
+        TightlipError: in the forward for another number of entries, or where the axis is that of the batch.
+
+    >>> import torch
+    >>> Bias(2, dim=1)(torch.ones(1, 2, 3)).shape
+    torch.Size([1, 2, 3])
+    """
+
+    names = ("features", "dim")
+
+    def __init__(self, features: int, dim: int = 1) -> None:
+        super().__init__()
+        self.features, self.dim = integer("features", features), integer("dim", dim, least=-1, most=63)
+        self.bias = nn.Parameter(torch.zeros(self.features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, …) → the same."""
+        dim = own_axis(self.dim, x.dim())
+        if x.shape[dim] != self.features:  # broadcasting would repeat x, and the bound would be wrong
+            raise TightlipError(f"Bias has {self.features} features, which do not fit inputs of shape {list(x.shape)}")
+        return x + self.bias.reshape([-1] + [1] * (x.dim() - dim - 1))
+
+
 @rule(Mean, options={"dim": DIMS, "keepdim": FLAG, "count": optional(SIZE)}, reshapes=True)
 def _mean(module: Mean) -> Gains:
     """An n-th of each entry, in one output each: (AAᵀ) is 1/n times the identity.
@@ -90,4 +122,12 @@ def _mean(module: Mean) -> Gains:
 @rule(Offset, options={"value": NUMBER})
 def _offset(module: Offset) -> Gains:
     stored_number(module, "value")
+    return Gains.constant(1.0, Roundoff(2, output=1.0))
+
+
+@rule(Bias, options={"features": SIZE, "dim": AXIS}, affine=lambda module: Uniform())
+def _bias(module: Bias) -> Gains:
+    if stored_integer(module, "dim") == 0:
+        raise TightlipError("a Bias along the axis of the batch tells examples apart: give another dim")
+    stored_numbers(module, "bias", (stored_integer(module, "features"),))  # another shape would be broadcast
     return Gains.constant(1.0, Roundoff(2, output=1.0))

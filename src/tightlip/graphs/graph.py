@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..audit import Concat, Gains, Join, Part, Sum, container
 from ..errors import TightlipError
+from ..layers import Scale
 from ..options import Kind
 from .arithmetic import Offset
 from .axes import Unsqueeze
@@ -158,7 +159,7 @@ class Graph(nn.Module):
         return [[*_as_row(operation), list(inputs)] for operation, inputs in self.table]
 
 
-_OF_ONE_AXIS = (Unsqueeze, Offset, nn.Identity)
+_OF_ONE_AXIS = (Unsqueeze, Offset, Scale, nn.Identity)
 """Layers for values (batch,): they do not take the last axis for features."""
 
 _JOINS: dict[str, type[Join]] = {"Sum": Sum, "Concat": Concat, "Outputs": Outputs}

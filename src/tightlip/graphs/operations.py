@@ -88,10 +88,13 @@ def _narrow(dim: int, start: int, length: int) -> nn.Module:
     return Slice(dim, start, start + length)
 
 
-def _softmax(dim: int, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
-    if dtype is not None:
-        raise ValueError("another dtype")
-    return nn.Softmax(dim)
+def _softmax(kind: type[nn.Module]) -> Maker:
+    def made(dim: int, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
+        if dtype is not None:
+            raise ValueError("another dtype")
+        return kind(dim)
+
+    return made
 
 
 def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
@@ -143,7 +146,8 @@ FUNCTIONS: dict[Any, Maker] = {
     F.softplus: lambda beta=1.0, threshold=20.0: nn.Softplus(beta, threshold),
     F.softsign: lambda: nn.Softsign(),
     F.logsigmoid: lambda: nn.LogSigmoid(),
-    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
+    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax(nn.Softmax)),
+    **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _softmax(nn.LogSoftmax)),
     F.avg_pool1d: _pool(nn.AvgPool1d),
     F.avg_pool2d: _pool(nn.AvgPool2d),
     F.avg_pool3d: _pool(nn.AvgPool3d),
@@ -165,7 +169,6 @@ FUNCTIONS: dict[Any, Maker] = {
 _PRODUCT = "multiplies values by one another, and no constant bounds that on all inputs"
 _SUM = "adds up as many entries as there are: use a mean"
 _COPIED = "copies entries as often as the shapes ask for: use a layer, such as nn.Upsample"
-_LOGITS = "subtracts a number that all outputs share: leave it out, since neither predictions nor margins change"
 _SPREAD = "divides by the size of its input, and stretches small ones without a bound: use tightlip.Normalize"
 
 REASONS: dict[Any, str] = {
@@ -177,7 +180,6 @@ REASONS: dict[Any, str] = {
     **dict.fromkeys(("repeat_interleave", torch.Tensor.expand), _COPIED),
     **dict.fromkeys((F.normalize, F.group_norm, F.instance_norm, F.batch_norm, F.rms_norm), _SPREAD),
     **dict.fromkeys((torch.var, torch.std, "var", "std", torch.sqrt, "sqrt", torch.rsqrt, "rsqrt"), _SPREAD),
-    **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _LOGITS),
     **dict.fromkeys((torch.t, "t", "T"), "may move the axis of the batch: use x.transpose(1, 2) or x.mT"),
 }
 """Why some functions that networks have are not among them."""

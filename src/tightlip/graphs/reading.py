@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from torch import fx, nn
+from torch.nn import functional as F
 
 from ..audit import Concat, Join, Sum, refuse_altered, registered
 from ..audit.trust import original_type, refuse_hidden_code
@@ -19,6 +20,7 @@ from .graph import Graph, Outputs, Row
 from .indexing import indexed, pieces
 from .overwriting import FxNode, overwrites, refuse_shared, refused
 from .sizes import is_size, reshaped
+from .tied import serves, transposed
 
 _FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, NameError, NotImplementedError)
 """What forwards raise when they are run on a placeholder, torch.fx.proxy.TraceError among them."""
@@ -115,9 +117,9 @@ class Table:
             self._called(node)
         elif node.op == "output":
             self._finish(node.args[0])
-        elif node.op == "get_attr":
+        elif node.op == "get_attr" and not serves(node):
             raise refused(node, "uses a tensor outside of a layer")
-        elif not is_size(node):  # those are used in reshaping, or refused there
+        elif not is_size(node) and not serves(node):  # those are used in reshaping and tying, or refused there
             try:
                 self._computed(node)
             except TightlipError:
@@ -170,6 +172,8 @@ class Table:
             self._arranged(node, args[0], ops.ATTRIBUTES[args[1]]())
         elif node.target in ops.PIECES:
             pieces(node)
+        elif node.target is F.linear:
+            self._arranged(node, *transposed(node, self.modules))
         elif node.target in ops.FUNCTIONS and args and [a for a in args if isinstance(a, fx.Node)] == args[:1]:
             self._function(node, args[0], args[1:], kwargs)
         else:
@@ -191,7 +195,7 @@ class Table:
         elif mixed and target in ops.MULTIPLY:
             self._put(node, Sum(_weight(node, numbers[0])), *tensors)
         elif mixed and target in ops.DIVIDE and first is tensors[0] and not ops.is_zero(second):
-            self._put(node, Sum(_reciprocal(_weight(node, second))), *tensors)
+            self._put(node, Sum(reciprocal(_weight(node, second))), *tensors)
         elif mixed and target in (*ops.ADD, *ops.SUBTRACT):
             less = target in ops.SUBTRACT and first is tensors[0]
             if target in ops.SUBTRACT and not less:
@@ -269,6 +273,6 @@ def _weight(node: FxNode, number: Any) -> float:
     return held
 
 
-def _reciprocal(number: float) -> float:
+def reciprocal(number: float) -> float:
     """1/c, rounded away from zero where it has to be: the graph divides by as much, and its bound is not below."""
     return math.copysign(round_up(1 / abs(Fraction(number))), number)

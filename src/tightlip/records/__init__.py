@@ -1,5 +1,6 @@
 """Records: every JSON file of numbers that the project writes, each a dataclass that also reads it."""
 
+from .audit import AuditFile
 from .bench import BenchRow
 from .cell import CellRow
 from .certificate import Attack, Audit, CertificateFile, Example, Layer, RadiiFile
@@ -13,6 +14,7 @@ __all__ = [
     "FORMAT",
     "Attack",
     "Audit",
+    "AuditFile",
     "BenchRow",
     "CellRow",
     "CertificateFile",

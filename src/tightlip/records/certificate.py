@@ -1,11 +1,14 @@
 """``certificate.json``: the audit of a run's model, and the radius of every test input; and what `certify` writes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audit import Bound
+from ..norms import norm_name
 from .fields import Fields
 from .record import FileRecord, Integers, Record, Vector
 
@@ -59,6 +62,18 @@ class Audit(Record):
     output_norm: Norm
     arithmetic: str
     layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, bound: Bound) -> "Audit":
+        """What `lipschitz` says."""
+        norms = norm_name(bound.input_norm), norm_name(bound.output_norm)
+        return cls(bound.constant, *norms, bound.arithmetic, cls.rows_of(bound.layers))
+
+    @staticmethod
+    def rows_of(layers: Iterable[tuple[str, str, Bound]]) -> tuple[Layer, ...]:
+        """Rows of a `Bound`."""
+        named = ((name, text, row, norm_name(row.input_norm), norm_name(row.output_norm)) for name, text, row in layers)
+        return tuple(Layer(name, text, row.constant, p, q) for name, text, row, p, q in named)
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,19 @@ def _softmax(module: nn.Softmax | nn.Softmin) -> Gains:
     return Gains(table, Roundoff(None, input=16.0, output=20.0))
 
 
+@rule(nn.LogSoftmax)
+def _log_softmax(module: nn.LogSoftmax) -> Gains:
+    """It is 2-Lipschitz in the ∞-norm, but a margin is a difference of two outputs, and in that the number cancels.
+
+    Raises:
+        TightlipError: always.
+    """
+    raise TightlipError(
+        "LogSoftmax subtracts a number that all outputs share: leave it out, since neither predictions nor margins "
+        "change"
+    )
+
+
 @rule(nn.Hardshrink, nn.GLU)
 def _no_constant(module: nn.Hardshrink | nn.GLU) -> Gains:
     """Hardshrink jumps at ±λ; GLU multiplies two halves of its input, so that slopes grow with the input.

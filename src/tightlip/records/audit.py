@@ -1,0 +1,20 @@
+"""What `tightlip audit --json` prints: the audit of one network."""
+
+from dataclasses import dataclass
+
+from .certificate import Audit, Layer
+from .record import FileRecord
+
+
+@dataclass(frozen=True)
+class AuditFile(FileRecord):
+    """A model by its name, with its sha256 if it is a file; what is proven of it; runs of layers that were merged.
+
+    ``vacuous`` says that the constant is too large for any use.
+    """
+
+    model: str
+    model_sha256: str | None
+    audit: Audit
+    merged: tuple[Layer, ...] = ()
+    vacuous: bool = False
