@@ -22,6 +22,7 @@ from tightlip import (
     weights_sha256,
 )
 from tightlip.bridges import onnx as bridge
+from tightlip.norms import norm_name
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
