@@ -12,6 +12,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ADDITIONS = {
+    "robustness/first.py": '''
+"""The label's logit is above that of class 0."""
+
+from dataclasses import dataclass
+
+from .contests import Contest, lasting, leads_of
+from .overtaking import down
+
+
+@dataclass(frozen=True)
+class AboveFirst(Contest):
+    """The label's logit is above that of class 0."""
+
+    def _refuse(self, classes):
+        return None
+
+    def _margin(self, logits, target):
+        return down(logits.gather(1, target[:, None])[:, 0] - logits[:, 0])
+
+    def _radius(self, logits, target, error, steep):
+        leads = leads_of(logits.gather(1, target[:, None])[:, 0], logits[:, 0], error)
+        return lasting(leads, steep.each[target, 0])
+''',
     "constraints/frobenius.py": """
 \"\"\"The Frobenius ball.\"\"\"
 
@@ -153,6 +176,7 @@ from tightlip.constraints import FrobeniusBall
 from tightlip.constraints.coordinate import Ambient
 from tightlip.constraints.guard import attach
 from tightlip.linalg.schedules import Schedule, bjorck
+from tightlip.robustness.first import AboveFirst
 
 
 def trained(network, width):
@@ -182,6 +206,9 @@ assert torch.equal(tightlip.load("m.safetensors")(x), frozen(x))
 assert tightlip.certify(frozen, x).radius.shape == (5,)
 
 y = frozen(x).argmax(1)
+above = tightlip.certify(frozen, x, y, decision=AboveFirst())
+assert torch.equal(above.correct, y > 0) and (above.radius >= tightlip.certify(frozen, x, y).radius)[y > 0].all()
+
 found = tightlip.robustness.ATTACKS["noise"](frozen, x, y, 0.1, 1, targets=(y + 1) % 3)
 assert 0 < float((found - x).abs().sum(1).max()) <= 0.1001
 
@@ -248,6 +275,7 @@ def test_every_row_of_the_table_is_performed():
         "an option of `tightlip train`",
         "an orthonormalization method",
         "an experiment",
+        "a decision",
         "an attack",
         "a kind of drawing",
     ]

@@ -220,6 +220,23 @@ def test_what_is_not_finite_is_never_certified(decision, value):
     assert certify(nn.Identity(), x, decision=decision).correct.tolist() == [False, True]
 
 
+@pytest.mark.parametrize("decision", [TopK(2), PAIRS, OneVsRest(1)], ids=repr)
+def test_radii_are_below_the_rational_truth_where_logits_are_hidden_by_rounding(decision):
+    """Biases of 1e7 round the logits by some 1e-9; in the ∞-norm the radius of each pair is exact but for that."""
+    layer, x = linear(gaussian(5, 3, seed=1).tolist(), [1e7] * 5, torch.float64), gaussian(40, 3)
+    certificate, near = certify(layer, x, p=INF, decision=decision), 0
+    rows = [[Fraction(w) for w in row] for row in layer.weight.tolist()]
+    for point, target, radius in zip(x.tolist(), certificate.prediction.tolist(), certificate.radius, strict=True):
+        logits = [sum(w * Fraction(v) for w, v in zip(row, point, strict=True)) for row in rows]
+        truth = [
+            max((logits[t] - logits[i]) / sum(map(abs, map(Fraction.__sub__, rows[t], rows[i]))) for i, t in pairs)
+            for pairs in lost_at(decision, target, 5)
+        ]
+        assert Fraction(float(radius)) <= max(min(truth), 0)
+        near += float(radius) > float(min(truth)) - 1e-6
+    assert near > 30
+
+
 def test_ties_are_never_certified():
     x = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
     assert certify(nn.Identity(), x, torch.tensor([2]), decision=TopK(2)).accuracy(0) == 0

@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def to_onnx(
         "output_norm": norm_name(bound.output_norm),
         "arithmetic": bound.arithmetic,
         "weights_sha256": weights_sha256(served.network if isinstance(served, Guard) else served),
-        "version": _version(),
+        "version": version("tightlip"),
     }
     with replacing(Path(path)) as partial:
         _write(_by_min_max(served) if flag("min_max", min_max) else served, partial, inputs, {**said, **more})
@@ -183,10 +183,3 @@ def _imported(name: str) -> Any:
         raise TightlipError(
             f"ONNX files need {name}, which cannot be imported ({problem}): pip install 'tightlip[onnx]'"
         ) from problem
-
-
-def _version() -> str:
-    try:
-        return version("tightlip")
-    except PackageNotFoundError:  # run from its source
-        return "unknown"
