@@ -25,7 +25,7 @@ STEPS, SIGMA, DELTA = 50, 17.0, 1e-5
 
 
 def features(images):
-    """49 numbers of norm 1 together: a fixed map, which looks at one image alone."""
+    """49 numbers of norm 1 together, by a fixed map of each image alone."""
     return F.normalize(F.avg_pool2d(images, 4).flatten(1))
 
 
@@ -35,13 +35,14 @@ bound = math.sqrt(2 * 2)  # two layers
 optimizer = tightlip.hold(network, torch.optim.SGD(network.parameters(), lr=0.3, momentum=0.8))
 
 
-def loss_of(weights, point, label):  # of one example
-    return F.cross_entropy(functional_call(network, weights, point[None]), label[None])
-
-
 def largest_gradient():
     """The largest norm of an example's gradient now, to see that the bound holds and is not idle."""
-    gradients = vmap(grad(loss_of), (None, 0, 0))(dict(network.named_parameters()), x[:500], y[:500])
+
+    def loss_of(weights, point, label):
+        return F.cross_entropy(functional_call(network, weights, point[None]), label[None])
+
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    gradients = vmap(grad(loss_of), (None, 0, 0))(weights, x[:500], y[:500])
     return float(torch.cat([g.flatten(1) for g in gradients.values()], 1).norm(dim=1).max())
 
 
@@ -54,8 +55,7 @@ for _ in range(STEPS):
     optimizer.step()
 assert largest_gradient() <= bound * (1 + 1e-5)  # the layers are on their sets at every step
 
-rho = STEPS / (2 * SIGMA**2)
-epsilon = rho + 2 * math.sqrt(rho * math.log(1 / DELTA))
+epsilon = (rho := STEPS / (2 * SIGMA**2)) + 2 * math.sqrt(rho * math.log(1 / DELTA))
 accuracy = float((network(features(parts.test.images)).argmax(1) == parts.test.labels).double().mean())
 print(f"{accuracy:.1%} correct with ε = {epsilon:.2f}, δ = {DELTA:g}")
 assert accuracy > 0.65
