@@ -169,6 +169,8 @@ LIES = {
     "a number returned": (lambda m, x: 3.0, "returns what"),
     "a size returned": (lambda m, x: x.size(0), "returns what"),
     "layer norm": (lambda m, x: F.layer_norm(x, (4,)), "divides each input by its own spread|LayerNorm"),
+    "a log softmax": (lambda m, x: F.log_softmax(m.layer(x), 1), "LogSoftmax subtracts a number"),
+    "a log softmax over examples": (lambda m, x: x.log_softmax(0), "LogSoftmax subtracts a number"),
     "a functional linear map": (lambda m, x: F.linear(x, m.layer.weight), "outside of a layer"),
     "stacked": (lambda m, x: torch.stack([x, x]), "axis of the batch"),
     "expanded": (lambda m, x: x.expand(3, 4), "copies entries"),

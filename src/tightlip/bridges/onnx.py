@@ -82,6 +82,7 @@ def to_onnx(
     refuse_held(network, "to_onnx")
     runtime = {name: _imported(name) for name in ("onnx", "onnxscript", "onnxruntime")}["onnxruntime"]
     inputs = labeled(x)[0]
+    served: nn.Module
     if isinstance(network, Guard):
         served, bound, more = network, network.bound, {"eps": repr(float(network.eps))}
     else:

@@ -34,6 +34,8 @@ class Transposed(nn.Module):
     torch.Size([1, 3])
     """
 
+    bias: nn.Parameter | None
+
     def __init__(self, of: nn.Linear, bias: nn.Parameter | bool | None = None) -> None:
         super().__init__()
         if not isinstance(of, nn.Module) or original_type(of) is not nn.Linear:
@@ -57,7 +59,7 @@ def _transposed(module: Transposed) -> list[Part]:
         raise TightlipError(f"a Transposed has the weight of an nn.Linear, not of a {type(module.of).__name__}")
     plain = nn.Linear(module.of.out_features, module.of.in_features, module.bias is not None, device="meta")
     plain.weight = nn.Parameter(module.of.weight.detach().mT, requires_grad=False)
-    plain.bias = module.bias
+    plain.bias = module.bias  # type: ignore[assignment]  # None: there is none
     return [Part("", plain.train(module.training), (0,))]
 
 
@@ -86,8 +88,8 @@ def transposed(node: FxNode, modules: dict[str, nn.Module]) -> tuple[FxNode, Tra
     """
     given: dict[str, Any] = dict(zip(("input", "weight", "bias"), node.args, strict=False)) | node.kwargs
     weight, bias = given["weight"], given.get("bias")
-    place = weight.args[0].target if isinstance(weight, fx.Node) and _is_transposition(weight) else ""
-    owner, _, name = str(place).rpartition(".")
+    inner: Any = weight.args[0] if isinstance(weight, fx.Node) and _is_transposition(weight) else None
+    owner, _, name = str(inner.target if getattr(inner, "op", "") == "get_attr" else "").rpartition(".")
     layer = modules.get(owner)
     if name != "weight" or layer is None or original_type(layer) is not nn.Linear:
         raise refused(node, "uses a tensor outside of a layer")

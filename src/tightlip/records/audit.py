@@ -16,5 +16,5 @@ class AuditFile(FileRecord):
     model: str
     model_sha256: str | None
     audit: Audit
-    merged: tuple[Layer, ...] = ()
-    vacuous: bool = False
+    merged: tuple[Layer, ...]
+    vacuous: bool

@@ -34,7 +34,7 @@ def _sigmoid(layer: nn.Module, place: Place) -> Change:
 @conversion(nn.Softmax, nn.LogSoftmax)
 def _softmax(layer: Any, place: Place) -> Change:
     if place.ends:
-        return Change(None, "outputs are logits now: no class changes by it, and margins are those of logits")
+        return Change(None, "outputs are logits now; no class changes by it")
     return Change(layer, kept(layer, place.norm))
 
 

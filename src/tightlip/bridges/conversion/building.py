@@ -113,7 +113,14 @@ class Building:
         factor = None if change.layer is None else _factor(change, place.norm)
         key = None if change.layer is None else self._named(place.name, change.layer)
         same = change.layer is was or change.layer is getattr(was, "layer", None)
-        became = "kept" if same and described(change.layer) == text else described(change.layer)
+        now = described(change.layer)
+        became = (
+            "kept"
+            if same and now == text
+            else f"held{now.removeprefix(text)}"
+            if now.startswith(f"{text} on ")
+            else now
+        )
         by = "" if factor is None else f" · {factor:.4g}"
         if change.layer is not was or type(was) not in _SHAPES:
             self.table.append(Row(place.name, text, became + by, change.reason))

@@ -57,7 +57,9 @@ def described(layer: nn.Module | None) -> str:
         return ", then ".join(map(described, layer))
     kind = original_type(layer)
     text = f"{kind.__name__} {_WORDS[kind](layer)}" if kind in _WORDS else " ".join(repr(layer).split())
-    short = text if kind in _WORDS or len(text) <= WIDEST else f"{text[: WIDEST - 2]}…)"
+    short = (
+        text if kind in _WORDS or len(text) <= WIDEST else f"{text[:WIDEST].rpartition(', ')[0] or kind.__name__}, …)"
+    )
     constraint = constraint_of(layer)
     return short if constraint is None else f"{short} on {constraint}"
 
