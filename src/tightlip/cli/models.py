@@ -51,7 +51,8 @@ def found(model: str) -> Found:
 
 def _imported(module: str, attribute: str) -> nn.Module:
     """A network in an importable module, or what a function there makes; the working folder is looked in first."""
-    sys.path.insert(0, str(Path.cwd()))
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         thing: Any = _run(f"{module} cannot be imported", lambda: importlib.import_module(module))
         for name in attribute.split("."):
@@ -61,7 +62,8 @@ def _imported(module: str, attribute: str) -> nn.Module:
         if callable(thing) and not isinstance(thing, nn.Module):
             thing = _run(f"{module}:{attribute} cannot be called without arguments", thing)
     finally:
-        sys.path.remove(str(Path.cwd()))
+        if here in sys.path:
+            sys.path.remove(here)
     if not isinstance(thing, nn.Module):
         raise TightlipError(f"{module}:{attribute} is a {type(thing).__name__}: give an nn.Module, or what makes one")
     return thing

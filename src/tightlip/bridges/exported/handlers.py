@@ -137,7 +137,9 @@ def _divided(program: Program, outputs: list[str], given: Given) -> None:
         program.row(outputs[0], Sum(reciprocal(scalar)), value)
         return
     features, _ = _along(program, value, outputs[0], found, only=1)
-    program.layer(outputs[0], Normalize([0.0] * features, found.flatten().tolist()), value)
+    layer = Normalize([0.0] * features, [1.0] * features).to(found.dtype)
+    layer.std = found.flatten().clone()
+    program.layer(outputs[0], layer, value)
 
 
 def _negated(program: Program, outputs: list[str], given: Given) -> None:
