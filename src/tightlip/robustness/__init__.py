@@ -2,6 +2,7 @@
 
 from .attacks import ATTACKS, attack_suite, fgs, pgd
 from .certificate import Certificate, certify
+from .features import feature_radii
 from .statistics import ClassAccuracy, Paired, holm, paired, per_class, wilson, worst_class
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Paired",
     "attack_suite",
     "certify",
+    "feature_radii",
     "fgs",
     "holm",
     "paired",

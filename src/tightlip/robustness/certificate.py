@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..arguments import flag
 from ..audit import Bound, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
@@ -33,6 +34,7 @@ from .batches import Labeled, batches, labeled
 from .evaluation import wide
 from .judging import Columns, judge
 from .pairs import pair_sensitivity
+from .standardized import standardizing
 from .statistics import CONFIDENCE, ClassAccuracy, Paired, paired, per_class, wilson, worst_class
 
 
@@ -40,8 +42,8 @@ from .statistics import CONFIDENCE, ClassAccuracy, Paired, paired, per_class, wi
 class Certificate:
     """Radii within which no perturbation changes the prediction, for every input of a batch.
 
-    ``radius`` is in the p-norm of the bound and in units of the inputs; 0 where the prediction is wrong, tied or not
-    finite. ``margin`` is y_t − max y_i (t the label, or the prediction without labels), lowered by the rounding error.
+    ``radius`` is in the p-norm of the bound and in units of the inputs, or standardized ones where that was asked; 0
+    where the prediction is wrong, tied or not finite. ``margin`` is y_t − max y_i (t the label, or the prediction without labels), lowered by the rounding error.
     ``correct`` says where the prediction is the label beyond rounding; ``label`` is the true class (of one logit 0 or
     1). Without labels (``label`` is None) nothing is known to be right or wrong: ``correct`` says where the prediction
     is beyond rounding, and `accuracy`, `curve` and `interval` count the inputs whose predicted class, whether right or
@@ -164,6 +166,7 @@ def certify(
     batch_size: int = 1024,
     progress: bool = True,
     output: int | str | None = None,
+    standardized: bool = False,
 ) -> Certificate:
     """Certified radii of a frozen classifier, from its audited constant alone.
 
@@ -181,6 +184,8 @@ def certify(
         batch_size: Inputs evaluated at once; larger batches are divided.
         output: Of a network with several outputs the one that answers, by its number or its name.
         progress: Show a progress bar on a terminal, if it takes longer than a second.
+        standardized: Of a network that begins with `Normalize`: radii are in the norm of what that layer makes, whose
+            unit is the std of each feature, and the bound is that of all that follows. ``x`` is raw as ever.
 
     Raises:
         TightlipError: if a layer is still held by a constraint, the network cannot be audited, shapes do not fit,
@@ -191,15 +196,16 @@ def certify(
     >>> round(float(certificate.radius), 6)
     0.3
     """
-    _refuse_held(network)
+    refuse_held(network)
     parts = batches(x, y, batch_size)
     graph = as_graph(network)
     compare = functools.partial(refuse_disagreement, network, graph)
     network = _answering(graph, output)
     audited = audit(network)
-    bound = bound_of(audited, as_norm(p))
-    pairs = functools.cache(lambda classes: pair_sensitivity(audited, p, bound.sensitivity, classes))
-    judged = functools.partial(judge, wide(network, audited), pairs, _device(network))
+    measured = standardizing(audited) if flag("standardized", standardized) else audited
+    bound = bound_of(measured, as_norm(p))
+    pairs = functools.cache(lambda classes: pair_sensitivity(measured, p, bound.sensitivity, classes))
+    judged = functools.partial(judge, wide(network, audited), pairs, device_of(network))
     found: list[Columns] = []
     have_labels = None
     for number, batch in enumerate(tqdm(parts, "certify", unit="batch", delay=1.0, disable=None if progress else True)):
@@ -232,7 +238,8 @@ def _put_together(found: list[Columns], bound: Bound, have_labels: bool) -> Cert
     return Certificate(radius, margin, prediction, correct, bound, label if have_labels else None)
 
 
-def _refuse_held(network: Any) -> None:
+def refuse_held(network: Any) -> None:
+    """Refuse a network whose layers may still be moved by their constraints."""
     if not isinstance(network, nn.Module):
         raise TightlipError(f"certify takes the network first and inputs second, got a {type(network).__name__} first")
     if any(constraint_of(layer) is not None for layer in network.modules()):
@@ -252,6 +259,6 @@ def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:
     return zip(x.split(batch_size), repeat(None) if y is None else y.split(batch_size), strict=False)
 
 
-def _device(network: nn.Module) -> torch.device | None:
+def device_of(network: nn.Module) -> torch.device | None:
     """Where the network lies; None if it has no tensors, so that it works anywhere."""
     return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), None)

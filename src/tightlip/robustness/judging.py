@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,27 @@ from .evaluation import Wide, evaluate
 
 Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Radius, margin, prediction, correctness and target (the label, or else the prediction) of some inputs."""
+
+
+class Answers(NamedTuple):
+    """What a network says of some inputs (batch, …), before anything is known of how fast that can change.
+
+    ``logits`` are those of ``classes``, two for a single one, and ``error`` is what a difference of two may be off by.
+    ``target`` is the label, or else the prediction; ``correct`` says where both are one beyond rounding.
+    """
+
+    classes: int
+    logits: Tensor
+    error: Tensor
+    prediction: Tensor
+    target: Tensor
+    margin: Tensor
+    correct: Tensor
+
+    def radius(self, sensitivity: Tensor) -> Tensor:
+        """How far each input may move, if |Δ(y_t − y_i)| ≤ ``sensitivity``[t, i] per unit; 0 where it is wrong."""
+        found = _radius(self.logits, self.target, self.error, sensitivity.to(self.logits.device))
+        return torch.where(self.correct, found, 0.0)
 
 
 def judge(
@@ -28,6 +50,17 @@ def judge(
         y: Their classes.
 
     Raises:
+        TightlipError: as `answers`.
+    """
+    said = answers(network, device, x, y)
+    radius = said.radius(pairs(said.classes))
+    return radius.cpu(), said.margin.cpu(), said.prediction.cpu(), said.correct.cpu(), said.target.cpu()
+
+
+def answers(network: Wide, device: torch.device | None, x: Tensor, y: Tensor | None) -> Answers:
+    """What the network says of inputs ``x`` (batch, …), as for `judge`.
+
+    Raises:
         TightlipError: if outputs are not (batch, classes), or labels are out of range.
     """
     inputs = widened(x).to(device or x.device)
@@ -36,18 +69,17 @@ def judge(
     if logits.dim() != 2 or not logits.shape[1]:
         advice = f"; of inputs with several axes make rows: {FLATTEN}" if logits.dim() == x.dim() > 2 else ""
         raise TightlipError(f"the outputs have shape {tuple(logits.shape)}: certificates need (batch, classes){advice}")
-    sensitivity = pairs(logits.shape[1]).to(logits.device)
-    if logits.shape[1] == 1:
+    classes = logits.shape[1]
+    if classes == 1:
         y = None if y is None else _two_classes(y)
         logits = torch.cat((-logits, logits), 1) / 2  # their difference is the logit, and so is what is known of it
     prediction = logits.argmax(1)
     target = prediction if y is None else _checked(y.to(logits.device), logits)
-    margin = _margin(logits, target) - 1.5 * error
+    error = 1.5 * error
+    margin = _margin(logits, target) - error
     finite = finite & torch.isfinite(logits).all(1)
     sound = finite & torch.isfinite(margin) & (margin > 0)
-    correct = (prediction == target) & sound
-    radius = torch.where(correct, _radius(logits, target, 1.5 * error, sensitivity), 0.0)
-    return radius.cpu(), margin.cpu(), prediction.cpu(), correct.cpu(), target.cpu()
+    return Answers(classes, logits, error, prediction, target, margin, (prediction == target) & sound)
 
 
 def _two_classes(y: Tensor) -> Tensor:
