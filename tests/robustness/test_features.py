@@ -9,7 +9,7 @@ from truths import linear
 
 from tightlip import Normalize, Orthonormal, RowL1Ball, Scale, TightlipError, certify, freeze, lipschitz, mlp
 from tightlip.data import Part
-from tightlip.robustness import feature_radii
+from tightlip.robustness import feature_radii, feature_slopes
 
 STD = torch.tensor([256.0, 0.125, 2.0])
 
@@ -114,3 +114,15 @@ class Skipping(nn.Module):
 def test_an_input_that_does_not_only_go_through_the_standardization_has_no_standardized_radius():
     with pytest.raises(TightlipError, match="does not begin with one layer that all others follow"):
         certify(Skipping().eval(), torch.zeros(2, 3), standardized=True)
+
+
+def test_slopes_of_a_linear_map_are_its_entries_in_the_units_of_its_features(problem):
+    network = nn.Sequential(Normalize([1.0, 0.0, 5.0], [0.5, 4.0, 1.0]), linear([[1.0, -2.0, 0.0]]), Scale(2.0))
+    found = feature_slopes(network, 3)
+    exact = torch.tensor([4.0, 1.0, 0.0], dtype=torch.float64)
+    assert bool((found >= exact).all()) and torch.allclose(found, exact, rtol=1e-9, atol=1e-200)
+    p, deep, _, _ = problem
+    bound = lipschitz(deep[1:], p).constant
+    assert bool((feature_slopes(deep, 3) <= bound / STD.double() * (1 + 1e-9)).all())
+    with pytest.raises(TightlipError, match="takes rows of 3 features"):
+        feature_slopes(network, 4)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class Rows:
             )
         return torch.from_numpy(narrow)
 
-    def _where(self, found: Array) -> str:
+    def _where(self, found: Any) -> str:
         """The columns where this is true, in words; nothing where it is nowhere."""
         names = [name for name, true in zip(self.names, found, strict=True) if true]
         return in_columns(names) if names else ""
@@ -169,7 +170,7 @@ def _or_nan(cell: str) -> float:
 
 def _no_numbers(path: Path, names: Sequence[str], rows: list[list[str]], fine: Array, start: int) -> TightlipError:
     """Why cells are no numbers: a column of text, or a cell that is missing or mistyped."""
-    text = [names[place] for place in np.flatnonzero(_text_columns(rows, fine))]
+    text = [name for name, is_text in zip(names, _text_columns(rows, fine), strict=True) if is_text]
     if text:
         one = len(text) == 1
         return TightlipError(

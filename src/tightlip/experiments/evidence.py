@@ -94,7 +94,7 @@ def certificate_file(
     grid = sorted({*(end * i / 60 for i in range(61)), *attack.eps.tolist()})
     return CertificateFile(
         input_norm=norm_name(p),
-        bound=_audit(certificate.bound),
+        bound=audit_record(certificate.bound),
         sensitivity=certificate.bound.sensitivity,
         eps=np.array(grid),
         certified_accuracy=certificate.curve(grid).numpy(),
@@ -107,7 +107,8 @@ def certificate_file(
     )
 
 
-def _audit(bound: Bound) -> Audit:
+def audit_record(bound: Bound) -> Audit:
+    """A bound as files have it."""
     layers = (Layer(name, text, row.constant, *_norms(row)) for name, text, row in bound.layers)
     return Audit(bound.constant, *_norms(bound), bound.arithmetic, tuple(layers))
 

@@ -2,7 +2,7 @@
 
 from .attacks import ATTACKS, attack_suite, fgs, pgd
 from .certificate import Certificate, certify
-from .features import feature_radii
+from .features import feature_radii, feature_slopes
 from .statistics import ClassAccuracy, Paired, holm, paired, per_class, wilson, worst_class
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "attack_suite",
     "certify",
     "feature_radii",
+    "feature_slopes",
     "fgs",
     "holm",
     "paired",

@@ -43,11 +43,11 @@ class Certificate:
     """Radii within which no perturbation changes the prediction, for every input of a batch.
 
     ``radius`` is in the p-norm of the bound and in units of the inputs, or standardized ones where that was asked; 0
-    where the prediction is wrong, tied or not finite. ``margin`` is y_t − max y_i (t the label, or the prediction without labels), lowered by the rounding error.
-    ``correct`` says where the prediction is the label beyond rounding; ``label`` is the true class (of one logit 0 or
-    1). Without labels (``label`` is None) nothing is known to be right or wrong: ``correct`` says where the prediction
-    is beyond rounding, and `accuracy`, `curve` and `interval` count the inputs whose predicted class, whether right or
-    not, stays the same within eps.
+    where the prediction is wrong, tied or not finite. ``margin`` is y_t − max y_i (t the label, or the prediction
+    without labels), lowered by the rounding error. ``correct`` says where the prediction is the label beyond rounding;
+    ``label`` is the true class (of one logit 0 or 1). Without labels (``label`` is None) nothing is known to be right
+    or wrong: ``correct`` says where the prediction is beyond rounding, and `accuracy`, `curve` and `interval` count the
+    inputs whose predicted class, whether right or not, stays the same within eps.
     """
 
     radius: Float[Tensor, " batch"]

@@ -11,15 +11,18 @@ is at least radius·std_j, where radius is that of the row in standardized units
 the first layer has short columns.
 """
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from ..arguments import integer
 from ..audit import Audit, audit, bound_of, entered_by
 from ..errors import TightlipError
 from ..graphs.tracing import as_graph, refuse_disagreement
+from ..layers import Normalize, Scale
 from .batches import batches, labeled
 from .certificate import device_of, refuse_held
 from .evaluation import wide
@@ -59,6 +62,39 @@ def feature_radii(network: nn.Module, x: Any, y: Any = None) -> Float64[Tensor, 
     said = [answers(judged, device_of(graph), *batch) for batch in rows]
     features = range(rows[0][0].shape[1])
     return torch.stack([_radius(audited, said, place, len(features)) for place in features], 1)
+
+
+@torch.no_grad()
+def feature_slopes(network: nn.Module, features: int) -> Float64[Tensor, " features"]:
+    """How fast any output can change along each feature of a row, all others fixed: a proven bound, per unit of it.
+
+    |f_i(x + t·e_j) − f_i(x)| ≤ slope_j·|t| for every row x, every t and every output i. For regressions, whose outputs
+    are numbers of their own; of a classifier differences of outputs count, see `feature_radii`.
+
+    Args:
+        network: A network of rows (batch, features), as for `lipschitz`.
+        features: How many there are.
+
+    Raises:
+        TightlipError: as `lipschitz`, or if the network's first layer takes another number of features.
+
+    >>> feature_slopes(nn.Sequential(nn.Linear(2, 1), nn.ReLU()).requires_grad_(False), 2).shape
+    torch.Size([2])
+    """
+    audited = audit(as_graph(network))
+    count = integer("features", features)
+    _refuse_misfit(audited, count)
+    slopes = [bound_of(along(audited, place, count), 1.0, math.inf).constant for place in range(count)]
+    return torch.tensor(slopes, dtype=torch.float64)
+
+
+def _refuse_misfit(audited: Audit, features: int) -> None:
+    """Raise where the first layer with a number of features of its own has another one."""
+    for _, layer in audited.network.layers():
+        if isinstance(layer, nn.Linear) and layer.in_features != features:
+            raise TightlipError(f"the network takes rows of {layer.in_features} features: give features= this number")
+        if not isinstance(layer, Normalize | Scale | nn.Flatten):
+            return
 
 
 def along(audited: Audit, place: int, features: int) -> Audit:
