@@ -17,7 +17,7 @@ from tqdm import tqdm
 from .. import records
 from ..audit import Bound
 from ..norms import norm_name
-from ..records import Audit, CertificateFile, Example, Layer
+from ..records import Audit, CertificateFile, Example, Grounds, Layer
 from ..robustness import Certificate, pgd
 from ..robustness.attacks import cw_loss
 from ..training import predict
@@ -104,6 +104,7 @@ def certificate_file(
         label=labels.cpu().numpy(),
         prediction=certificate.prediction.numpy(),
         examples=tuple(_examples(certificate, images, labels, network)),
+        grounds=Grounds.of(certificate.bound, images, labels),
     )
 
 
