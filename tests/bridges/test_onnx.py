@@ -81,6 +81,15 @@ def test_a_guard_answers_with_class_radius_and_abstention(tmp_path, seed):
     assert served(path, odd)[0][3].tolist() == [True, True]
 
 
+def test_a_guard_with_other_weights_or_another_norm_is_not_written(tmp_path, seed):
+    guard = guarded(freeze(mlp([8, 4])), X[:3], eps=0.1)
+    with pytest.raises(TightlipError, match="made for one norm and one output: leave out p="):
+        to_onnx(guard, tmp_path / "m.onnx", X[:3], p=1)
+    guard.network[0].weight.data *= 2
+    with pytest.raises(TightlipError, match="not those that it was made for"):
+        to_onnx(guard, tmp_path / "m.onnx", X[:3])
+
+
 def test_what_computes_something_else_is_not_written(tmp_path, monkeypatch, seed):
     write = bridge._write
 

@@ -7,7 +7,19 @@ import torch
 from torch import nn
 from truths import gaussian, linear
 
-from tightlip import MaxMin, Normalize, RowL1Ball, Scale, TightlipError, certify, freeze, guarded, lipschitz, mlp
+from tightlip import (
+    MaxMin,
+    Normalize,
+    RowL1Ball,
+    Scale,
+    TightlipError,
+    certify,
+    freeze,
+    guarded,
+    lipschitz,
+    mlp,
+    weights_sha256,
+)
 from tightlip.audit import audit
 from tightlip.robustness.pairs import pair_sensitivity
 
@@ -93,6 +105,24 @@ def test_of_several_outputs_one_is_guarded():
     assert torch.equal(guarded(network, x, eps=0.1, output="b")(x)[0], network(x)["b"])
     with pytest.raises(TightlipError, match="several outputs"):
         guarded(network, x, eps=0.1)
+
+
+def test_differences_beyond_the_largest_number_and_below_the_smallest_are_not_rounded_up():
+    def radius(top, weight):
+        guard = guarded(linear([[weight], [-weight]], dtype=torch.float32), torch.ones(2, 1), eps=0.0)
+        return float(guard(torch.tensor([[top]]))[2][0])
+
+    assert 1.6e38 < radius(3e38, 1.0) <= 3e38 and 0.8e38 < radius(1e38, 2.0) <= 1e38
+    assert radius(1e-40, 1.0) == 0 and 0.99e-30 < radius(1e-30, 1.0) <= 1e-30
+
+
+def test_what_becomes_of_the_network_later_does_not_touch_it():
+    network, x = frozen(2), torch.randn(9, 6)
+    guard = guarded(network, x, eps=0.1)
+    known, trainable = [value.clone() for value in guard(x)], network[0].weight.requires_grad
+    network[0].weight.data *= 2
+    assert all(torch.equal(a, b) for a, b in zip(guard(x), known, strict=True))
+    assert guard.weights_sha256 != weights_sha256(network) and network[0].weight.requires_grad == trainable
 
 
 def test_it_is_a_module_like_any_other(tmp_path):

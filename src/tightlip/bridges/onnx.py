@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..activations import FullSort, GroupSort, MaxMin, grouped
 from ..arguments import flag
 from ..atomic import replacing
+from ..audit import Bound
 from ..errors import TightlipError
 from ..linalg.min_max import sort_by_min_max
 from ..norms import norm_name
@@ -54,7 +55,7 @@ def to_onnx(
     network: nn.Module,
     path: str | PathLike[str],
     x: Any,
-    p: float = 2,
+    p: float | None = None,
     min_max: bool = False,
     output: int | str | None = None,
 ) -> None:
@@ -70,7 +71,7 @@ def to_onnx(
             and "abstain"; of others the output is called "output".
         path: Where to write, conventionally ``.onnx``; in one file, so for up to 2 GB of weights.
         x: A few inputs (batch, …), to trace the network and to compare.
-        p: The norm of the inputs in which the constant is proven; of a guard it is its own.
+        p: The norm of the inputs in which the constant is proven; None is 2, and of a guard its own.
         min_max: Sort large groups by minima and maxima as well, without TopK and Sort: for verifiers. It takes about
             2.5·log₂²n operations for a group of n, and is slower where it is served.
         output: Of a network with several outputs the one that is written.
@@ -82,25 +83,32 @@ def to_onnx(
     refuse_held(network, "to_onnx")
     runtime = {name: _imported(name) for name in ("onnx", "onnxscript", "onnxruntime")}["onnxruntime"]
     inputs = labeled(x)[0]
-    served: nn.Module
-    if isinstance(network, Guard):
-        served, bound, more = network, network.bound, {"eps": repr(float(network.eps))}
-    else:
-        known = examined(network, p, output)
-        known.compare(inputs)
-        served, bound, more = known.network, known.bound, {}
+    served, said = _proven(network, inputs, p, output)
     inputs = _fitting(inputs, served)
-    said = {
-        "constant": repr(bound.constant),
-        "input_norm": norm_name(bound.input_norm),
-        "output_norm": norm_name(bound.output_norm),
-        "arithmetic": bound.arithmetic,
-        "weights_sha256": weights_sha256(served.network if isinstance(served, Guard) else served),
-        "version": version("tightlip"),
-    }
     with replacing(Path(path)) as partial:
-        _write(_by_min_max(served) if flag("min_max", min_max) else served, partial, inputs, {**said, **more})
+        _write(_by_min_max(served) if flag("min_max", min_max) else served, partial, inputs, said)
         _compare(served, partial, inputs, runtime)
+
+
+def _proven(
+    network: nn.Module, x: Tensor, p: float | None, output: int | str | None
+) -> tuple[nn.Module, dict[str, str]]:
+    """What is written, and what is proven of it."""
+    if isinstance(network, Guard):
+        if p is not None or output is not None:
+            raise TightlipError("a guard was made for one norm and one output: leave out p= and output=")
+        if weights_sha256(network.network) != network.weights_sha256:
+            raise TightlipError("the weights of this guard are not those that it was made for: make it again")
+        return network, _words(network.bound, network.weights_sha256) | {"eps": repr(float(network.eps))}
+    known = examined(network, 2 if p is None else p, output)
+    known.compare(x)
+    return known.network, _words(known.bound, weights_sha256(known.network))
+
+
+def _words(bound: Bound, weights: str) -> dict[str, str]:
+    norms = {"input_norm": norm_name(bound.input_norm), "output_norm": norm_name(bound.output_norm)}
+    constant = {"constant": repr(bound.constant), "arithmetic": bound.arithmetic}
+    return {**constant, **norms, "weights_sha256": weights, "version": version("tightlip")}
 
 
 def _write(network: nn.Module, path: Path, x: Tensor, said: Mapping[str, str]) -> None:

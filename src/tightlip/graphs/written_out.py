@@ -47,7 +47,7 @@ def as_fx(network: nn.Module) -> fx.GraphModule:
 
 def _joined(table: fx.Graph, join: Join, values: Sequence[fx.Node]) -> Any:
     if isinstance(join, Outputs):
-        return join(*values)  # type: ignore[arg-type]
+        return join(*values)  # type: ignore[arg-type]  # it puts them together, whatever they are
     if isinstance(join, Concat):
         return table.call_function(torch.cat, (list(values), join.dim))
     assert isinstance(join, Sum)
