@@ -7,8 +7,8 @@ gradients is a Gaussian mechanism; T full-batch steps have zCDP ρ = T/(2σ²), 
 2016), for adding or leaving out one image. All after that is post-processing. Source: Béthune et al. 2023, "DP-SGD
 Without Clipping: The Lipschitz Neural Network Way".
 
-A sketch: torch's random numbers are not cryptographic, floats are no reals, and the search for a good rate costs
-privacy too, which is not counted here.
+A sketch: torch's random numbers are not cryptographic, floats are not reals, and that the rate was chosen among six on
+the validation images costs privacy too, which is not counted here.
 """
 
 import math
@@ -30,8 +30,7 @@ def features(images):
 
 
 network = tightlip.mlp([49, 32, 10], bias=False)  # K = 1
-x, y = features(parts.train.images), parts.train.labels
-bound = math.sqrt(2 * 2)  # two layers
+x, y, bound = features(parts.train.images), parts.train.labels, math.sqrt(2 * 2)  # two layers
 optimizer = tightlip.hold(network, torch.optim.SGD(network.parameters(), lr=0.3, momentum=0.8))
 
 

@@ -117,6 +117,7 @@ CHANGED = {
     "shift": 2,
     "flip": True,
     "average": 0.5,
+    "autocast": True,
     "eps": 0.7,
     "attack_images": 3,
     "attack_steps": 3,
@@ -245,6 +246,7 @@ BASE = {
     "tune": ["--data", "tiny", "--hidden", "8", "--epochs", "1", "--offsets", "0.5", "1"],
     "train": ["--data", "tiny", "--hidden", "8", "--epochs", "1", "--attack-images", "2", "--attack-steps", "1"],
     "certify": ["m.safetensors", "--data", "tiny"],
+    "audit": ["m.safetensors"],
     "distance": ["tiny:0", "tiny:1"],
     "report": ["runs/folding-smoke"],
     "list": [],
@@ -252,17 +254,19 @@ BASE = {
     "bench": ["--widths", "4", "4", "2", "--batch-size", "2", "--rounds", "1"],
 }
 FLAGS = {
-    "tune": {"--eps": ["0.2", "0.3"], "--offsets": ["0.5", "2"], "--jobs": ["0"], "--output": ["elsewhere"], **MACHINE},
+    "tune": {"--eps": ["0.2", "0.3"], "--offsets": ["0.5", "2"], "--jobs": ["0"], "--output": ["elsewhere"]}
+    | {"--executor": ["nonsense"], **MACHINE},
     "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
     "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
-    | {"--head": ["0"]},
+    | {"--head": ["0"], "--arithmetic": ["float32"]},
+    "audit": {"--norm": ["inf"], "--output-norm": ["inf"], "--head": ["0"], "--json": [], **MACHINE},
     "distance": {"--norm": ["inf"], "--about": ["distributions"], "--tolerance": ["0.9"], "--level": ["0.9"]}
     | {"--diameter": ["9"], "--seconds": ["0"], "--limit": ["9"], "--scale": ["standard"], "--part": ["test"]}
     | {"--seed": ["1"], "--name": ["other"], "--runs": ["elsewhere"], "--resume": [], "--output": ["o.json"]}
     | {**SOURCE, **MACHINE},
     "report": {"--output": ["page.html"]},
     "list": {},
-    "run": {"--preset": ["paper"], "--jobs": ["0"], "--output": ["elsewhere"], **MACHINE},
+    "run": {"--preset": ["paper"], "--jobs": ["0"], "--executor": ["nonsense"], "--output": ["elsewhere"], **MACHINE},
     "bench": {"--widths": ["4", "8", "2"], "--batch-size": ["3"], "--rounds": ["0"], "--output": ["o.json"], **MACHINE},
 }
 OF_A_RUN = {f"--{name.replace('_', '-')}" for name in ("data", *CHANGED)}

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from tightlip import Residual, RowL1Ball, TightlipError, certify, freeze, mlp
 from tightlip.audit import EXACT, Gains, registry
 from tightlip.data import Dataset, split
-from tightlip.robustness import contests, examination
+from tightlip.robustness import certificate, contests, examination
 
 
 @pytest.fixture
@@ -195,8 +195,8 @@ def test_an_error_of_the_users_own_generator_comes_through(problem):
 def test_a_bar_is_shown_on_terminals_only_and_only_if_wanted(problem, capfd, monkeypatch):
     network, x, _ = problem
     asked = []
-    real = module.tqdm
-    monkeypatch.setattr(module, "tqdm", lambda *a, **k: (asked.append(SimpleNamespace(**k)), real(*a, **k))[1])
+    real = certificate.tqdm
+    monkeypatch.setattr(certificate, "tqdm", lambda *a, **k: (asked.append(SimpleNamespace(**k)), real(*a, **k))[1])
     certify(network, x)
     certify(network, x.split(9), progress=False)
     assert [options.disable for options in asked] == [None, True] and capfd.readouterr() == ("", "")

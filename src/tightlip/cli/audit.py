@@ -1,6 +1,7 @@
 """`tightlip audit MODEL`: a proof about a network that one has already."""
 
 import json as json_
+import logging
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from ..records import AuditFile
 from .certify import output_named
 from .models import Found, found
 from .options import Machine
+
+logger = logging.getLogger(__name__)
 
 VACUOUS = 1e6
 """From this constant on a margin of 1 certifies less than a millionth, and a bound is called vacuous."""
@@ -45,12 +48,13 @@ class Audit:
 
     def __call__(self) -> str:
         """Run; the table to print, or JSON."""
-        self.machine.prepare()
+        device = self.machine.prepare()
         asked, q = (None if norm is None else as_norm(norm) for norm in (self.norm, self.output_norm))
         model = found(self.model)
         network = model.network if self.head is None else _one_output(as_graph(model.network), self.head)
         p = as_norm(model.norm) if asked is None else asked
-        bound = lipschitz(network, p, q)
+        logger.debug("%s: auditing on %s", self.model, device)
+        bound = lipschitz(network.to(device), p, q)
         return _as_json(model, bound) if self.json else _as_text(network, bound)
 
 

@@ -90,7 +90,7 @@ def owners(works: Sequence[float], ranks: int) -> list[int]:
     """Which rank folds each weight, so that the busiest has not much more to do than the others.
 
     >>> owners([1.0, 4.0, 2.0, 2.0], 2)
-    [1, 0, 1, 1]
+    [0, 0, 1, 1]
     """
     loads, found = [0.0] * ranks, [0] * len(works)
     for place in sorted(range(len(works)), key=lambda place: (-works[place], place)):

@@ -25,7 +25,7 @@ def as_fx(network: nn.Module) -> fx.GraphModule:
         TightlipError: for any other module; an `nn.Sequential` can be scripted as it is.
 
     >>> graph = Graph({"relu": nn.ReLU()}, [("relu", (0,)), (Sum(1.0, 1.0), (0, 1))])
-    >>> torch.jit.script(as_fx(graph))(torch.tensor([[-1.0, 2.0]]))
+    >>> as_fx(graph)(torch.tensor([[-1.0, 2.0]]))
     tensor([[-1.,  4.]])
     """
     if type(network) is not Graph:

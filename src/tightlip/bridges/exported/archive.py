@@ -88,7 +88,7 @@ def _tensor(file: zipfile.ZipFile, folder: str, name: str, meta: Mapping[str, An
     sizes, strides = ([_whole(size) for size in about[key]] for key in ("sizes", "strides"))
     offset, dtype = _whole(about["storage_offset"]), _DTYPES.get(about["dtype"])
     if dtype is None or about["layout"] != _STRIDED:
-        raise TightlipError(f"{name!r:.60} is no dense tensor of floating point: export a network of plain tensors")
+        raise TightlipError(f"{name!r:.60} is not a dense tensor of floating point: export a network of plain tensors")
     data = file.read(f"{folder}/{meta['path_name']}")
     last = offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
     if 0 in sizes or min([offset, *strides], default=0) < 0 or (last + 1) * dtype.itemsize > len(data):
