@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
-from .arguments import output_of, vector
+from .arguments import vector
 from .audit import Sum, feature_slopes, lipschitz
+from .audit.per_feature import of_zeros
 from .errors import TightlipError
 from .graphs import Graph
 
@@ -47,17 +48,15 @@ def monotone(network: nn.Module, signs: Any, slopes: Any = None) -> Graph:
     (True, tensor([1, 0]))
     """
     sign = _signs(signs)
-    kind = next((w.dtype for w in network.parameters()), torch.get_default_dtype())
     chosen = sign.nonzero()[:, 0].tolist()
     steep = torch.zeros(len(sign), dtype=torch.float64)
     proven = feature_slopes(network, len(sign), chosen)
     steep[chosen] = proven if slopes is None else _checked(slopes, proven, chosen, len(sign))
-    where = next((w.device for w in network.parameters()), torch.device("cpu"))
-    probe = output_of(network, torch.zeros(1, len(sign), dtype=kind, device=where))
-    if probe.shape != (1, 1):
-        raise TightlipError(f"the network turns a row into {tuple(probe.shape)}: give one with a single output (n, 1)")
-    line = nn.Linear(len(sign), 1, dtype=kind, device=where).requires_grad_(False)
-    line.weight.copy_(sign * _rounded_up(steep, kind))
+    value = of_zeros(network, len(sign))
+    if value.shape != (1, 1):
+        raise TightlipError(f"the network turns a row into {tuple(value.shape)}: give one with a single output (n, 1)")
+    line = nn.Linear(len(sign), 1, dtype=value.dtype, device=value.device).requires_grad_(False)
+    line.weight.copy_(sign * _rounded_up(steep, value.dtype))
     line.bias.zero_()
     return Graph({"curve": network, "line": line}, [("curve", (0,)), ("line", (0,)), (Sum(1.0, 1.0), (1, 2))])
 
@@ -66,21 +65,20 @@ ROWS = [["layer curve", [], [0]], ["layer line", [], [0]], ["Sum", [1.0, 1.0], [
 """The table of such a graph, as files have it."""
 
 
-def monotone_signs(graph: Graph) -> Int64[Tensor, " d"]:
+def monotone_signs(graph: nn.Module) -> Int64[Tensor, " d"]:
     """The directions that are proven of what `monotone` has made, as it is now: 1 or −1 for each feature, or 0.
 
     Raises:
         TightlipError: for any other network.
     """
     line = getattr(graph, "line", None)
-    made = type(graph) is Graph and graph.rows == ROWS and type(line) is nn.Linear
-    if not made:
+    if type(graph) is not Graph or graph.rows != ROWS or type(line) is not nn.Linear:
         raise TightlipError("this network is not the sum of a network and a line: give what monotone(…) has made")
     lipschitz(graph, 1)  # refuses what was altered
     weight = line.weight.detach().cpu().double()[0]
     chosen = weight.nonzero()[:, 0].tolist()
     proven = torch.zeros(len(weight), dtype=torch.float64)
-    proven[chosen] = feature_slopes(graph.curve, len(weight), chosen)
+    proven[chosen] = feature_slopes(graph.curve, len(weight), chosen)  # type: ignore[arg-type]
     return (weight.sign() * ((weight.abs() >= proven) & weight.isfinite())).long()
 
 

@@ -5,6 +5,7 @@ no slope. Where the network begins with affine layers, they are multiplied out w
 feature that is divided by its own unit is bounded in that unit.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ..arguments import integer
+from ..arguments import integer, output_of
 from .lipschitz import lipschitz
 
 
@@ -31,7 +32,8 @@ def feature_slopes(
         q: The norm of the outputs; the ∞-norm bounds each of them.
 
     Raises:
-        TightlipError: for a feature that is not there, or what `lipschitz` cannot prove.
+        TightlipError: for a feature that is not there, a network of rows of another width, or what `lipschitz` cannot
+            prove.
 
     >>> import tightlip
     >>> network = nn.Sequential(tightlip.Normalize([0.0, 0.0], [1.0, 10.0]), nn.Linear(2, 1))
@@ -41,8 +43,19 @@ def feature_slopes(
     """
     width = integer("width", width)
     chosen = range(width) if features is None else [integer("feature", j, least=0, most=width - 1) for j in features]
+    of_zeros(network, width)
     found = [lipschitz(nn.Sequential(_along(j, width), network), 1, q).constant for j in chosen]
     return torch.tensor(found, dtype=torch.float64)
+
+
+def of_zeros(network: nn.Module, width: int) -> Tensor:
+    """What a network in eval mode makes of a row of zeros; it stays as it is.
+
+    Raises:
+        TightlipError: if it takes no such rows.
+    """
+    like = next(network.parameters(), torch.empty(0))
+    return output_of(copy.deepcopy(network).eval(), torch.zeros(1, width, dtype=like.dtype, device=like.device))
 
 
 def _along(feature: int, width: int) -> nn.Linear:
