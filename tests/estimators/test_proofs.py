@@ -41,8 +41,7 @@ def attacked(network, rows, radius, p):
     return found.numpy()
 
 
-@pytest.mark.parametrize("p", NORMS)
-@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize(("p", "standardize"), [(1.0, True), (2.0, True), (2.0, False), (np.inf, True)])
 def test_an_attack_just_within_the_radius_flips_nothing_and_beyond_it_something(p, standardize):
     fitted = LipschitzClassifier(p=p, standardize=standardize, **QUICK).fit(ROWS, NAMES)
     before, radius = fitted.predict(ROWS), fitted.certified_radius(ROWS)
@@ -63,8 +62,7 @@ def test_an_attack_just_within_its_score_turns_no_outlier(p):
         assert (after != before).any() == turned
 
 
-@pytest.mark.parametrize("p", NORMS)
-@pytest.mark.parametrize("signs", [None, [0, 0, 1]])
+@pytest.mark.parametrize(("p", "signs"), [(1.0, [0, 0, 1]), (2.0, None), (2.0, [0, 0, 1]), (np.inf, None)])
 def test_a_slope_holds_in_exact_arithmetic_from_neighbors_to_far_points(p, signs):
     """In the units of rows and targets: also between neighbors in float32 and in float64."""
     K = 50.0
@@ -84,8 +82,8 @@ def test_a_slope_holds_in_exact_arithmetic_from_neighbors_to_far_points(p, signs
     assert 0.1 * K < most <= fitted.bound_.constant <= K
 
 
-@pytest.mark.parametrize("signs", [[1, 0, 0], [-1, 1, -1]])
-def test_no_pair_of_rows_breaks_a_direction_in_exact_arithmetic(signs):
+def test_no_pair_of_rows_breaks_a_direction_in_exact_arithmetic():
+    signs = [-1, 0, 1]
     fitted = LipschitzRegressor(monotone=signs, **QUICK).fit(ROWS, TARGETS)  # the targets go both ways
     assert tightlip.monotone_signs(fitted.network_).tolist() == signs
     rows = ROWS[:6]
