@@ -12,7 +12,7 @@ Outliers (folder adbench): `LipschitzOutlier`, an isolation forest and a one-cla
 and judged by AUROC on the other half and all outliers, features standardized. The certified one is what is left if each
 row may be moved by eps = 0.1 standard deviations, usual ones outwards and outliers inwards.
 
-Prints a line for each set and split, and writes results/estimators.json.
+Prints a line for each set and split, and writes results/estimators.json, anew after each.
 """
 
 import argparse
@@ -147,6 +147,7 @@ def main() -> None:
             f"there is no set {', '.join(sorted(unknown))}: choose among {', '.join(regressions | detections)}"
         )
     warnings.simplefilter("ignore", ConvergenceWarning)  # all train for as many epochs as are asked for
+    config = {key: value for key, value in vars(options).items() if key != "output"} | {"eps": EPS}
     origin, start, rows = provenance("cpu"), time.perf_counter(), []
     for name in options.sets:
         for split in range(options.splits):
@@ -155,14 +156,14 @@ def main() -> None:
             else:
                 found = outliers(detections[name], split, options.outlier_epochs)
             rows.append({"set": name} | found)
-            print(
-                "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()),
-                flush=True,
+            shown = (
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in found.items()
             )
-    config = {key: value for key, value in vars(options).items() if key != "output"} | {"eps": EPS}
-    seconds = time.perf_counter() - start
-    row = BenchRow(benchmark="estimators", config=config, seed=0, results={"rows": rows}, seconds=seconds, **origin)
-    row.write(options.output)
+            print(name, *shown, sep="  ", flush=True)
+            results, seconds = {"rows": rows}, time.perf_counter() - start
+            BenchRow(benchmark="estimators", config=config, seed=0, results=results, seconds=seconds, **origin).write(
+                options.output
+            )
 
 
 if __name__ == "__main__":

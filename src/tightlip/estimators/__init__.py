@@ -7,7 +7,7 @@ try:
     from sklearn.utils.validation import validate_data as _validate_data  # noqa: F401
 except ImportError as problem:
     raise ImportError(
-        "tightlip.estimators need scikit-learn, of which 1.6 or newer is not there: pip install 'tightlip[sklearn]'"
+        "tightlip.estimators needs scikit-learn 1.6 or newer, which is not installed: pip install 'tightlip[sklearn]'"
     ) from problem
 
 from .classifier import LipschitzClassifier

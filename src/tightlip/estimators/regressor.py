@@ -56,8 +56,8 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         feature_names_in_: Names of the features, of data frames.
 
     It minimizes squared errors. Along a feature without a sign a monotone one has half of K, for the rest is the line's
-    (`tightlip.monotone`). It says nothing of noise. What is proven is proven of the function; a prediction, computed in
-    float64, has the rounding of about its last three digits besides.
+    (`tightlip.monotone`). It says nothing of noise. What is proven is proven of the function; a prediction is
+    computed in float64, and off by what that rounds.
 
     >>> X = np.linspace(-1, 1, 200)[:, None]
     >>> regressor = LipschitzRegressor(K=1, random_state=0).fit(X, 3 * np.abs(X[:, 0]))
