@@ -5,7 +5,7 @@ from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
-from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .audit import Bound, Gains, Roundoff, SemidefiniteBound, lipschitz, rule, semidefinite_bound
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
@@ -107,6 +107,7 @@ __all__ = [
     "RowDualBall",
     "RowL1Ball",
     "Scale",
+    "SemidefiniteBound",
     "Shift",
     "SortedDistance",
     "SpectralBall",
@@ -147,6 +148,7 @@ __all__ = [
     "pgd",
     "rule",
     "save",
+    "semidefinite_bound",
     "summary",
     "to_onnx",
     "trace",

@@ -6,6 +6,7 @@ from .graph import Concat, Join, Node, Nodes, Sum, chain, expand, fold, is_trace
 from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschitz
 from .merging import Run, affine_runs
 from .registry import Part, Registration, container, registered, rule
+from .semidefinite import SemidefiniteBound, semidefinite_bound
 from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Registration",
     "Roundoff",
     "Run",
+    "SemidefiniteBound",
     "Sum",
     "Uniform",
     "affine_runs",
@@ -46,6 +48,7 @@ __all__ = [
     "refuse_altered",
     "registered",
     "rule",
+    "semidefinite_bound",
     "trace_with",
     "within",
 ]
