@@ -6,7 +6,7 @@ from .graph import Concat, Join, Node, Nodes, Sum, chain, expand, fold, is_trace
 from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschitz
 from .merging import Run, affine_runs
 from .registry import Part, Registration, container, registered, rule
-from .semidefinite import SemidefiniteBound, semidefinite_bound
+from .semidefinite import SemidefiniteBound, is_alternating, semidefinite_bound
 from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "expand",
     "fold",
     "gains",
+    "is_alternating",
     "is_traced",
     "lipschitz",
     "refuse_altered",

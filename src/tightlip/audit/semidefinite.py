@@ -112,6 +112,14 @@ def semidefinite_bound(
     )
 
 
+def is_alternating(module: nn.Module) -> bool:
+    """Whether `semidefinite_bound` takes this network."""
+    try:
+        return bool(_chain(audit(module))[0].slopes)
+    except TightlipError:
+        return False
+
+
 def _given(chain: Alternation, multipliers: Any) -> list[Tensor]:
     if not isinstance(multipliers, Sequence) or len(multipliers) != len(chain.widths):
         raise TightlipError(f"multipliers are one tensor for each of {len(chain.widths)} activations: give as many")
