@@ -220,17 +220,17 @@ def test_a_rule_of_ones_own_states_slopes():
     network, known = dense([3, 6, 2], Leaky()), dense([3, 6, 2], nn.LeakyReLU(0.1))
     assert semidefinite_bound(network).constant == semidefinite_bound(known).constant
     assert lipschitz(Leaky(), 1, 2).constant == 1
-    with pytest.raises(TightlipError, match="slopes from 1.0 to 0.0"):
+    with pytest.raises(TightlipError, match="from the least to the largest, got 1.0 and 0.0"):
         Gains.elementwise(1.0, 0.0)
 
 
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ([nn.Linear(4, 4), MaxMin(), nn.Linear(4, 2)], "MaxMin at '1' is no function of each number alone"),
-        ([nn.Linear(4, 4), GroupSort(4), nn.Linear(4, 2)], "GroupSort at '1' is no function of each number alone"),
-        ([nn.Linear(4, 4), Maxout(2), nn.Linear(2, 2)], "Maxout at '1' is no function of each number alone"),
-        ([nn.Linear(4, 4), nn.Softmax(1)], "Softmax at '1' is no function of each number alone"),
+        ([nn.Linear(4, 4), MaxMin(), nn.Linear(4, 2)], "MaxMin at '1' does not act on each number alone"),
+        ([nn.Linear(4, 4), GroupSort(4), nn.Linear(4, 2)], "GroupSort at '1' does not act on each number alone"),
+        ([nn.Linear(4, 4), Maxout(2), nn.Linear(2, 2)], "Maxout at '1' does not act on each number alone"),
+        ([nn.Linear(4, 4), nn.Softmax(1)], "Softmax at '1' does not act on each number alone"),
         ([nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()], "Conv2d at '0' is a convolution, whose matrix has the size of"),
         ([Residual(nn.Linear(4, 4))], "takes values of several layers"),
         ([nn.Linear(4, 4), nn.ReLU(), nn.Tanh(), nn.Linear(4, 2)], "no linear layer right before Tanh at '2'"),

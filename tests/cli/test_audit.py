@@ -139,7 +139,7 @@ def test_a_tighter_bound_is_offered_to_networks_of_its_kind(capsys, module):
     assert "--tighter" not in audited(capsys, f"{module}:steep")  # one matrix, whose norm is known
     assert "--tighter is from the 2-norm to the 2-norm" in refused(capsys, f"{module}:wild", "--tighter", "--norm", "1")
     tl.save(frozen(), "m.safetensors")
-    assert "MaxMin at '1' is no function of each number alone" in refused(capsys, "m.safetensors", "--tighter")
+    assert "MaxMin at '1' does not act on each number alone" in refused(capsys, "m.safetensors", "--tighter")
 
 
 @pytest.mark.parametrize(

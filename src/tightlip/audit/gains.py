@@ -113,7 +113,7 @@ class Gains:
         Fraction(1, 2)
         """
         if not low <= high:
-            raise TightlipError(f"slopes from {low} to {high} are none: give the least first")
+            raise TightlipError(f"slopes must be given from the least to the largest, got {low} and {high}")
         return cls(dict.fromkeys(PAIRS, max(abs(low), abs(high))), roundoff, (low, high))
 
     def then(self, outer: "Gains") -> "Gains":

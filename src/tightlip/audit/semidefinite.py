@@ -234,5 +234,5 @@ def _named(node: Node) -> str:
 
 def _reason(part: Kernel | None) -> str:
     if part is None:
-        return "is no function of each number alone, of which slopes are known"
+        return "does not act on each number alone, with slopes that its rule states"
     return "is a convolution, whose matrix has the size of an image"

@@ -65,7 +65,7 @@ def _product(matrices: Sequence[Tensor], slopes: Sequence[tuple[float, float]]) 
 def _gram(
     network: Alternation, matrices: Sequence[Tensor], multipliers: Sequence[Tensor]
 ) -> tuple[Float64[Tensor, "out out"], Tensor] | None:
-    """G_L, and −Σ log det C_k; None where a C_k is not positive definite."""
+    """G_L, and −Σ log det C_k; None where a C_k is not positive definite, or numbers are beyond float64."""
     gram, barrier = matrices[0] @ matrices[0].mT, matrices[0].new_zeros(())
     for matrix, (low, high), numbers in zip(matrices[1:], network.slopes, multipliers, strict=True):
         middle, root = 0.5 * (low + high), 0.5 * (high - low) * numbers.sqrt()
@@ -77,7 +77,7 @@ def _gram(
         barrier = barrier - 2.0 * factor.diagonal().log().sum()
         image = torch.linalg.solve_triangular(factor, weighed @ matrix.mT, upper=False)
         gram = (matrix / numbers) @ matrix.mT + middle**2 * (matrix @ gram @ matrix.mT + image.mT @ image)
-    return gram, barrier
+    return (gram, barrier) if bool(torch.isfinite(gram).all()) else None
 
 
 def _objective(
