@@ -75,7 +75,7 @@ def test_slopes_are_those_that_occur(module):
     (slope,) = torch.autograd.grad(module(x).sum(), x)
     low, high = gains(module).slopes
     least, largest = float(slope.detach().min()), float(slope.detach().max())
-    assert low <= least <= low + 2e-3 and high - 2e-3 <= largest <= high * (1 + 1e-12)
+    assert low <= least <= low + 5e-3 and high - 5e-3 <= largest <= high * (1 + 1e-7)  # torch has 1/6 in float32
 
 
 def test_the_reference_network_is_proven_far_below_the_product():
