@@ -5,7 +5,16 @@ from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
-from .audit import Bound, Gains, Roundoff, feature_slopes, lipschitz, rule
+from .audit import (
+    Bound,
+    Gains,
+    Roundoff,
+    SemidefiniteBound,
+    feature_slopes,
+    lipschitz,
+    rule,
+    semidefinite_bound,
+)
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
@@ -108,6 +117,7 @@ __all__ = [
     "RowDualBall",
     "RowL1Ball",
     "Scale",
+    "SemidefiniteBound",
     "Shift",
     "SortedDistance",
     "SpectralBall",
@@ -151,6 +161,7 @@ __all__ = [
     "pgd",
     "rule",
     "save",
+    "semidefinite_bound",
     "summary",
     "to_onnx",
     "trace",

@@ -7,6 +7,7 @@ from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschi
 from .merging import Run, affine_runs
 from .per_feature import feature_slopes
 from .registry import Part, Registration, container, registered, rule
+from .semidefinite import SemidefiniteBound, is_alternating, semidefinite_bound
 from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Registration",
     "Roundoff",
     "Run",
+    "SemidefiniteBound",
     "Sum",
     "Uniform",
     "affine_runs",
@@ -43,11 +45,13 @@ __all__ = [
     "feature_slopes",
     "fold",
     "gains",
+    "is_alternating",
     "is_traced",
     "lipschitz",
     "refuse_altered",
     "registered",
     "rule",
+    "semidefinite_bound",
     "trace_with",
     "within",
 ]
