@@ -10,8 +10,7 @@ docs/certificate-format.md, the proofs are in docs/auditing.md. With u = 2⁻⁵
     values     error ← c·error + γ·(‖|W||x|‖ + ‖b‖) with c proven, in the 2-norm and in the ∞-norm
     radii      r·S_ti ≤ y_t − y_i − error for every class i: only then does r stand
 
-With --exact nothing rounds: weights, inputs, values and norms are rationals, for small networks.
-Ends with 0: all is proven; 1: something is rejected; 2: something could not be checked, a file or a kind of layer.
+With --exact nothing rounds, for small networks. Ends with 0: proven; 1: rejected; 2: a file or a layer is not known.
 """
 
 import argparse
@@ -124,7 +123,7 @@ def lengths(rows: Array, order: float) -> list[Fraction]:
 
 def after(table: Table, layer: "Layer") -> Table:
     """What is proven from the input to behind a layer, by what is proven before it."""
-    if layer.inner:
+    if layer.kind == "Residual":
         (*_, behind) = itertools.accumulate(layer.inner, after, initial=table)
         return {pair: (table[pair] + behind[pair]) / 2 for pair in PAIRS}
     return {(p, q): min(table[p, r] * layer.table[r, q] for r in DUAL if p <= r <= q) for p, q in PAIRS}
@@ -153,7 +152,7 @@ def factors(W: Array, square: Fraction, sign: int = 1) -> bool:
     G, n, square = W.T @ W, W.shape[1], square / s**2
     lost = gamma(len(W)) * Fraction(math.fsum((W * W).ravel().tolist())) * (1 + 4 * U) + Fraction(TINY)
     share, trace = gamma(n + 3) / (1 - gamma(n + 3)), Fraction(math.fsum(G.diagonal()))
-    guess = lost + 3 * U * square + share * max(sign * (n * square - trace), 0)
+    guess = lost + 3 * U * (square + Fraction(G.diagonal().max())) + share * max(sign * (n * square - trace), 0)
     shift = float(square - sign * guess * Fraction(1.001))
     A = sign * (shift * np.eye(n) - G)
     try:
@@ -193,7 +192,7 @@ def holds(P: Array, c: Fraction) -> bool:
     r = (c * c - m) * Fraction(math.cos(degrees @ half) * (1 - 1e-12))
     if float(np.ptp(about)) < 2 * r < 2 * m and all(within(g, m + r, 1) and within(g, m - r, -1) for g in cells):
         return True
-    while cells and len(cells) <= MOST_CELLS and half.max() > LEAST_CELL:
+    while 0 < len(cells) <= MOST_CELLS and half.max() > LEAST_CELL and all(within(g, c * c, 1) for g in cells):
         level = c * c * (1 - Fraction(math.sin(degrees @ half / 2) ** 2 * (1 + 1e-12)))
         cells = [g for g in cells if not within(g, level, 1)]
         moves = itertools.product(*((-h / 2, h / 2) if n else (0,) for n, h in zip(degrees, half, strict=True)))
@@ -367,10 +366,10 @@ class Network:
         odd += ["padding"] * isinstance(o.get("padding"), str) + ["norm"] * (x.dtype == object and o.get("norm") == "2")
         need(kind in KINDS and not odd, f"{kind!s:.40} at {name!r}, with {', '.join(odd) or 'any options'}", UNKNOWN)
         claim = self.claims.pop(name, None) if Layer.proven in KINDS[kind] else None
-        layer = Layer(name=name, kind=kind, o=o, t={}, claim=claim, x=x, inner=[])
+        layer = Layer(name=name, kind=kind, o=o, t={}, claim=claim, x=x)
         found = {key: np.shape(o[key]) for key in ("mean", "std", "scale") if key in o}
         found |= {"mean": (o["features"],)} if "features" in o else {}
-        found |= {"points": tuple(o["sizes"]), "offsets": (o["sizes"][0],)} if "sizes" in o else {}
+        found |= {"points": (*o["sizes"],), "offsets": (o["sizes"][0],)} if "sizes" in o else {}
         found |= {"weight": (o["out_features"], o["in_features"])} if "in_features" in o else {}
         found |= {"weight": (o["out_channels"], o["in_channels"], *o["kernel_size"])} if "in_channels" in o else {}
         found |= {"bias": found["weight"][:1]} if o.get("bias") else {}
@@ -391,7 +390,7 @@ class Network:
         """Values at inputs that are off by e, and how far they are off, in the 2- and in the ∞-norm."""
         for layer in chain:
             run, _, strays = (*KINDS.get(layer.kind, ()), None, None, None)[:3]
-            if layer.inner:
+            if layer.kind == "Residual":
                 y, f = self.through(x, e, layer.inner)
                 y, e, strays = (x + y) / 2, (e + f) / 2, lambda s, x, y: ulps(1, y)
             else:
