@@ -3,7 +3,7 @@
 Both carry what `tightlip-check` needs, and their own hash (docs/certificate-format.md).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from ..audit import Bound
 from ..norms import norm_name
 from .fields import Fields
 from .grounds import Grounds, SealedRecord
-from .record import Integers, Record, Vector
+from .record import Integers, Record, Vector, unequal
 
 Norm = Annotated[str, Fields.norm]
 """'1', '2' or 'inf'."""
@@ -36,14 +36,6 @@ def _radius(fields: Fields, name: str) -> float:
 
 
 Radii = Annotated[NDArray[np.float64], _radii]
-
-
-def _check_lengths(fields: Fields, first: str, *others: str) -> None:
-    """Refuse lists that should have one entry for each of another."""
-    count = len(fields.numbers(first))
-    for other in others:
-        if len(fields.numbers(other)) != count:
-            fields.fail(other, f"as many numbers as in {fields.where + first!r} ({count})")
 
 
 @dataclass(frozen=True)
@@ -90,11 +82,9 @@ class Attack(Record):
     eps: Vector
     accuracy: Vector
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> "Attack":
-        """Also checks that there is an accuracy for each eps."""
-        _check_lengths(fields, "eps", "accuracy")
-        return super().from_json(fields)
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """There is an accuracy for each eps."""
+        return unequal(self, "eps", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -113,13 +103,10 @@ class Example(Record):
         """Whether the prediction is the label."""
         return self.label == self.prediction
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> "Example":
-        """Also checks that the gradient has the image's shape."""
-        example = super().from_json(fields)
-        if example.image.shape != example.gradient.shape:
-            fields.fail("gradient", f"the image's shape {example.image.shape}")
-        return example
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """The gradient has the image's shape."""
+        if self.image.shape != self.gradient.shape:
+            yield "gradient", f"the image's shape {self.image.shape}"
 
     def to_json(self) -> dict[str, Any]:
         """As of any record; images of one channel are matrices."""
@@ -145,12 +132,10 @@ class CertificateFile(SealedRecord):
     model_sha256: str | None = None
     grounds: Grounds | None = None
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> "CertificateFile":
-        """Also checks that lists which belong together are equally long."""
-        _check_lengths(fields, "eps", "certified_accuracy")
-        _check_lengths(fields, "radius", "label", "prediction", "margin")
-        return super().from_json(fields)
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Lists which belong together are equally long."""
+        yield from unequal(self, "eps", "certified_accuracy")
+        yield from unequal(self, "radius", "label", "prediction", "margin")
 
 
 @dataclass(frozen=True)
@@ -174,3 +159,7 @@ class RadiiFile(SealedRecord):
     label: Integers
     prediction: Integers
     grounds: Grounds | None = None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """All inputs have all numbers."""
+        return unequal(self, "radius", "label", "prediction", "margin")
