@@ -1,4 +1,4 @@
-"""What a certificate rests on, so that another implementation can prove it again; and files that carry their own hash."""
+"""What a certificate rests on, so that others can prove it again; and files that carry their own hash."""
 
 from dataclasses import dataclass
 from pathlib import Path
