@@ -1,4 +1,4 @@
-"""Some networks of each family, 180 in all, 150 pairs of samples and 66 damaged files.
+"""Some networks of each family, 184 in all, 150 pairs of samples and 66 damaged files.
 
 `make redteam` takes 11,500 networks and 1,000 pairs, `make fuzz` 1,000 files a reader.
 """
@@ -21,7 +21,7 @@ SLICE = {
     "interpolants": 4,
     "distances": 150,
     "machines": 20,
-    "checkers": 6,
+    "checkers": 10,
 }
 LEAST = {
     "matrices": 1000,

@@ -197,7 +197,7 @@ def _place(audited: Audit, run: Run) -> str:
 
 def _spectral(audited: Audit) -> Iterator[tuple[str, float]]:
     for node, known in zip(audited.network.nodes, audited.known, strict=True):
-        if isinstance(stated(node), Matrix | Kernel):
+        if isinstance(stated(node), Matrix | Kernel) and (2.0, 2.0) in known.table:
             yield node.name, round_up(Fraction(known.table[2.0, 2.0]))
 
 
