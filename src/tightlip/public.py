@@ -5,7 +5,7 @@ from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
-from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .audit import Bound, Gains, Roundoff, feature_slopes, lipschitz, rule
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
@@ -47,6 +47,7 @@ from .losses import (
     multiclass_hinge_kantorovich,
     norm_product,
 )
+from .monotonicity import monotone, monotone_signs
 from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty
 from .robustness import (
@@ -123,6 +124,7 @@ __all__ = [
     "convnet",
     "data",
     "emma_cross_entropy",
+    "feature_slopes",
     "fgs",
     "fit",
     "freeze",
@@ -141,6 +143,8 @@ __all__ = [
     "margin_cross_entropy",
     "mixer",
     "mlp",
+    "monotone",
+    "monotone_signs",
     "multiclass_hinge",
     "multiclass_hinge_kantorovich",
     "norm_product",

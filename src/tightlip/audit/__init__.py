@@ -5,6 +5,7 @@ from .gains import EXACT, FEW_ULPS, UNKNOWN, Gains, Roundoff
 from .graph import Concat, Join, Node, Nodes, Sum, chain, expand, fold, is_traced, trace_with, within
 from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschitz
 from .merging import Run, affine_runs
+from .per_feature import feature_slopes
 from .registry import Part, Registration, container, registered, rule
 from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
 
@@ -39,6 +40,7 @@ __all__ = [
     "chain",
     "container",
     "expand",
+    "feature_slopes",
     "fold",
     "gains",
     "is_traced",
