@@ -258,7 +258,7 @@ FLAGS = {
     | {"--executor": ["nonsense"], **MACHINE},
     "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
     "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
-    | {"--head": ["0"], "--arithmetic": ["float32"]},
+    | {"--head": ["0"], "--arithmetic": ["float32"], "--inputs": ["o.npz"]},
     "audit": {"--norm": ["inf"], "--output-norm": ["inf"], "--head": ["0"], "--json": [], "--tighter": [], **MACHINE},
     "distance": {"--norm": ["inf"], "--about": ["distributions"], "--tolerance": ["0.9"], "--level": ["0.9"]}
     | {"--diameter": ["9"], "--seconds": ["0"], "--limit": ["9"], "--scale": ["standard"], "--part": ["test"]}

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from torch import nn
 
 from ..arguments import integer
-from ..atomic import sha256
+from ..atomic import replacing, sha256
 from ..audit import Bound
 from ..data.dataset import called
 from ..data.sources import SPECS
@@ -20,7 +21,7 @@ from ..errors import TightlipError
 from ..graphs import Graph
 from ..linkage import check_model, written_about
 from ..norms import as_norm, norm_name
-from ..records import RadiiFile
+from ..records import Grounds, RadiiFile
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .examples import DEFAULT, Examples, check_classes, other_examples, own_test_part
@@ -55,7 +56,9 @@ class Certify:
     seed: int | None = None
     """Of the split, as in training (default: that of the model's run; of a model without one, 0)."""
     output: Path | None = None
-    """Also write the radii to this JSON file."""
+    """Also write the radii to this JSON file, as tightlip-check reads it."""
+    inputs: Path | None = None
+    """Also write the inputs and labels that are certified to this .npz file, for tightlip-check --data."""
     data_root: str | None = None
     """Folder with data sets (default: the environment's TIGHTLIP_DATA)."""
     download: bool = False
@@ -83,6 +86,9 @@ class Certify:
         certificate = certify(network, x.to(device), y.to(device), p, output=head, arithmetic=self.arithmetic)
         if self.output is not None:
             self._write(self.output, model, certificate, examples)
+        if self.inputs is not None:
+            with replacing(self.inputs) as partial, partial.open("wb") as file:
+                np.savez(file, x=x.numpy(), y=y.numpy())
         names = examples.class_names or (origin.class_names if origin else ())
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {_share(certificate, 0)} on {examples.part}; {_worst(certificate, 0, names)}")
@@ -114,6 +120,7 @@ class Certify:
             margin=certificate.margin.numpy(),
             label=examples.labels.numpy(),
             prediction=certificate.prediction.numpy(),
+            grounds=Grounds.of(certificate.bound, examples.images, examples.labels),
         ).write(output)
 
 

@@ -6,6 +6,7 @@ from .cell import CellRow
 from .certificate import Attack, Audit, CertificateFile, Example, Layer, RadiiFile
 from .distance import Counts, DistanceRow, Lengths, Line, Move, Plane, Sample, Shown
 from .fields import FORMAT, Fields, read_fields
+from .grounds import Grounds
 from .metric import Definition, Metric
 from .record import FileRecord, Record, Row
 from .run import Data, Epoch, RunRow, Tested
@@ -26,6 +27,7 @@ __all__ = [
     "Example",
     "Fields",
     "FileRecord",
+    "Grounds",
     "Layer",
     "Lengths",
     "Line",

@@ -1,4 +1,7 @@
-"""``certificate.json``: the audit of a run's model, and the radius of every test input; and what `certify` writes."""
+"""``certificate.json``: the audit of a run's model, and the radius of every test input; and what `certify` writes.
+
+Both carry what `tightlip-check` needs, and their own hash (docs/certificate-format.md).
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 from ..audit import Bound
 from ..norms import norm_name
 from .fields import Fields
-from .record import FileRecord, Integers, Record, Vector, unequal
+from .grounds import Grounds, SealedRecord
+from .record import Integers, Record, Vector, unequal
 
 Norm = Annotated[str, Fields.norm]
 """'1', '2' or 'inf'."""
@@ -111,7 +115,7 @@ class Example(Record):
 
 
 @dataclass(frozen=True)
-class CertificateFile(FileRecord):
+class CertificateFile(SealedRecord):
     """Everything that is proven of a run's model; radii and eps in raw input units, accuracies in [0, 1]."""
 
     input_norm: Norm
@@ -126,6 +130,7 @@ class CertificateFile(FileRecord):
     prediction: Integers
     examples: tuple[Example, ...]
     model_sha256: str | None = None
+    grounds: Grounds | None = None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Lists which belong together are equally long."""
@@ -134,7 +139,7 @@ class CertificateFile(FileRecord):
 
 
 @dataclass(frozen=True)
-class RadiiFile(FileRecord):
+class RadiiFile(SealedRecord):
     """What `tightlip certify --output` writes: the constant, and every radius.
 
     ``seen`` counts inputs that the model's run has seen, where that is known; ``data`` and ``seed`` say what they are.
@@ -153,6 +158,7 @@ class RadiiFile(FileRecord):
     margin: Vector
     label: Integers
     prediction: Integers
+    grounds: Grounds | None = None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """All inputs have all numbers."""
