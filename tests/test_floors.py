@@ -13,6 +13,7 @@ ROOMS = [
     [
         "errors",
         "arguments",
+        "archives",
         "atomic",
         "choices",
         "decimals",
