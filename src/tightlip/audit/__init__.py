@@ -1,6 +1,7 @@
 """The audit: what is known of module types, what is proven of modules, and of networks made of them."""
 
 from .affine import Affine, Channels, Flat, Kernel, Matrix, Uniform
+from .entrance import behind_first, entered_by
 from .gains import EXACT, FEW_ULPS, UNKNOWN, Gains, Roundoff
 from .graph import Concat, Join, Node, Nodes, Sum, chain, expand, fold, is_traced, trace_with, within
 from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschitz
@@ -35,9 +36,11 @@ __all__ = [
     "Uniform",
     "affine_runs",
     "audit",
+    "behind_first",
     "bound_of",
     "chain",
     "container",
+    "entered_by",
     "expand",
     "fold",
     "gains",

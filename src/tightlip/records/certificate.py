@@ -124,8 +124,25 @@ class Example(Record):
 
 
 @dataclass(frozen=True)
+class Feature(Record):
+    """A feature of a table: how far it may move alone, in its own unit, as the median over the test rows (inf: ever).
+
+    ``mean`` and ``std`` are what it is standardized by, where it is.
+    """
+
+    name: str
+    radius: Annotated[float, _radius]
+    mean: float | None = None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
 class CertificateFile(FileRecord):
-    """Everything that is proven of a run's model; radii and eps in raw input units, accuracies in [0, 1]."""
+    """Everything that is proven of a run's model; accuracies in [0, 1].
+
+    Radii and eps are in raw input units, or in standardized ones where ``standardized``: then the bound is that of the
+    network behind its standardization. ``features`` are those of a table.
+    """
 
     input_norm: Norm
     bound: Audit
@@ -139,6 +156,8 @@ class CertificateFile(FileRecord):
     prediction: Integers
     examples: tuple[Example, ...]
     model_sha256: str | None = None
+    standardized: bool = False
+    features: tuple[Feature, ...] = ()
 
     @classmethod
     def from_json(cls, fields: Fields) -> "CertificateFile":
@@ -153,6 +172,7 @@ class RadiiFile(FileRecord):
     """What `tightlip certify --output` writes: the constant, and every radius.
 
     ``seen`` counts inputs that the model's run has seen, where that is known; ``data`` and ``seed`` say what they are.
+    ``standardized`` and ``features`` are as of `CertificateFile`.
     """
 
     model: str
@@ -168,3 +188,5 @@ class RadiiFile(FileRecord):
     margin: Vector
     label: Integers
     prediction: Integers
+    standardized: bool = False
+    features: tuple[Feature, ...] = ()
