@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +144,7 @@ def test_a_report_is_of_one_kind(said, capsys):
 
 def test_certify_refuses_numbers(said, capsys):
     assert main(["certify", "runs/r"]) == 2
-    assert "runs/r is a regression, whose outputs are no classes" in capsys.readouterr().err
+    assert "runs/r is a regression, whose outputs are numbers, not classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("norm", "loss"), [("2", "absolute"), ("inf", "squared")])
@@ -174,6 +174,32 @@ def test_a_run_that_stopped_goes_on_with_the_constant_that_it_was_at(tmp_path, m
     again = prove(tmp_path, resume=True, epochs=5)
     assert (again.row.tried, again.row.k) == (whole.row.tried, whole.row.k)
     assert np.array_equal(again.proof.prediction, whole.proof.prediction)
+
+
+OTHER = {
+    "label": "away",
+    "norm": "inf",
+    "k": 9e3,
+    "loss": "absolute",
+    "hidden": (8,),
+    "activation": "relu",
+    "epochs": 1,
+}
+OTHER |= {"batch_size": 16, "learning_rate": 0.1, "average": 0.5, "seed": 1}
+
+
+def test_every_option_changes_what_is_predicted():
+    """And each is tried; the data are another table."""
+    assert {"data", *OTHER} == {field.name for field in fields(Config)}
+    config = Config("land.csv", k=3e3, hidden=(16,), epochs=2, batch_size=8)
+
+    def predicted(options):
+        table = load_measured(options.data, options.label)
+        parts = split_measured(table.rows, options.seed)
+        return tuple(regression_run.prove(options, table, parts, None, progress=False).proof.prediction)
+
+    found = [predicted(replace(config, **changed)) for changed in ({}, *({name: OTHER[name]} for name in OTHER))]
+    assert len(set(found)) == len(found)
 
 
 def test_other_targets_are_other_columns():
@@ -209,7 +235,7 @@ def test_what_is_wrong_with_a_table_is_told(text, sentence, capsys):
     [
         (["--task", "regresion"], r"--task regresion is not possible \(did you mean regression\?\)"),
         (["--task", "regression"], "a regression learns from a table: give its path by --data"),
-        (["--task=regression", "--data", "land.npz"], "land.npz does not exist|land.npz is no table"),
+        (["--task=regression", "--data", "land.npz"], "land.npz does not exist|land.npz is not a table"),
         (["--task", "regression", "--method", "pgd"], "has no option --method"),
         (
             ["--task", "regression", "--data", "land.csv", "--k", "0"],

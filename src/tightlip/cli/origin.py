@@ -77,8 +77,8 @@ def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin |
     metrics = written.get("metrics.json", {})
     if metrics.get("task") == TASK:
         raise TightlipError(
-            f"{model.parent} is a regression, whose outputs are no classes: what is proven of it is on its page and in "
-            "its certificate.json"
+            f"{model.parent} is a regression, whose outputs are numbers, not classes: what is proven of it is on its "
+            "page and in its certificate.json"
         )
     told = [_choices(metrics.get("config")), _choices(_config(model))]
     found = [pair for pair in told if pair is not None]

@@ -10,6 +10,7 @@ from 0, the line with the names left out.
 import csv
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,8 +37,14 @@ MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "?")
 COARSE = 0.01
 """What rounding to float32 may take from a number, in standard deviations of its column."""
 
+SMALLEST = 2.0**-126
+"""Numbers below this lose digits in float32, however small their column is."""
+
 _PIECE = 4096
 """Rows that are converted together."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+"""Numbers as half of the world writes them, which read as text."""
 
 _TRUTH = {"true": "1", "false": "0"}
 
@@ -68,11 +75,11 @@ class Rows:
             narrow = self.values.astype(np.float32)
         if names := self._where(~np.isfinite(narrow).all(0)):
             raise TightlipError(f"{self.path} has numbers beyond float32 in {names}: give the column in another unit")
-        spread, lost = self.values.std(0), np.abs(self.values).max(0) * 2.0**-24
+        spread, lost = self.values.std(0), np.maximum(np.abs(self.values).max(0) * 2.0**-24, SMALLEST)
         if names := self._where((spread > 0) & (lost > COARSE * spread)):
             raise TightlipError(
                 f"{self.path} has numbers in {names} that differ by less than float32 can tell well: subtract the "
-                "same number from all of the column"
+                "same number from all of the column, or give it in another unit"
             )
         return torch.from_numpy(narrow)
 
@@ -134,7 +141,7 @@ def _read_csv(path: Path, label: str | None) -> Rows:
     place = _place(path, names, label)
     features = [*names[:place], *names[place + 1 :]]
     parts, cells, start = [], [], 0
-    for piece in _pieces(itertools.islice(csv.reader(lines(path), delimiter=separator), 1, None)):
+    for piece in _pieces(path, itertools.islice(csv.reader(lines(path), delimiter=separator), 1, None)):
         for row, line in enumerate(piece, start):
             if len(line) != len(names):
                 raise TightlipError(f"{path} has {len(line)} cells in row {row} and {len(names)} columns: mend the row")
@@ -146,9 +153,12 @@ def _read_csv(path: Path, label: str | None) -> Rows:
     return _checked(Rows(path, np.concatenate(parts), tuple(features), names[place], tuple(cells)))
 
 
-def _pieces(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    while piece := list(itertools.islice(rows, _PIECE)):
-        yield piece
+def _pieces(path: Path, rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    try:
+        while piece := list(itertools.islice(rows, _PIECE)):
+            yield piece
+    except csv.Error as problem:
+        raise TightlipError(f"{path} cannot be read ({problem}): look for a quote that is never closed") from problem
 
 
 def _numbers(path: Path, names: Sequence[str], rows: list[list[str]], start: int) -> Array:
@@ -171,7 +181,7 @@ def _or_nan(cell: str) -> float:
 def _no_numbers(path: Path, names: Sequence[str], rows: list[list[str]], fine: Array, start: int) -> TightlipError:
     """Why cells are no numbers: a column of text, or a cell that is missing or mistyped."""
     text = [name for name, is_text in zip(names, _text_columns(rows, fine), strict=True) if is_text]
-    if text:
+    if text and not _all_decimal_commas(rows, fine):
         one = len(text) == 1
         return TightlipError(
             f"{path} holds text in {in_columns(text)}, and features are numbers: leave {'it' if one else 'them'} out, "
@@ -183,9 +193,14 @@ def _no_numbers(path: Path, names: Sequence[str], rows: list[list[str]], fine: A
 
 
 def _text_columns(rows: list[list[str]], fine: Array) -> Array:
-    """Columns in which most of what is there is no number."""
+    """Columns in which most of what is there is text."""
     there = np.array([[cell.strip().lower() not in MISSING for cell in row] for row in rows])
     return np.asarray((there & ~fine).sum(0) > (there & fine).sum(0))
+
+
+def _all_decimal_commas(rows: list[list[str]], fine: Array) -> bool:
+    """Whether all that is text are numbers with a comma."""
+    return all(DECIMAL_COMMA.fullmatch(rows[row][place].strip()) for row, place in np.argwhere(~fine))
 
 
 def _bad_cell(path: Path, row: int, column: str, cell: str) -> TightlipError:
@@ -193,7 +208,11 @@ def _bad_cell(path: Path, row: int, column: str, cell: str) -> TightlipError:
     if cell.lower() in MISSING:
         said = f" ({cell!r})" if cell else ""
         return TightlipError(f"{path} misses {where}{said}: fill the cell or drop the row")
-    return TightlipError(f"{path} holds {cell!r:.40} in {where}, which is no finite number: mend it or drop the row")
+    if DECIMAL_COMMA.fullmatch(cell):
+        return TightlipError(
+            f"{path} holds {cell!r:.40} in {where}: write numbers with a point, as {cell.replace(',', '.')}"
+        )
+    return TightlipError(f"{path} holds {cell!r:.40} in {where}, and numbers must be finite: mend it or drop the row")
 
 
 def _read_parquet(path: Path, label: str | None) -> Rows:

@@ -101,7 +101,7 @@ def _no_table(path: str, file: Path) -> str:
     if file.suffix in SUFFIXES or not file.exists():
         beside = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         return f"{path} does not exist{hint(file.name, beside)}: give the path of a table ({kinds})"
-    return f"{path} is no table: a regression learns from one of {kinds}"
+    return f"{path} is not a table: a regression learns from one of {kinds}"
 
 
 def split_measured(rows: Measurements, seed: int) -> MeasuredParts:
