@@ -5,7 +5,7 @@ from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
-from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .audit import Bound, Gains, Roundoff, feature_slopes, lipschitz, rule
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
@@ -123,6 +123,7 @@ __all__ = [
     "convnet",
     "data",
     "emma_cross_entropy",
+    "feature_slopes",
     "fgs",
     "fit",
     "freeze",

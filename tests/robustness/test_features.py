@@ -7,9 +7,21 @@ import torch
 from torch import nn
 from truths import linear
 
-from tightlip import Normalize, Orthonormal, RowL1Ball, Scale, TightlipError, certify, freeze, lipschitz, mlp
+from tightlip import (
+    Normalize,
+    Orthonormal,
+    RowL1Ball,
+    Scale,
+    TightlipError,
+    TopK,
+    certify,
+    feature_slopes,
+    freeze,
+    lipschitz,
+    mlp,
+)
 from tightlip.data import Part
-from tightlip.robustness import feature_radii, feature_slopes
+from tightlip.robustness import feature_radii
 
 STD = torch.tensor([256.0, 0.125, 2.0])
 
@@ -124,5 +136,39 @@ def test_slopes_of_a_linear_map_are_its_entries_in_the_units_of_its_features(pro
     p, deep, _, _ = problem
     bound = lipschitz(deep[1:], p).constant
     assert bool((feature_slopes(deep, 3) <= bound / STD.double() * (1 + 1e-9)).all())
-    with pytest.raises(TightlipError, match="takes rows of 3 features"):
-        feature_slopes(network, 4)
+
+
+@pytest.mark.parametrize("decision", [None, TopK(2)])
+def test_standardized_units_suit_every_decision(problem, decision):
+    p, network, x, _ = problem
+    z = (x.double() - network[0].mean.double()) / network[0].std.double()
+    found = certify(network, x, p=p, decision=decision, standardized=True)
+    assert found.standardized and torch.allclose(
+        found.radius, certify(network[1:], z, p=p, decision=decision).radius, rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16/float32"])
+def test_what_a_machine_rounds_is_in_units_of_the_input(arithmetic):
+    """With one std for all, a standardized radius is the raw one over that std, rounding of the input included."""
+    std = 256.0
+    network = freeze(nn.Sequential(Normalize([0.0] * 3, [std] * 3), mlp([3, 8, 3])))
+    x = torch.randn(30, 3) * std
+    raw, found = (certify(network, x, arithmetic=arithmetic, standardized=unit) for unit in (False, True))
+    assert torch.allclose(found.radius * std, raw.radius, rtol=1e-9) and float(found.radius.max()) > 0
+    assert bool((found.radius < certify(network, x, standardized=True).radius)[found.radius > 0].all())
+
+
+def test_what_a_machine_rounds_is_taken_off_the_radius_of_a_feature(problem):
+    _, network, x, y = problem
+    exact, machine = feature_radii(network, x, y), feature_radii(network, x, y, arithmetic="float32")
+    assert bool((machine < exact)[exact > 0].all())
+    assert bool((machine > 0.98 * exact)[exact > exact.median(0).values].all())
+
+
+def test_radii_in_two_units_are_not_compared(problem):
+    p, network, x, y = problem
+    raw, found = (certify(network, x, y, p, standardized=unit) for unit in (False, True))
+    assert raw.paired(found).p_value == 1
+    with pytest.raises(TightlipError, match="standardized units and raw ones are not comparable"):
+        raw.paired(found, 0.1)

@@ -6,6 +6,7 @@ from .gains import EXACT, FEW_ULPS, UNKNOWN, Gains, Roundoff
 from .graph import Concat, Join, Node, Nodes, Sum, chain, expand, fold, is_traced, trace_with, within
 from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschitz
 from .merging import Run, affine_runs
+from .per_feature import feature_slopes, one_feature
 from .registry import Part, Registration, container, registered, rule
 from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
 
@@ -42,10 +43,12 @@ __all__ = [
     "container",
     "entered_by",
     "expand",
+    "feature_slopes",
     "fold",
     "gains",
     "is_traced",
     "lipschitz",
+    "one_feature",
     "refuse_altered",
     "registered",
     "rule",

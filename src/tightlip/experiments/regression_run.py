@@ -6,7 +6,7 @@ Features and target are standardized by the training part: z = (x − mean) / st
     Normalize(mean, std), the layers of f, the last bias moved by m / (c·s), Scale(K),     K = c·s,
 
 and is K-Lipschitz behind its first layer: in units of the target per standardized unit. Along feature j alone it is
-bounded by a slope in units of the target per unit of the feature, at most K / std_j (`robustness.feature_slopes`).
+bounded by a slope in units of the target per unit of the feature, at most K / std_j (`audit.feature_slopes`).
 
 Which K suits the data is not known beforehand: too small a one cannot follow them, too large a one follows noise. So
 where none is given a few are tried, and `chosen` keeps the smallest that validation data do not tell from the best.
@@ -26,7 +26,7 @@ from torch.optim import Adam
 
 from ..activations import ACTIVATIONS
 from ..atomic import sha256
-from ..audit import lipschitz
+from ..audit import feature_slopes, lipschitz
 from ..constraints import freeze
 from ..data.measured import MeasuredParts, MeasuredTable, Measurements, load_measured, split_measured
 from ..data.standardization import standardization
@@ -37,7 +37,6 @@ from ..networks import mlp
 from ..norms import norm_name
 from ..provenance import provenance
 from ..records import TASK, Audit, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried
-from ..robustness import feature_slopes
 from ..serialization import save
 from ..training import History, fit, predict
 from .laps import Laps

@@ -5,7 +5,7 @@ from .certificate import Certificate, certify
 from .conformal import ConformalSets, conformal_sets
 from .contests import TopK
 from .decision import Decision
-from .features import feature_radii, feature_slopes
+from .features import feature_radii
 from .groups import Groups, OneVsRest
 from .guard import Guard, guarded
 from .labels import MultiLabel
@@ -27,7 +27,6 @@ __all__ = [
     "certify",
     "conformal_sets",
     "feature_radii",
-    "feature_slopes",
     "fgs",
     "guarded",
     "holm",

@@ -12,18 +12,14 @@ the first layer has short columns.
 """
 
 import functools
-import math
 from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ..arguments import integer
-from ..audit import Audit, audit, bound_of, entered_by
+from ..audit import bound_of, entered_by, one_feature
 from ..errors import TightlipError
-from ..graphs.tracing import as_graph
-from ..layers import Normalize, Scale
 from ..linalg.arithmetic import Arithmetic
 from .batches import batches, labeled
 from .contests import LARGEST
@@ -77,51 +73,11 @@ def feature_radii(
     return torch.stack([_alone(known, said, place, features, arithmetic) for place in range(features)], 1)
 
 
-@torch.no_grad()
-def feature_slopes(network: nn.Module, features: int) -> Float64[Tensor, " features"]:
-    """How fast any output can change along each feature of a row, all others fixed: a proven bound, per unit of it.
-
-    |f_i(x + t·e_j) − f_i(x)| ≤ slope_j·|t| for every row x, every t and every output i. For regressions, whose outputs
-    are numbers of their own; of a classifier differences of outputs count, see `feature_radii`.
-
-    Args:
-        network: A network of rows (batch, features), as for `lipschitz`.
-        features: How many there are.
-
-    Raises:
-        TightlipError: as `lipschitz`, or if the network's first layer takes another number of features.
-
-    >>> feature_slopes(nn.Sequential(nn.Linear(2, 1), nn.ReLU()).requires_grad_(False), 2).shape
-    torch.Size([2])
-    """
-    audited = audit(as_graph(network))
-    count = integer("features", features)
-    _refuse_misfit(audited, count)
-    slopes = [bound_of(along(audited, place, count), 1.0, math.inf).constant for place in range(count)]
-    return torch.tensor(slopes, dtype=torch.float64)
-
-
-def _refuse_misfit(audited: Audit, features: int) -> None:
-    """Raise where the first layer with a number of features of its own has another one."""
-    for _, layer in audited.network.layers():
-        if isinstance(layer, nn.Linear) and layer.in_features != features:
-            raise TightlipError(f"the network takes rows of {layer.in_features} features: give features= this number")
-        if not isinstance(layer, Normalize | Scale | nn.Flatten):
-            return
-
-
-def along(audited: Audit, place: int, features: int) -> Audit:
-    """The audit of a network whose input is one feature of ``features``, all others being fixed."""
-    layer = nn.Linear(1, features, bias=False, device="cpu", dtype=torch.float32)
-    layer.weight.data = torch.eye(features)[:, place : place + 1]
-    return entered_by(audited, layer)
-
-
 def _alone(
     known: Examined, said: list[Batch], place: int, features: int, arithmetic: str | Arithmetic
 ) -> Float64[Tensor, " batch"]:
     """The radii of one feature."""
-    entered = along(known.audited, place, features)
+    entered = entered_by(known.audited, one_feature(place, features))
     bound = bound_of(entered, known.p)
     steepness = functools.cache(functools.partial(LARGEST.steepness, entered, known.p, bound.sensitivity))
     machine = machine_of(known._replace(audited=entered, bound=bound, reached=entered.reached[1:]), arithmetic)
