@@ -40,7 +40,7 @@ ROOMS = [
         "descent",
         "aggmo",
     ],
-    ["robustness", "transport", "data", "diagnostics"],
+    ["robustness", "transport", "bands", "data", "diagnostics"],
     ["training", "provenance", "linkage", "records", "stopwatch", "timing"],
     ["experiments", "bridges"],
     ["report", "cli"],

@@ -6,6 +6,7 @@ from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
 from .audit import Bound, Gains, Roundoff, feature_slopes, lipschitz, rule
+from .bands import Band, ErrorBand
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
@@ -75,6 +76,7 @@ __all__ = [
     "Abs",
     "ActivationStatistics",
     "AggMo",
+    "Band",
     "Bound",
     "Cayley",
     "Certificate",
@@ -82,6 +84,7 @@ __all__ = [
     "ConformalSets",
     "Constraint",
     "Converted",
+    "ErrorBand",
     "FadingCrossEntropy",
     "FullSort",
     "Gains",
