@@ -26,7 +26,7 @@ DOCS := $(VENV)/.docs-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conventions redteam bench paper docs docs-serve package lint format clean
+.PHONY: help demo test conventions redteam fuzz bench paper docs docs-serve package lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -39,6 +39,9 @@ test: $(TEST)  ## every test, doctest and example, on two processes
 
 redteam: $(TEST)  ## 10,000 networks against exact rationals, 1,000 on machines in float32, 1,000 distances against linear programs, from fresh seeds
 	@$(BIN)/python scripts/redteam.py $(ARGS)
+
+fuzz: $(TEST)  ## 1,000 damaged files for everything that reads one
+	@$(BIN)/python scripts/fuzz.py $(ARGS)
 
 conventions: $(TEST)  ## freezing, tying, copying … of weights at widths 64, 256 and 1024: up to an hour on two cores
 	@CONVENTION_WIDTHS=64,256,1024 $(BIN)/python -m pytest -n 2 -q --durations=10 tests/conventions $(ARGS)

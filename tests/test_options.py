@@ -25,7 +25,7 @@ from tightlip.experiments.methods import METHODS, owners
 from tightlip.serialization import save
 
 SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10, "epochs": 1, "inputs": 5}
-SMALL |= {"generator_steps": 2, "generator_width": 4}
+SMALL |= {"generator_steps": 2, "generator_width": 4, "truth_points": 2000, "funnels": 8}
 """Of experiments, where they have such options."""
 
 OTHER = {"per_class": 20, "bias": "none", "dtype": "float64", "beta2": 0.5, "paces": (3.0,), "tuning": 1.0}

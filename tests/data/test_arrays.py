@@ -266,7 +266,7 @@ def truncated(path):
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (lambda path: path.write_bytes(b"PK\3\4"), "cannot be read"),
         (single_array, "holds a single array"),
-        (pickled, "cannot be read .*pickle"),
+        (pickled, "cannot be read .*zip"),
         (truncated, "cannot be read .*zip"),
         (damaged, "cannot be read .*CRC"),
         (foreign_member, "holds something else than an array as x"),

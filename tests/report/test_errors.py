@@ -27,7 +27,7 @@ from tightlip.report import render, write
         ("metrics", "test.certified", {"big": 1}, "has the key 'big', but each key must be an eps"),
         ("certificate", "bound.layers.1.output_norm", "3", "one of the norms '1', '2' and 'inf'"),
         ("certificate", "eps", [0.1], "as many numbers as in 'eps' (1)"),
-        ("certificate", "attack.eps", [0.1], "as many numbers as in 'attack.eps' (1)"),
+        ("certificate", "attack.eps", [0.1], "as many numbers as in 'eps' (1)"),
         ("certificate", "radius", [0.1], "as many numbers as in 'radius' (1)"),
         ("certificate", "radius.3", -0.1, "radii of at least 0"),
         ("certificate", "radius.3", math.nan, "not valid JSON"),

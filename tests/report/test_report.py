@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from tightlip import TightlipError
 from tightlip.report import render
 from tightlip.report.runs import read_run
 
@@ -331,3 +332,16 @@ def test_inputs_are_called_what_they_are(synthetic, tmp_path, shape, inputs):
     assert f"of the test {inputs}" in text and f"test {inputs} at ε" in text
     others = {"rows", "images", "examples"} - {inputs}
     assert not any(f"test {other}" in text for other in others)
+
+
+@pytest.mark.parametrize(
+    ("feature", "sentence"),
+    [
+        ({"name": "ash", "radius": 0.1, "mean": 1.0, "std": 0.0}, "std"),
+        ({"name": "ash", "radius": -0.1, "mean": 1.0, "std": 1.0}, "radius"),
+        ({"name": "ash", "radius": 0.1}, "mean and std of each"),
+    ],
+)
+def test_features_that_cannot_be_are_refused(synthetic, tmp_path, feature, sentence):
+    with pytest.raises(TightlipError, match=sentence):
+        render([write_table(synthetic, tmp_path / "run", [feature])])

@@ -5,6 +5,8 @@ them: it depends neither on the compressor nor on which of the two forms was cho
 """
 
 import hashlib
+import io
+import math
 import os
 import struct
 import tokenize
@@ -13,12 +15,11 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from tightlip.choices import hint
@@ -97,8 +98,12 @@ def read_one(path: Path, name: str | None = None) -> Array:
     """
     if path.suffix == ".npy":
         with _explained(path):
-            mode: Any = "r" if path.stat().st_size > MAPPED else None
-            return np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[no-any-return]
+            with path.open("rb") as stream:
+                size = path.stat().st_size
+                if size <= MAPPED:
+                    return _array(stream, size)
+                _check_header(stream, size)
+            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
     with _opened(path) as file:
         present = sorted(file)
         if name is None and len(present) != 1:
@@ -134,7 +139,53 @@ class _Folder(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Array:
         file = self.path / f"{name}.npy"
         with _explained(file), file.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            return _array(stream, file.stat().st_size)
+
+
+class _Members(Mapping[str, Any]):
+    """The arrays of an ``.npz`` file by their names, each read when it is asked for."""
+
+    def __init__(self, file: zipfile.ZipFile) -> None:
+        self.file = file
+        self.infos = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.infos)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def __getitem__(self, name: str) -> Array:
+        with self.file.open(self.infos[name]) as member:
+            stream = cast(io.BufferedIOBase, member)
+            if not _is_array(stream):
+                raise TightlipError(
+                    f"{self.file.filename} holds something else than an array as {name}: save it with numpy.savez."
+                )
+            return _array(stream, self.infos[name].file_size)
+
+
+def _is_array(stream: io.BufferedIOBase) -> bool:
+    """Whether it begins as an ``.npy`` file does; it stands at its beginning again."""
+    begin = stream.read(len(np.lib.format.MAGIC_PREFIX))
+    stream.seek(0)
+    return begin == np.lib.format.MAGIC_PREFIX
+
+
+def _array(stream: io.BufferedIOBase, size: int) -> Array:
+    """The array that the ``size`` bytes of an ``.npy`` file hold."""
+    _check_header(stream, size)
+    return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _check_header(stream: io.BufferedIOBase, size: int) -> None:
+    """Refuse a header that promises more numbers than there are bytes for, before memory is asked for."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - stream.tell():
+        raise ValueError(f"it has fewer bytes than its shape {shape!s:.60} takes")
+    stream.seek(0)
 
 
 def _container(path: Path) -> Path:
@@ -159,11 +210,10 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
         yield _Folder(path)
         return
     with _explained(path), path.open("rb") as stream:
-        file = np.load(stream, allow_pickle=False)
-        if not isinstance(file, NpzFile):
+        if _is_array(stream):
             raise TightlipError(f"{path} holds a single array: save two with numpy.savez(path, x=..., y=...).")
-        with file:
-            yield file
+        with zipfile.ZipFile(path) as file:
+            yield _Members(file)
 
 
 @contextmanager
@@ -190,9 +240,6 @@ def _read(path: Path, file: Mapping[str, Any], names: Collection[str]) -> dict[s
             f"save {'each as an .npy file of that name' if isinstance(file, _Folder) else one_file}."
         )
     arrays = {name: file[name] for name in names}
-    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if foreign:
-        raise TightlipError(f"{path} holds something else than an array as {foreign[0]}: save it with numpy.savez.")
     return arrays
 
 

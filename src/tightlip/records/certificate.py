@@ -1,6 +1,6 @@
 """``certificate.json``: the audit of a run's model, and the radius of every test input; and what `certify` writes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..audit import Bound
 from ..norms import norm_name
 from .fields import Fields
-from .record import FileRecord, Integers, Record, Vector
+from .record import FileRecord, Integers, Record, Vector, unequal
 
 Norm = Annotated[str, Fields.norm]
 """'1', '2' or 'inf'."""
@@ -32,14 +32,6 @@ def _radius(fields: Fields, name: str) -> float:
 
 
 Radii = Annotated[NDArray[np.float64], _radii]
-
-
-def _check_lengths(fields: Fields, first: str, *others: str) -> None:
-    """Refuse lists that should have one entry for each of another."""
-    count = len(fields.numbers(first))
-    for other in others:
-        if len(fields.numbers(other)) != count:
-            fields.fail(other, f"as many numbers as in {fields.where + first!r} ({count})")
 
 
 @dataclass(frozen=True)
@@ -86,11 +78,9 @@ class Attack(Record):
     eps: Vector
     accuracy: Vector
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> "Attack":
-        """Also checks that there is an accuracy for each eps."""
-        _check_lengths(fields, "eps", "accuracy")
-        return super().from_json(fields)
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """There is an accuracy for each eps."""
+        return unequal(self, "eps", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -109,13 +99,10 @@ class Example(Record):
         """Whether the prediction is the label."""
         return self.label == self.prediction
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> "Example":
-        """Also checks that the gradient has the image's shape."""
-        example = super().from_json(fields)
-        if example.image.shape != example.gradient.shape:
-            fields.fail("gradient", f"the image's shape {example.image.shape}")
-        return example
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """The gradient has the image's shape."""
+        if self.image.shape != self.gradient.shape:
+            yield "gradient", f"the image's shape {self.image.shape}"
 
     def to_json(self) -> dict[str, Any]:
         """As of any record; images of one channel are matrices."""
@@ -134,6 +121,13 @@ class Feature(Record):
     radius: Annotated[float, _radius]
     mean: float | None = None
     std: float | None = None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """A radius is a distance, and features are divided by a standard deviation."""
+        if self.std is not None and not self.std > 0:
+            yield "std", "a number above 0"
+        if not self.radius >= 0:
+            yield "radius", "a number of at least 0, and null for one without bound"
 
 
 @dataclass(frozen=True)
@@ -159,12 +153,12 @@ class CertificateFile(FileRecord):
     standardized: bool = False
     features: tuple[Feature, ...] = ()
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> "CertificateFile":
-        """Also checks that lists which belong together are equally long."""
-        _check_lengths(fields, "eps", "certified_accuracy")
-        _check_lengths(fields, "radius", "label", "prediction", "margin")
-        return super().from_json(fields)
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Lists which belong together are equally long."""
+        yield from unequal(self, "eps", "certified_accuracy")
+        yield from unequal(self, "radius", "label", "prediction", "margin")
+        if self.standardized and any(feature.mean is None or feature.std is None for feature in self.features):
+            yield "features", "the mean and std of each, where radii are standardized"
 
 
 @dataclass(frozen=True)
@@ -190,3 +184,7 @@ class RadiiFile(FileRecord):
     prediction: Integers
     standardized: bool = False
     features: tuple[Feature, ...] = ()
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """All inputs have all numbers."""
+        return unequal(self, "radius", "label", "prediction", "margin")

@@ -1,5 +1,6 @@
 """``distance.json``: how far two samples are apart, or the distributions behind them, and what is drawn of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from .certificate import Norm
 from .fields import Fields
-from .record import Integers, Record, Row, Vector
+from .record import Integers, Record, Row, Vector, unequal
 
 
 def _upper(fields: Fields, name: str) -> float:
@@ -51,6 +52,10 @@ class Move(Record):
     start: Vector
     end: Vector
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Both points have as many numbers."""
+        return unequal(self, "start", "end")
+
 
 @dataclass(frozen=True)
 class Counts(Record):
@@ -60,6 +65,10 @@ class Counts(Record):
     first: Vector
     second: Vector
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Both histograms have the bins that the edges make."""
+        return unequal(self, "edges", "first", "second", more=-1)
+
 
 @dataclass(frozen=True)
 class Lengths(Record):
@@ -67,6 +76,10 @@ class Lengths(Record):
 
     edges: Vector
     shares: Vector
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """There is a share for every bin."""
+        return unequal(self, "edges", "shares", more=-1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,10 @@ class Line(Record):
     at: Vector
     potential: Vector
     counts: Counts
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """There is a value at every place."""
+        return unequal(self, "at", "potential")
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,13 @@ class Plane(Record):
     first_y: Vector
     second_x: Vector
     second_y: Vector
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """The grid has all values, and points have both coordinates."""
+        yield from unequal(self, "first_x", "first_y")
+        yield from unequal(self, "second_x", "second_y")
+        if self.z.shape != (len(self.x), len(self.y)):
+            yield "z", f"{len(self.x)} rows of {len(self.y)} numbers"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ A field that holds its default is not written. So a new number is one field, and
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -55,11 +55,18 @@ class Record:
         """The record that a JSON object holds.
 
         Raises:
-            TightlipError: with the file and the field, if one is absent or not what it should be.
+            TightlipError: with the file and the field, if one is absent, or not what it should be or what others ask.
         """
         known = dataclasses.fields(cls)  # type: ignore[arg-type]
         present = [field for field in known if field.name in fields.values or not _has_default(field)]
-        return cls(**{field.name: _read(field.type, fields, field.name) for field in present})
+        record = cls(**{field.name: _read(field.type, fields, field.name) for field in present})
+        for name, wanted in record.contradictions():  # type: ignore[attr-defined]
+            fields.fail(name, wanted)
+        return record
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not fit to others, and what is wanted there."""
+        yield from ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON has it."""
@@ -98,6 +105,20 @@ class Row(FileRecord):
 
 
 _BORN = {field.name for field in dataclasses.fields(Row)}
+
+
+def unequal(record: Record, first: str, *others: str, more: int = 0) -> Iterator[tuple[str, str]]:
+    """Which of the others has not as many entries as the first, or ``more`` than it."""
+    size = len(getattr(record, first)) + more
+    for name in others:
+        values: Sized = getattr(record, name)
+        if len(values) != size:
+            yield (
+                name,
+                f"{size} numbers, for the {size - more} of {first!r}"
+                if more
+                else f"as many numbers as in {first!r} ({size})",
+            )
 
 
 def _read(kind: Any, fields: Fields, name: str) -> Any:

@@ -1,11 +1,12 @@
 """``metrics.json`` and ``certificate.json`` of one run of `tightlip train --task regression`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from .certificate import Audit, Norm
 from .fields import Fields
-from .record import FileRecord, Record, Row, Vector
+from .record import FileRecord, Record, Row, Vector, unequal
 from .run import counts
 
 TASK = "regression"
@@ -109,9 +110,8 @@ class SlopesFile(FileRecord):
     prediction: Vector
     model_sha256: str | None = None
 
-    @classmethod
-    def from_json(cls, fields: Fields) -> "SlopesFile":
-        """Also checks that there is a prediction for each target."""
-        if len(fields.numbers("target")) != len(fields.numbers("prediction")):
-            fields.fail("prediction", "as many numbers as in 'target'")
-        return super().from_json(fields)
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """There is a prediction for each target, and a target at all."""
+        yield from unequal(self, "target", "prediction")
+        if not len(self.target):
+            yield "target", "one number at least"

@@ -47,7 +47,9 @@ def read_archive(path: Path) -> Archive:
     except (zipfile.BadZipFile, OSError) as problem:
         raise TightlipError(f"{path} is not a whole .pt2 file: write it with torch.export.save") from problem
     except (KeyError, TypeError, ValueError, RecursionError, AttributeError, IndexError) as problem:
-        raise TightlipError(f"{path} is damaged ({problem!r:.80}): write it anew with torch.export.save") from problem
+        raise TightlipError(
+            f"{path} is damaged ({type(problem).__name__}: {problem!s:.60}): write it anew with torch.export.save"
+        ) from problem
 
 
 def _read(file: zipfile.ZipFile, path: Path) -> Archive:
@@ -77,7 +79,7 @@ def _json(text: bytes) -> Any:
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no number")
 
-    return json.loads(text, parse_constant=refuse)
+    return json.loads(text.decode(), parse_constant=refuse)  # what begins with zeros would be read as UTF-32
 
 
 def _tensor(file: zipfile.ZipFile, folder: str, name: str, meta: Mapping[str, Any]) -> Tensor:

@@ -54,7 +54,7 @@ def load_exported(path: Path) -> Graph:
         raise TightlipError(f"{path} cannot be audited: {problem}") from problem
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as problem:
         raise TightlipError(
-            f"{path} cannot be read ({problem!r:.80}): write it anew with torch.export.save"
+            f"{path} cannot be read ({type(problem).__name__}: {problem!s:.60}): write it anew with torch.export.save"
         ) from problem
 
 
