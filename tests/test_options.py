@@ -267,7 +267,7 @@ FLAGS = {
     | MACHINE,
     "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
     | {"--head": ["0"], "--arithmetic": ["float32"], "--label": ["kind"]},
-    "audit": {"--norm": ["inf"], "--output-norm": ["inf"], "--head": ["0"], "--json": [], **MACHINE},
+    "audit": {"--norm": ["inf"], "--output-norm": ["inf"], "--head": ["0"], "--json": [], "--tighter": [], **MACHINE},
     "distance": {"--norm": ["inf"], "--about": ["distributions"], "--tolerance": ["0.9"], "--level": ["0.9"]}
     | {"--diameter": ["9"], "--seconds": ["0"], "--limit": ["9"], "--scale": ["standard"], "--part": ["test"]}
     | {"--seed": ["1"], "--name": ["other"], "--runs": ["elsewhere"], "--resume": [], "--output": ["o.json"]}

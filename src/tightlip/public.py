@@ -5,7 +5,16 @@ from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
-from .audit import Bound, Gains, Roundoff, feature_slopes, lipschitz, rule
+from .audit import (
+    Bound,
+    Gains,
+    Roundoff,
+    SemidefiniteBound,
+    feature_slopes,
+    lipschitz,
+    rule,
+    semidefinite_bound,
+)
 from .bands import Band, ErrorBand
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
@@ -48,6 +57,7 @@ from .losses import (
     multiclass_hinge_kantorovich,
     norm_product,
 )
+from .monotonicity import monotone, monotone_signs
 from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty
 from .robustness import (
@@ -110,6 +120,7 @@ __all__ = [
     "RowDualBall",
     "RowL1Ball",
     "Scale",
+    "SemidefiniteBound",
     "Shift",
     "SortedDistance",
     "SpectralBall",
@@ -145,12 +156,15 @@ __all__ = [
     "margin_cross_entropy",
     "mixer",
     "mlp",
+    "monotone",
+    "monotone_signs",
     "multiclass_hinge",
     "multiclass_hinge_kantorovich",
     "norm_product",
     "pgd",
     "rule",
     "save",
+    "semidefinite_bound",
     "summary",
     "to_onnx",
     "trace",

@@ -8,6 +8,7 @@ from .lipschitz import ARITHMETIC, Audit, Bound, audit, bound_of, gains, lipschi
 from .merging import Run, affine_runs
 from .per_feature import feature_slopes, one_feature
 from .registry import Part, Registration, container, registered, rule
+from .semidefinite import SemidefiniteBound, is_alternating, semidefinite_bound
 from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Registration",
     "Roundoff",
     "Run",
+    "SemidefiniteBound",
     "Sum",
     "Uniform",
     "affine_runs",
@@ -46,12 +48,14 @@ __all__ = [
     "feature_slopes",
     "fold",
     "gains",
+    "is_alternating",
     "is_traced",
     "lipschitz",
     "one_feature",
     "refuse_altered",
     "registered",
     "rule",
+    "semidefinite_bound",
     "trace_with",
     "within",
 ]

@@ -45,7 +45,8 @@ class Bound:
     merged: tuple[tuple[str, str, "Bound"], ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
-        return f"Bound({norm_name(self.input_norm)}→{norm_name(self.output_norm)}, constant={self.constant!r})"
+        norms = f"{norm_name(self.input_norm)}→{norm_name(self.output_norm)}"
+        return f"{type(self).__name__}({norms}, constant={self.constant!r})"
 
     @property
     def sensitivity(self) -> float:

@@ -1,6 +1,6 @@
 """Records: every JSON file of numbers that the project writes, each a dataclass that also reads it."""
 
-from .audit import AuditFile
+from .audit import AuditFile, Multipliers
 from .bench import BenchRow
 from .cell import CellRow
 from .certificate import Attack, Audit, CertificateFile, Example, Feature, Layer, RadiiFile
@@ -35,6 +35,7 @@ __all__ = [
     "Line",
     "Metric",
     "Move",
+    "Multipliers",
     "Plane",
     "RadiiFile",
     "Record",
