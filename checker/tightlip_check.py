@@ -29,7 +29,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Table = dict[tuple[float, float], Fraction]
-VERSION, INF, U = 1, math.inf, Fraction(1, 2**53)
+VERSION, INF, U, UNKNOWN = 1, math.inf, Fraction(1, 2**53), NotImplementedError
 REAL = "exact arithmetic on the stored weights; every constant is a float64 upper bound"
 NORMS, DUAL = {"1": 1, "2": 2, "inf": INF}, {1: INF, 2: 2, INF: 1}
 PROVEN = {"arithmetic", "bound", "certified_accuracy", "constant", "eps", "format", "grounds", "input_norm", "label"}
@@ -38,7 +38,6 @@ PAIRS = [(p, q) for p in DUAL for q in DUAL if p <= q]
 TINY = 2.0**-980  # more than underflow takes from sums of numbers near 1, in threads that flush it to zero too
 GROWN = 1 + 2.0**-20  # more than sums of a few bounds round, and of the squares of up to 2³⁰ entries
 REACH, MOST_CELLS, LEAST_CELL, BATCH = 1.0, 2**15, 1e-5, 128
-UNKNOWN = NotImplementedError
 every = functools.partial(dict.fromkeys, PAIRS)
 rational = np.vectorize(Fraction, otypes=[object])
 
@@ -462,6 +461,7 @@ def verdict(model: bytes, certificate: bytes, data: bytes | None, exact: bool) -
     need(np.array([1e-45], "f4").astype(float).all(), "this process takes tiny numbers for zero, so it proves nothing")
     grounds, about = c["grounds"], c.get("bound", c)
     need(about is c or not c.keys() & {"constant", "output_norm", "arithmetic"}, "what is proven is stated twice")
+    need(not c.get("standardized"), "radii in standardized units", UNKNOWN)
     need(not grounds["merged"], f"what rests on layers multiplied out, {grounds['merged']!s:.200}", UNKNOWN)
     x, y, digest = read_inputs(data) if data is not None else (np.zeros((1, *grounds["shape"])), np.zeros(0), None)
     need(digest in (None, grounds["inputs_sha256"]) and [*x.shape[1:]] == grounds["shape"], "the inputs are others")

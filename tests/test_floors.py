@@ -42,7 +42,7 @@ ROOMS = [
         "descent",
         "aggmo",
     ],
-    ["robustness", "transport", "data", "diagnostics"],
+    ["robustness", "transport", "bands", "data", "diagnostics"],
     ["training", "provenance", "linkage", "records", "stopwatch", "timing"],
     ["experiments", "bridges", "estimators"],
     ["report", "cli"],

@@ -15,6 +15,7 @@ from .audit import (
     rule,
     semidefinite_bound,
 )
+from .bands import Band, ErrorBand
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
@@ -85,6 +86,7 @@ __all__ = [
     "Abs",
     "ActivationStatistics",
     "AggMo",
+    "Band",
     "Bound",
     "Cayley",
     "Certificate",
@@ -92,6 +94,7 @@ __all__ = [
     "ConformalSets",
     "Constraint",
     "Converted",
+    "ErrorBand",
     "FadingCrossEntropy",
     "FullSort",
     "Gains",

@@ -98,6 +98,9 @@ def test_what_it_does_not_know_it_says():
         nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)),
     ):
         assert outcome(tightlip_check, written(network, x, y, 2)) == UNCHECKED
+    known = written(nn.Sequential(nn.Linear(4, 3)), x, y, 2)
+    assert outcome(tightlip_check, known) == ACCEPTED
+    assert outcome(tightlip_check, known.stating(standardized=True)) == UNCHECKED
 
 
 def test_the_file_is_short_and_imports_numpy_alone():

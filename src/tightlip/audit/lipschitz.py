@@ -107,7 +107,11 @@ def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
 def audit(module: nn.Module, name: str = "") -> Audit:
     """What every rule in a network has to say."""
     network = expand(module, name)
-    known = tuple(map(_alone, network.nodes))
+    return composed(network, tuple(map(_alone, network.nodes)))
+
+
+def composed(network: Nodes, known: tuple[Gains, ...]) -> Audit:
+    """The audit of these nodes, of each of which so much is ``known``."""
     runs = affine_runs(network)
     reached = [Gains.constant(1.0)]
 

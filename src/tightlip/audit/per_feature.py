@@ -44,7 +44,7 @@ def feature_slopes(
     width = integer("width", width)
     chosen = range(width) if features is None else [integer("feature", j, least=0, most=width - 1) for j in features]
     of_zeros(network, width)
-    found = [lipschitz(nn.Sequential(_along(j, width), network), 1, q).constant for j in chosen]
+    found = [lipschitz(nn.Sequential(one_feature(j, width), network), 1, q).constant for j in chosen]
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -58,7 +58,7 @@ def of_zeros(network: nn.Module, width: int) -> Tensor:
     return output_of(copy.deepcopy(network).eval(), torch.zeros(1, width, dtype=like.dtype, device=like.device))
 
 
-def _along(feature: int, width: int) -> nn.Linear:
+def one_feature(feature: int, width: int) -> nn.Linear:
     """The map t ↦ t·e_j, (n, 1) → (n, width)."""
     line = nn.Linear(1, width, bias=False, dtype=torch.float64, device="meta").to_empty(device="cpu")
     line.requires_grad_(False).weight.zero_()[feature] = 1.0

@@ -115,8 +115,32 @@ class Example(Record):
 
 
 @dataclass(frozen=True)
+class Feature(Record):
+    """A feature of a table: how far it may move alone, in its own unit, as the median over the test rows (inf: ever).
+
+    ``mean`` and ``std`` are what it is standardized by, where it is.
+    """
+
+    name: str
+    radius: Annotated[float, _radius]
+    mean: float | None = None
+    std: float | None = None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """A radius is a distance, and features are divided by a standard deviation."""
+        if self.std is not None and not self.std > 0:
+            yield "std", "a number above 0"
+        if not self.radius >= 0:
+            yield "radius", "a number of at least 0, and null for one without bound"
+
+
+@dataclass(frozen=True)
 class CertificateFile(SealedRecord):
-    """Everything that is proven of a run's model; radii and eps in raw input units, accuracies in [0, 1]."""
+    """Everything that is proven of a run's model; accuracies in [0, 1].
+
+    Radii and eps are in raw input units, or in standardized ones where ``standardized``: then the bound is that of the
+    network behind its standardization. ``features`` are those of a table.
+    """
 
     input_norm: Norm
     bound: Audit
@@ -131,11 +155,15 @@ class CertificateFile(SealedRecord):
     examples: tuple[Example, ...]
     model_sha256: str | None = None
     grounds: Grounds | None = None
+    standardized: bool = False
+    features: tuple[Feature, ...] = ()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Lists which belong together are equally long."""
         yield from unequal(self, "eps", "certified_accuracy")
         yield from unequal(self, "radius", "label", "prediction", "margin")
+        if self.standardized and any(feature.mean is None or feature.std is None for feature in self.features):
+            yield "features", "the mean and std of each, where radii are standardized"
 
 
 @dataclass(frozen=True)
@@ -143,6 +171,7 @@ class RadiiFile(SealedRecord):
     """What `tightlip certify --output` writes: the constant, and every radius.
 
     ``seen`` counts inputs that the model's run has seen, where that is known; ``data`` and ``seed`` say what they are.
+    ``standardized`` and ``features`` are as of `CertificateFile`.
     """
 
     model: str
@@ -159,6 +188,8 @@ class RadiiFile(SealedRecord):
     label: Integers
     prediction: Integers
     grounds: Grounds | None = None
+    standardized: bool = False
+    features: tuple[Feature, ...] = ()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """All inputs have all numbers."""

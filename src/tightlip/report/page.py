@@ -13,6 +13,7 @@ from tightlip.errors import TightlipError
 from tightlip.records import Example
 from tightlip.report import figures, wording
 from tightlip.report.drawing import RUN_COLORS, Plot
+from tightlip.report.features import FeatureTable, feature_table
 from tightlip.report.pictures import diverging, gradient_norm, picture
 from tightlip.report.runs import Run, read_run
 from tightlip.report.statistics import UNKNOWN, ClassTable, Interval, class_table, interval, pairs_of
@@ -56,6 +57,7 @@ class Section:
     tiles: Sequence[Tile]
     outcomes: Sequence[Outcome]
     classes: ClassTable | None
+    features: FeatureTable | None
 
     @property
     def color(self) -> int:
@@ -160,11 +162,13 @@ def environment() -> Environment:
     words = (
         wording.percent,
         wording.percent_down,
+        decimals.bound_up,
         decimals.round_up,
         decimals.round_down,
         decimals.round_nearest,
         wording.between,
         wording.points,
+        wording.reach,
         wording.points_between,
         wording.p_value,
         wording.count,
@@ -184,7 +188,7 @@ def _section(run: Run, place: int) -> Section:
     plots = {"robustness": figures.robustness(run, f"{name}-robustness"), "radii": figures.radii(run, f"{name}-radii")}
     if run.row.history:
         plots |= {"accuracy": figures.accuracy(run, f"{name}-accuracy"), "loss": figures.loss(run, f"{name}-loss")}
-    return Section(run, place, plots, _tiles(run), _outcomes(run), class_table(run))
+    return Section(run, place, plots, _tiles(run), _outcomes(run), class_table(run), feature_table(run))
 
 
 def _unbroken(norm: str) -> str:
@@ -193,14 +197,17 @@ def _unbroken(norm: str) -> str:
 
 
 def _comparison(runs: Sequence[Run]) -> list[Titled]:
-    """Accuracy against eps for each norm in use (eps in different norms cannot be compared), then training."""
-    norms = sorted({run.proof.input_norm for run in runs})
+    """Accuracy against eps for each norm and scale in use (eps of two cannot be compared), then training."""
+    scales = sorted({(run.proof.input_norm, run.proof.standardized) for run in runs})
     plots = [
         Titled(
-            f"Certified and attacked accuracy in the {_unbroken(norm)}",
-            figures.compare_robustness(runs, norm, f"compare-{norm}"),
+            f"Certified and attacked accuracy in the {_unbroken(norm)}{' of standardized features' * standardized}",
+            figures.compare_robustness(
+                [run if run.scale == (norm, standardized) else None for run in runs],
+                f"compare-{norm}{'-standardized' * standardized}",
+            ),
         )
-        for norm in norms
+        for norm, standardized in scales
     ]
     return [*plots, Titled("Validation accuracy", figures.compare_training(runs, "compare-training"))]
 
