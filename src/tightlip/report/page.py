@@ -13,8 +13,10 @@ from tightlip.errors import TightlipError
 from tightlip.records import Example
 from tightlip.report import figures, wording
 from tightlip.report.drawing import RUN_COLORS, Plot
+from tightlip.report.explorer import choosers, counted, reached
 from tightlip.report.pictures import diverging, gradient_norm, picture
 from tightlip.report.runs import Run, read_run
+from tightlip.report.script import script
 from tightlip.report.statistics import UNKNOWN, ClassTable, Interval, class_table, interval, pairs_of
 
 
@@ -36,6 +38,7 @@ class Tile:
     image: str
     gradient: str
     gradient_norm: float
+    reach: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Titled:
 
     title: str
     plot: Plot
+    norm: str | None = None
+    """The norm of the eps that it is drawn against."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ class Section:
     def color(self) -> int:
         """The number of this run's color."""
         return self.place % RUN_COLORS + 1
+
+    @property
+    def counted(self) -> str:
+        """From which the page's script counts what is certified."""
+        return counted(self.run)
 
     @property
     def certified(self) -> float:
@@ -133,8 +143,18 @@ def render(run_folders: Sequence[Path]) -> str:
     runs = [read_run(Path(folder)) for folder in run_folders]
     sections = [_section(run, place) for place, run in enumerate(runs)]
     figures_of_all = _comparison(runs) if len(runs) > 1 else []
-    page = environment().get_template("page.html")
-    return page.render(sections=sections, comparison=figures_of_all, pairs=pairs_of(runs))
+    explored = choosers(runs)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            sections=sections,
+            comparison=figures_of_all,
+            pairs=pairs_of(runs),
+            choosers=explored,
+            script=script("explorer.js") if explored or any(section.tiles for section in sections) else None,
+        )
+    )
 
 
 def write(run_folders: Sequence[Path], path: Path) -> None:
@@ -199,6 +219,7 @@ def _comparison(runs: Sequence[Run]) -> list[Titled]:
         Titled(
             f"Certified and attacked accuracy in the {_unbroken(norm)}",
             figures.compare_robustness(runs, norm, f"compare-{norm}"),
+            norm,
         )
         for norm in norms
     ]
@@ -218,6 +239,7 @@ def _tiles(run: Run) -> list[Tile]:
             image=picture(example.image),
             gradient=diverging(example.gradient),
             gradient_norm=gradient_norm(example.gradient, dual),
+            reach=reached(run, example),
         )
         for example in examples
     ]
