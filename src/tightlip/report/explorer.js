@@ -11,17 +11,17 @@
   if (dialog) look(dialog);
 
   function explore(section) {
-    const [slider, box] = all("input", section), heard = section.querySelector("output");
+    const [slider, box] = all("input", section), said = section.querySelector("output");
     const ours = selector => all(`${selector}[data-norm="${section.dataset.norm}"]`);
     const runs = all("[data-counted]", section).map(row => ({ row, ...JSON.parse(row.dataset.counted) }));
     const lines = ours(".plot").map(line), tiles = ours(".tile");
     let chosen = box.value;
     const choose = text => {
       chosen = text;
-      const eps = Number(text), said = runs.map(run => show(run, eps));
+      const eps = Number(text), shares = runs.map(run => show(run, eps)).join(", ");
       slider.value = eps;
-      slider.setAttribute("aria-valuetext", `${text}, certified: ${said.join(", ")}`);
-      heard.value = `ε = ${text}, certified: ${said.join(", ")}`;
+      slider.setAttribute("aria-valuetext", text);
+      said.value = `ε = ${text}: ${shares} certified`;
       lines.forEach(move => move(eps));
       tiles.forEach(tile => mark(tile, eps, text));
     };
@@ -47,11 +47,7 @@
       const value = shown[cell.dataset.shows];
       cell.textContent = typeof value === "number" ? value.toLocaleString("en-US") : value;
     });
-    return runsName(row) + share;
-  }
-
-  function runsName(row) {
-    return row.querySelector("th") ? `${row.dataset.run} ` : "";
+    return row.querySelector("th") ? `${row.dataset.run} ${share}` : share;
   }
 
   // Of a share, in percent, with two decimals; a product that misses a whole number by its rounding is meant to be it.
