@@ -48,9 +48,8 @@ def counted(run: Run) -> str:
     named = _named(run)
     radii = run.proof.radius[run.correct].tolist()
     reaches = sorted(reach(radius, named) for radius in radii if 0 < radius < math.inf)
-    numbers = {"unbounded": radii.count(math.inf), "right": len(radii), "inputs": len(run.proof.radius)}
-    parts = [f'"reaches":[{",".join(map(exact, reaches))}]', json.dumps(numbers, separators=(",", ":"))[1:-1]]
-    return f"{{{','.join(parts)}}}"
+    counts = {"unbounded": radii.count(math.inf), "right": len(radii), "inputs": len(run.proof.radius)}
+    return json.dumps({"reaches": reaches, **counts}, separators=(",", ":"))
 
 
 def reached(run: Run, example: Example) -> str:
