@@ -16,7 +16,7 @@ from tightlip.report.rows import read_groups
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-PAGES = [ROOT / "docs" / name for name in ("choosing.md", "peers.md")]
+PAGES = [ROOT / "docs" / name for name in ("choosing.md", "peers.md", "theory/audit.md")]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).)*(<!-- /table -->)", re.DOTALL)
 
 STEPS = {
@@ -91,6 +91,15 @@ def tried() -> str:
     return _table(["asked", *asked], lines)
 
 
+def semidefinite() -> str:
+    """What is proven of ordinary networks by one semidefinite matrix."""
+    rows = json.loads((RESULTS / "semidefinite.json").read_text())["results"]["rows"]
+    numbers = ("product", "constant", "slope", "seconds", "seconds_to_verify")
+    lines = [[name, *(f"{row[number]:.3g}" for number in numbers)] for name, row in rows.items()]
+    heads = ("product of norms", "semidefinite", "slope found", "seconds", "seconds to verify again")
+    return _table(["ReLU network", *heads], lines)
+
+
 def _parts(answer: Any) -> dict[str, str]:
     """An answer in words, for each of the cases that it tells apart."""
     if answer is None:
@@ -100,7 +109,7 @@ def _parts(answer: Any) -> dict[str, str]:
     return {"": "yes" if answer else "no"}
 
 
-TABLES = {table.__name__: table for table in (networks, activations, constraints, steps, tried)}
+TABLES = {table.__name__: table for table in (networks, activations, constraints, steps, tried, semidefinite)}
 
 
 def filled(page: str) -> str:

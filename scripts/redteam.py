@@ -1,7 +1,8 @@
 """10,000 random and adversarial networks against exact rationals: is a bound below the truth, or a radius above it?
 
 And 1,000 pairs of samples against linear programs: is their distance outside of its interval? And 1,000 networks on
-machines that compute in float32 in any order: does one answer otherwise within a radius?
+machines that compute in float32 in any order: does one answer otherwise within a radius? And 500 certificates, true and
+forged: does `tightlip-check` pass one that an input contradicts?
 
     make redteam                                            fresh seeds, about ten minutes on one core
     make redteam ARGS="--networks 500 --seed 7"             fewer, and from this seed on
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "checker"))
 
 import torch
 from red_team.checks import FAMILIES
@@ -42,7 +44,7 @@ def attack(family: str, first: int, count: int) -> Tally:
 def main() -> int:
     """Run the families in turn; 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", type=int, default=12_000, help="how many in all")
+    parser.add_argument("--networks", type=int, default=12_500, help="how many in all")
     parser.add_argument("--seed", type=int, default=None, help="the first seed; fresh ones without it")
     parser.add_argument("--family", choices=FAMILIES, default=None, help="one family only")
     options = parser.parse_args()

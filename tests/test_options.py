@@ -88,10 +88,16 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     np.savez(folder / "rows.npz", x=np.random.default_rng(0).random((90, 4)), y=np.arange(90) % 3)
     other = images(folder / "other.npz", 1)
-    return {"images": images(folder / "images.npz"), "other images": other, "rows": str(folder / "rows.npz")}
+    rows = "".join(f"{n},{10 * (n % 3) + n % 7},{n % 2},{n % 3}\n" for n in range(90))
+    (folder / "table.csv").write_text(f"long,high,wide,kind\n{rows}")
+    names = {"images": "images.npz", "rows": "rows.npz", "table": "table.csv"}
+    images(folder / "images.npz")
+    return {"other images": other, **{name: str(folder / file) for name, file in names.items()}}
 
 
 CHANGED = {
+    "label": "wide",
+    "standardize": "no",
     "norm": "inf",
     "network": "convnet",
     "channels": (4,),
@@ -167,7 +173,8 @@ def test_every_option_of_a_run_changes_its_numbers(option, data, trained):
         small.pop("epochs")  # they are those that so many minutes take: one, in place of the fifty by default
     if option in OF_METHODS:
         small |= {"method": owners(option)[-1]}
-    config = Config(data=data["images"], norm="inf" if option == "a" else "2", **small)
+    kind = "table" if option in ("label", "standardize") else "images"
+    config = Config(data=data[kind], norm="inf" if option == "a" else "2", **small)
     changed = replace(config, **{option: data["rows"] if option == "data" else CHANGED[option]})
     assert trained(config) != trained(changed)
 
@@ -256,10 +263,11 @@ BASE = {
 FLAGS = {
     "tune": {"--eps": ["0.2", "0.3"], "--offsets": ["0.5", "2"], "--jobs": ["0"], "--output": ["elsewhere"]}
     | {"--executor": ["nonsense"], **MACHINE},
-    "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], **SOURCE, **MACHINE},
+    "train": {"--name": ["other"], "--runs": ["elsewhere"], "--resume": [], "--task": ["regression"], **SOURCE}
+    | MACHINE,
     "certify": {"--norm": ["inf"], "--eps": ["0.123"], "--seed": ["1"], "--output": ["o.json"], **SOURCE, **MACHINE}
-    | {"--head": ["0"], "--arithmetic": ["float32"]},
-    "audit": {"--norm": ["inf"], "--output-norm": ["inf"], "--head": ["0"], "--json": [], **MACHINE},
+    | {"--head": ["0"], "--arithmetic": ["float32"], "--inputs": ["o.npz"], "--label": ["kind"]},
+    "audit": {"--norm": ["inf"], "--output-norm": ["inf"], "--head": ["0"], "--json": [], "--tighter": [], **MACHINE},
     "distance": {"--norm": ["inf"], "--about": ["distributions"], "--tolerance": ["0.9"], "--level": ["0.9"]}
     | {"--diameter": ["9"], "--seconds": ["0"], "--limit": ["9"], "--scale": ["standard"], "--part": ["test"]}
     | {"--seed": ["1"], "--name": ["other"], "--runs": ["elsewhere"], "--resume": [], "--output": ["o.json"]}

@@ -25,7 +25,8 @@ def test_the_version_is_the_same_in_all_places():
 
 
 def test_the_command_has_the_name_of_the_package():
-    assert PROJECT["scripts"] == {PROJECT["name"]: "tightlip.cli:main"}  # or `pipx run tightlip` would find none
+    commands = {PROJECT["name"]: "tightlip.cli:main", "tightlip-check": "tightlip_check:main"}
+    assert PROJECT["scripts"] == commands  # without the first `pipx run tightlip` would find none
 
 
 def test_the_first_page_of_the_manual_names_every_extra_for_users():
@@ -47,7 +48,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(distribution
     names = set(zipfile.ZipFile(distributions[1]).namelist())
     source = ROOT / "src"
     wanted = {path.relative_to(source).as_posix() for path in (source / "tightlip").rglob("*") if path.is_file()}
-    wanted = {name for name in wanted if "__pycache__" not in name}
+    wanted = {name for name in wanted if "__pycache__" not in name} | {"tightlip_check.py"}
     assert {name for name in names if ".dist-info/" not in name} == wanted
     assert {"tightlip/py.typed", "tightlip/data/mnist5k.npz", "tightlip/data/mnist5k.LICENSE.txt"} <= names
 

@@ -229,7 +229,7 @@ def _group_sort(module: GroupSort | Maxout) -> Gains:
 
 @rule(Abs, options={})
 def _abs(module: Abs) -> Gains:
-    return Gains.constant(1.0, EXACT)
+    return Gains.elementwise(-1.0, 1.0, EXACT)
 
 
 @rule(Householder, options={"pairs": SIZE, "dim": AXIS})

@@ -1,5 +1,6 @@
-"""Where a number comes from: commit, versions, machine; and JSON that is written whole or not at all."""
+"""Where a number comes from: commit, versions, machine; and JSON that is written whole or not at all, and sealed."""
 
+import hashlib
 import json
 import math
 import platform
@@ -68,6 +69,16 @@ def write_json(path: Path, content: Any) -> None:
     text = _laid_out(json.loads(_json(content)))
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """``content`` as a file holds it, with ``sha256``: the hash of its canonical form, without the hash itself.
+
+    That form is JSON in ASCII with sorted keys and no spaces, numbers as Python writes them.
+    """
+    held = json.loads(_json(content))
+    text = json.dumps(held, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return held | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _json(content: Any) -> str:

@@ -5,7 +5,17 @@ from . import pooling as pooling  # registers its rules
 from . import rules as rules  # registers them
 from .activations import Abs, FullSort, GroupSort, Householder, MaxMin, Maxout
 from .aggmo import AggMo
-from .audit import Bound, Gains, Roundoff, lipschitz, rule
+from .audit import (
+    Bound,
+    Gains,
+    Roundoff,
+    SemidefiniteBound,
+    feature_slopes,
+    lipschitz,
+    rule,
+    semidefinite_bound,
+)
+from .bands import Band, ErrorBand
 from .bridges.conversion import Converted, convert
 from .bridges.onnx import to_onnx
 from .constraints import (
@@ -47,6 +57,7 @@ from .losses import (
     multiclass_hinge_kantorovich,
     norm_product,
 )
+from .monotonicity import monotone, monotone_signs
 from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty
 from .robustness import (
@@ -75,6 +86,7 @@ __all__ = [
     "Abs",
     "ActivationStatistics",
     "AggMo",
+    "Band",
     "Bound",
     "Cayley",
     "Certificate",
@@ -82,6 +94,7 @@ __all__ = [
     "ConformalSets",
     "Constraint",
     "Converted",
+    "ErrorBand",
     "FadingCrossEntropy",
     "FullSort",
     "Gains",
@@ -107,6 +120,7 @@ __all__ = [
     "RowDualBall",
     "RowL1Ball",
     "Scale",
+    "SemidefiniteBound",
     "Shift",
     "SortedDistance",
     "SpectralBall",
@@ -123,6 +137,7 @@ __all__ = [
     "convnet",
     "data",
     "emma_cross_entropy",
+    "feature_slopes",
     "fgs",
     "fit",
     "freeze",
@@ -141,12 +156,15 @@ __all__ = [
     "margin_cross_entropy",
     "mixer",
     "mlp",
+    "monotone",
+    "monotone_signs",
     "multiclass_hinge",
     "multiclass_hinge_kantorovich",
     "norm_product",
     "pgd",
     "rule",
     "save",
+    "semidefinite_bound",
     "summary",
     "to_onnx",
     "trace",

@@ -174,7 +174,10 @@ WEIGHTS, MODEL = "data/weights/model_weights_config.json", "models/model.json"
         (lambda name, content: content[:-9] if name == MODEL else content, "damaged"),
         (edited(MODEL, lambda found: found["schema_version"].update(major=9)), "schema 9, and 8 is read"),
         (edited(WEIGHTS, lambda found: found["config"]["0.weight"].update(use_pickle=True)), "pickled"),
-        (edited(WEIGHTS, lambda found: found["config"]["0.weight"]["tensor_meta"].update(dtype=9)), "no dense tensor"),
+        (
+            edited(WEIGHTS, lambda found: found["config"]["0.weight"]["tensor_meta"].update(dtype=9)),
+            "not a dense tensor",
+        ),
         (edited(WEIGHTS, lambda f: f["config"]["0.weight"]["tensor_meta"]["sizes"][0].update(as_int=-1)), "damaged"),
         (edited(WEIGHTS, lambda f: f["config"]["0.weight"]["tensor_meta"]["strides"][0].update(as_int=99)), "no bytes"),
         (

@@ -1,5 +1,6 @@
 """`tightlip audit` says of any network what `lipschitz` says, and calls a useless bound vacuous."""
 
+import importlib
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import tightlip as tl
 from tightlip.cli import main
 from tightlip.decimals import round_up
+from tightlip.records import AuditFile
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -20,6 +22,10 @@ network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear
 steep = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
 for layer in steep:
     nn.init.constant_(layer.weight, 1e3)
+
+ordinary = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+wild = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+wild[0].weight.data *= 1e7
 
 class Heads(nn.Module):
     def __init__(self, width=3):
@@ -77,7 +83,6 @@ def test_a_saved_network_is_audited_layer_by_layer(capsys):
 
 def test_json_says_the_same_with_the_hash_of_the_file(capsys, workplace):
     from tightlip.atomic import sha256
-    from tightlip.records import AuditFile
 
     tl.save(frozen(), "m.safetensors")
     out = audited(capsys, "m.safetensors", "--json")
@@ -108,6 +113,33 @@ def test_a_bound_without_use_is_called_vacuous(capsys, module):
     out = audited(capsys, f"{module}:steep")
     assert "vacuous   a margin of 1 certifies no radius above 1.2e-07" in out and "tightlip.convert(network)" in out
     assert json.loads(audited(capsys, f"{module}:steep", "--json"))["vacuous"] is True
+
+
+def test_a_tighter_bound_is_proven_where_it_is_asked_for(capsys, module, workplace):
+    out, said = (audited(capsys, f"{module}:ordinary", "--tighter", *more) for more in ((), ("--json",)))
+    said = json.loads(said)
+    constant, product = said["audit"]["constant"], said["product"]
+    assert (
+        constant < 0.9 * product
+        and product == json.loads(audited(capsys, f"{module}:ordinary", "--json"))["audit"]["constant"]
+    )
+    assert f"constant  {round_up(constant, 9)} from the 2-norm to the 2-norm" in out
+    assert f"product   {round_up(product, 9)} of the norms" in out
+    (workplace / "audit.json").write_text(json.dumps(said))
+    multipliers = AuditFile.read(workplace / "audit.json").multipliers
+    network = importlib.import_module(module).ordinary
+    again = tl.semidefinite_bound(network, [torch.tensor(m.numbers) for m in multipliers])
+    assert again.constant == constant and [len(m.numbers) for m in multipliers] == [8, 6]
+
+
+def test_a_tighter_bound_is_offered_to_networks_of_its_kind(capsys, module):
+    assert "advice    --tighter looks for" in audited(capsys, f"{module}:wild")
+    assert "--tighter" not in audited(capsys, f"{module}:wild", "--norm", "inf")
+    assert "--tighter" not in audited(capsys, f"{module}:wild", "--tighter")
+    assert "--tighter" not in audited(capsys, f"{module}:steep")  # one matrix, whose norm is known
+    assert "--tighter is from the 2-norm to the 2-norm" in refused(capsys, f"{module}:wild", "--tighter", "--norm", "1")
+    tl.save(frozen(), "m.safetensors")
+    assert "MaxMin at '1' does not act on each number alone" in refused(capsys, "m.safetensors", "--tighter")
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_an_unknown_name_is_answered_with_all_that_is_possible(name, says):
         assert possible in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["wine.csv", "wine"])
+@pytest.mark.parametrize("name", ["wine.xlsx", "wine"])
 def test_a_file_that_is_there_is_not_called_absent(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text("1,2,0\n")

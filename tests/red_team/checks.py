@@ -12,6 +12,7 @@ from typing import Any
 
 import mpmath
 import torch
+from red_team.checkers import checkers
 from red_team.distances import distances
 from red_team.elementwise import number
 from red_team.exact import Values, run, squared_norm
@@ -245,5 +246,6 @@ FAMILIES: dict[str, tuple[Callable[[int, Tally], None], int]] = {
     "interpolants": (interpolants, 500),
     "distances": (distances, 1000),
     "machines": (machines, 1000),
+    "checkers": (checkers, 500),
 }
-"""Each family, and how many of 12,000 networks, or pairs of samples, are its."""
+"""Each family, and how many of 12,500 networks, or pairs of samples, are its."""

@@ -1,6 +1,6 @@
-"""Some networks of each family, 174 in all, 150 pairs of samples and 66 damaged files.
+"""Some networks of each family, 184 in all, 150 pairs of samples and 66 damaged files.
 
-`make redteam` takes 11,000 networks and 1,000 pairs, `make fuzz` 1,000 files a reader.
+`make redteam` takes 11,500 networks and 1,000 pairs, `make fuzz` 1,000 files a reader.
 """
 
 import warnings
@@ -21,6 +21,7 @@ SLICE = {
     "interpolants": 4,
     "distances": 150,
     "machines": 20,
+    "checkers": 10,
 }
 LEAST = {
     "matrices": 1000,
@@ -31,6 +32,7 @@ LEAST = {
     "interpolants": 130,
     "distances": 900,
     "machines": 100,
+    "checkers": 80,
 }
 """Comparisons in the slice, so that a family that looks at nothing is seen."""
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from driving import driven
 from looking import axe
 
 from tightlip.report import render
-from tightlip.report.explorer import choosers, counted, reach
+from tightlip.report.explorer import choosers, counted, proven
 from tightlip.report.runs import read_run
 from tightlip.report.statistics import interval
 from tightlip.report.wording import between, percent_down
@@ -72,7 +73,7 @@ def test_what_stands_for_a_radius_tells_each_eps_of_four_digits_and_never_too_mu
     rng = np.random.default_rng(0)
     radii = [*BRINK, *rng.gamma(2, 0.3, 300), *(10.0 ** rng.uniform(-12, 6, 300)), 1.0, 5e-324, 1e308]
     for radius in map(float, radii):
-        known = reach(radius, [NAMED])
+        known = proven(radius, [NAMED])
         assert 0 <= known < radius
         near = [float(f"{radius * (1 + step * 1e-4):.3e}") for step in range(-20, 21)]
         assert all((eps < radius) == (eps <= known) for eps in [*near, 0.0, NAMED] if eps < 1e308)
@@ -81,9 +82,9 @@ def test_what_stands_for_a_radius_tells_each_eps_of_four_digits_and_never_too_mu
 def test_what_is_given_is_what_python_counts(folders):
     run = read_run(folders[0])
     given = json.loads(counted(run))
-    assert given["reaches"] == sorted(given["reaches"])
+    assert given["proven"] == sorted(given["proven"])
     for eps in (0.0, 0.3, 0.2999, 0.3001, NAMED, 0.1411, 1.234):
-        assert sum(known >= eps for known in given["reaches"]) + given["unbounded"] == run.certified(eps).sum()
+        assert sum(known >= eps for known in given["proven"]) + given["unbounded"] == run.certified(eps).sum()
     assert (given["right"], given["inputs"]) == (run.correct.sum(), len(run.proof.radius))
 
 
@@ -95,17 +96,22 @@ def test_ten_thousand_radii_take_less_than_a_hundred_thousand_characters(synthet
     assert len(counted(run)) < 100_000
 
 
-def test_each_norm_has_a_slider_of_its_own_and_runs_without_inputs_have_none(synthetic, tmp_path):
+def test_each_norm_and_scale_has_a_slider_of_its_own_and_runs_without_inputs_have_none(synthetic, tmp_path):
     empty = [(name, []) for name in ("radius", "margin", "label", "prediction")]
     runs = [
         read_run(synthetic.write_run(tmp_path / name, (), changes))
         for name, changes in {"a": (), "b": [("input_norm", "inf")], "c": (), "d": empty}.items()
     ]
-    assert [(chooser.norm, chooser.places, chooser.start) for chooser in choosers(runs)] == [
-        ("2", (0, 2), "0.3"), ("inf", (1,), "0.3"),
+    assert [(chooser.scale, chooser.places, chooser.start) for chooser in choosers(runs)] == [
+        (("2", False), (0, 2), "0.3"), (("inf", False), (1,), "0.3"),
     ]  # fmt: skip
     assert all(float(chooser.top) >= runs[0].proof.radius.max() for chooser in choosers(runs))
     assert choosers(runs[3:]) == []
+    standard = replace(runs[0], proof=replace(runs[0].proof, standardized=True))
+    assert [(one.scale, one.places) for one in choosers([runs[0], standard])] == [
+        (("2", False), (0,)),
+        (("2", True), (1,)),
+    ]
 
 
 def test_without_a_script_nothing_of_it_is_seen(files):

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from tightlip import TightlipError
 from tightlip.report import render
 from tightlip.report.runs import read_run
 
@@ -225,11 +226,46 @@ def test_what_is_empty_is_said(synthetic, tmp_path):
     )  # fmt: skip
     text = words(render([bare]))
     for sentence in (
-        "Examples are shown of images; these inputs are rows.", "This run has no training history", "no attack was run",
+        "This run has no training history", "no attack was run",
         "No input was certified", "No eps was asked for", "0 test rows", "commit none: version 0.1.0, installed",
         "working tree unknown",
     ):  # fmt: skip
         assert sentence in text, sentence
+    assert "Examples" not in text  # these are of images, and inputs are rows
+
+
+def write_table(synthetic, folder, features, warnings=(), standardized=True):
+    """A run on a table."""
+    changes = [("data.shape", [len(features)]), ("data.label", "kind"), ("warnings", list(warnings))]
+    names = [("data.feature_names", [feature["name"] for feature in features])]
+    proof = [("examples", []), ("features", features), ("standardized", standardized)]
+    return synthetic.write_run(folder, changes + names, proof)
+
+
+def test_a_table_is_told_by_its_features(synthetic, tmp_path):
+    """Radii are rounded down; what no rounding of zero tells from ∞ is any distance; of many, the most fragile."""
+    few = [
+        {"name": "<ash>", "radius": 0.123456, "mean": -2.0, "std": 0.5},
+        {"name": "hue", "radius": 1e271, "mean": 0, "std": 2},
+    ]
+    many = [{"name": f"f{n}", "radius": 1.0, "mean": 0.0, "std": 100.0 - n} for n in range(60)]
+    raw = [{"name": "ash", "radius": 0.25}, {"name": "hue", "radius": None}]
+    page = render(
+        [
+            write_table(synthetic, tmp_path / "few", few),
+            write_table(synthetic, tmp_path / "many", many),
+            write_table(synthetic, tmp_path / "raw", raw, ["scales differ <much>"], standardized=False),
+        ]
+    )
+    text = words(page)
+    assert "<ash> 0.1234 -2 0.5 0.2469 hue any distance 0 2 any distance" in text
+    assert "Shown are the 40 of 60 features that may move least" in text and "f0 1 0 100" in text and "f50" not in text
+    assert "Scales differ <much>." in text and "ash 0.25 hue any distance" in text
+    assert "kind predicted from 2 features" in text and "of 2-norm at most 0.3" in text
+    parsed = Page(page)
+    assert {"compare-2-figure_1", "compare-2-standardized-figure_1"} <= set(parsed.ids)
+    pairs = text[text.index("Pairs of models on the same test inputs") :]
+    assert pairs.count("certified at 0.3, 2-norm") == 1 and pairs.count(" clean ") >= 3  # two scales do not compare
 
 
 def test_one_epoch_and_a_color_image(synthetic, tmp_path):
@@ -297,3 +333,16 @@ def test_inputs_are_called_what_they_are(synthetic, tmp_path, shape, inputs):
     assert f"of the test {inputs}" in text and f"test {inputs} at ε" in text
     others = {"rows", "images", "examples"} - {inputs}
     assert not any(f"test {other}" in text for other in others)
+
+
+@pytest.mark.parametrize(
+    ("feature", "sentence"),
+    [
+        ({"name": "ash", "radius": 0.1, "mean": 1.0, "std": 0.0}, "std"),
+        ({"name": "ash", "radius": -0.1, "mean": 1.0, "std": 1.0}, "radius"),
+        ({"name": "ash", "radius": 0.1}, "mean and std of each"),
+    ],
+)
+def test_features_that_cannot_be_are_refused(synthetic, tmp_path, feature, sentence):
+    with pytest.raises(TightlipError, match=sentence):
+        render([write_table(synthetic, tmp_path / "run", [feature])])

@@ -82,11 +82,13 @@ UNKNOWN = Roundoff(truncation=math.inf)
 class Gains:
     """Proven Lipschitz constants of one map: ``table[p, q]`` bounds p→q for p ≤ q; a missing pair is not proven.
 
-    ‖x‖_∞ ≤ ‖x‖₂ ≤ ‖x‖₁ carries each entry to every smaller p and larger q.
+    ‖x‖_∞ ≤ ‖x‖₂ ≤ ‖x‖₁ carries each entry to every smaller p and larger q. ``slopes`` is known of a map that acts on
+    each number alone (`elementwise`): the least and the largest slope between any two numbers, the sign included.
     """
 
     table: Mapping[tuple[float, float], Fraction | float]
     roundoff: Roundoff = UNKNOWN
+    slopes: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not all(0 <= c < math.inf for c in self.table.values()):
@@ -102,6 +104,17 @@ class Gains:
     def constant(cls, value: float, roundoff: Roundoff = UNKNOWN) -> "Gains":
         """The same constant in every norm, as an elementwise map or a permutation has it."""
         return cls(dict.fromkeys(PAIRS, value), roundoff)
+
+    @classmethod
+    def elementwise(cls, low: float, high: float, roundoff: Roundoff = UNKNOWN) -> "Gains":
+        """A function of each number alone, all of whose slopes lie from ``low`` to ``high``.
+
+        >>> Gains.elementwise(-0.5, 0.25).table[2.0, 2.0]
+        Fraction(1, 2)
+        """
+        if not low <= high:
+            raise TightlipError(f"slopes must be given from the least to the largest, got {low} and {high}")
+        return cls(dict.fromkeys(PAIRS, max(abs(low), abs(high))), roundoff, (low, high))
 
     def then(self, outer: "Gains") -> "Gains":
         """The gains of ``outer`` after this map."""

@@ -8,7 +8,7 @@ proves nothing.
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import reduce
@@ -18,9 +18,10 @@ from torch import nn
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
 from ..norms import NORMS, PAIRS, as_exponent, as_norm, norm_name
+from .affine import Kernel, Matrix
 from .gains import Gains
 from .graph import Join, Node, Nodes, expand, fold
-from .merging import Run, affine_runs
+from .merging import Run, affine_runs, stated
 from .other_norms import from_norm
 from .registry import registered
 from .trust import original_type
@@ -35,6 +36,9 @@ class Bound:
     ``layers`` holds one (name, module text, bound in the best matching norms) row per layer, in order. ``merged`` holds
     such a row for every run of affine layers that was multiplied out, where that is less than one after another by more
     than a millionth: its first and last name, what it is made of, and what is proven of the whole run.
+
+    ``spectral`` and ``runs`` are for who proves the constant again (`tightlip-check`): the 2→2 norm of every layer that
+    is a matrix or a kernel, by its name; and the runs for which less is proven than one after another, however little.
     """
 
     constant: float
@@ -43,9 +47,12 @@ class Bound:
     arithmetic: str = ARITHMETIC
     layers: tuple[tuple[str, str, "Bound"], ...] = field(default=(), repr=False)
     merged: tuple[tuple[str, str, "Bound"], ...] = field(default=(), repr=False)
+    spectral: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+    runs: tuple[str, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
-        return f"Bound({norm_name(self.input_norm)}→{norm_name(self.output_norm)}, constant={self.constant!r})"
+        norms = f"{norm_name(self.input_norm)}→{norm_name(self.output_norm)}"
+        return f"{type(self).__name__}({norms}, constant={self.constant!r})"
 
     @property
     def sensitivity(self) -> float:
@@ -100,7 +107,11 @@ def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
 def audit(module: nn.Module, name: str = "") -> Audit:
     """What every rule in a network has to say."""
     network = expand(module, name)
-    known = tuple(map(_alone, network.nodes))
+    return composed(network, tuple(map(_alone, network.nodes)))
+
+
+def composed(network: Nodes, known: tuple[Gains, ...]) -> Audit:
+    """The audit of these nodes, of each of which so much is ``known``."""
     runs = affine_runs(network)
     reached = [Gains.constant(1.0)]
 
@@ -152,19 +163,47 @@ def bound_of(audited: Audit, p: float, q: float | None = None) -> Bound:
         for number, (node, layer) in enumerate(zip(audited.network.nodes, audited.known, strict=True))
     )
     merged = tuple(_merged(audited, run, p, best.output_norm) for run in audited.runs)
-    return Bound(best.constant, p, best.output_norm, layers=layers, merged=tuple(filter(None, merged)))
+    return Bound(
+        best.constant,
+        p,
+        best.output_norm,
+        layers=layers,
+        merged=tuple(filter(None, merged)),
+        spectral=tuple(_spectral(audited)),
+        runs=tuple(_place(audited, run) for run in audited.runs if _counts(audited, run)),
+    )
 
 
 def _merged(audited: Audit, run: Run, p: float, q: float) -> tuple[str, str, Bound] | None:
     """The row of a run: in the norms of a layer's row, where the whole is less than one after another."""
-    nodes = [audited.network.nodes[number] for number in run.nodes]
-    apart = reduce(Gains.then, (audited.known[number] for number in run.nodes))
-    whole = _best(run.gains, p, q)
+    apart, whole = _apart(audited, run), _best(run.gains, p, q)
     pair = whole.input_norm, whole.output_norm
     if pair in apart.table and apart.table[pair] <= run.gains.table[pair] * Fraction(1_000_001, 1_000_000):
         return None
-    text = ", ".join(type(node.operation).__name__ for node in nodes)
-    return f"{nodes[0].name} to {nodes[-1].name}", f"{text} as one affine map", whole
+    text = ", ".join(type(audited.network.nodes[number].operation).__name__ for number in run.nodes)
+    return _place(audited, run), f"{text} as one affine map", whole
+
+
+def _apart(audited: Audit, run: Run) -> Gains:
+    """What is proven of the nodes of a run, one after another."""
+    return reduce(Gains.then, (audited.known[number] for number in run.nodes))
+
+
+def _counts(audited: Audit, run: Run) -> bool:
+    """Whether less is proven of a run than of its nodes, for any pair of norms."""
+    apart = _apart(audited, run)
+    return any(pair not in apart.table or bound < apart.table[pair] for pair, bound in run.gains.table.items())
+
+
+def _place(audited: Audit, run: Run) -> str:
+    first, *_, last = (audited.network.nodes[number].name for number in run.nodes)
+    return f"{first} to {last}"
+
+
+def _spectral(audited: Audit) -> Iterator[tuple[str, float]]:
+    for node, known in zip(audited.network.nodes, audited.known, strict=True):
+        if isinstance(stated(node), Matrix | Kernel) and (2.0, 2.0) in known.table:
+            yield node.name, round_up(Fraction(known.table[2.0, 2.0]))
 
 
 def _bound(constant: Fraction | float, p: float, q: float) -> Bound:

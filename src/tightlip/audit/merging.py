@@ -35,7 +35,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class _Open:
+class Open:
     """A run that may go on: ``form`` times ``factor``, and a shift.
 
     ``flat`` says whether a `Flat` came after all of ``form``; ``parts`` counts what is no multiple of the identity.
@@ -48,7 +48,7 @@ class _Open:
     flat: bool = False
     parts: int = 0
 
-    def then(self, part: Affine, number: int, rows: bool) -> "_Open | None":
+    def then(self, part: Affine, number: int, rows: bool) -> "Open | None":
         """With node ``number`` after it, which is ``part``; None where the two are not multiplied out.
 
         ``rows`` says whether the value between is known to be (batch, features).
@@ -62,7 +62,7 @@ class _Open:
             form = part if self.form is None else joined(self.form, part, self.flat, rows)
             flat, parts = False, parts + 1
         return (
-            _Open(self.start, (*self.nodes, number), factor, form, flat, parts)
+            Open(self.start, (*self.nodes, number), factor, form, flat, parts)
             if form is not None or not parts
             else None
         )
@@ -78,7 +78,7 @@ def affine_runs(network: Nodes) -> dict[int, Run]:
     """The runs of several parts, by the value that each ends in."""
     uses = Counter(i for node in network.nodes for i in node.inputs) + Counter([network.output])
     last = {i: number for number, node in enumerate(network.nodes) for i in node.inputs}
-    running: dict[int, _Open] = {}
+    running: dict[int, Open] = {}
     longer: Counter[int] = Counter()
     rows: set[int] = set()
     found: dict[int, Run] = {}
@@ -90,17 +90,17 @@ def affine_runs(network: Nodes) -> dict[int, Run]:
 
     for number, node in enumerate(network.nodes):
         value, part = number + 1, stated(node)
-        if isinstance(part, Flat) or (any(i in rows for i in node.inputs) and _keeps_rows(node)):
+        if isinstance(part, Flat) or (any(i in rows for i in node.inputs) and keeps_rows(node)):
             rows.add(value)
         if part is not None:
             (before,) = node.inputs
             run = running.get(before)
             going_on = None if run is None else run.then(part, number, before in rows)
             longer[before] += going_on is not None
-            opened = going_on or _Open(before).then(part, number, before in rows)
+            opened = going_on or Open(before).then(part, number, before in rows)
             assert opened is not None
             running[value] = opened
-            if going_on is not None and run is not None and _only_rows_fit(run, part, going_on):
+            if going_on is not None and run is not None and only_rows_fit(run, part, going_on):
                 rows.add(value)
         for i in {*node.inputs}:
             if last[i] == number and i != network.output:
@@ -118,7 +118,7 @@ def stated(node: Node) -> Affine | None:
     return None if stated is None else stated(node.operation)
 
 
-def _keeps_rows(node: Node) -> bool:
+def keeps_rows(node: Node) -> bool:
     """Whether what is made of (batch, features) has two axes again: joins, and types with a rule of the library's own.
 
     All of these do that do not say otherwise; of a caller's own types it is not known.
@@ -130,7 +130,7 @@ def _keeps_rows(node: Node) -> bool:
     return ours and not known.reshapes
 
 
-def _only_rows_fit(run: _Open, part: Affine, product: _Open) -> bool:
+def only_rows_fit(run: Open, part: Affine, product: Open) -> bool:
     """A matrix with numbers per channel before or after it was only multiplied out where all of these are rows."""
     beside = isinstance(run.form, Channels) or isinstance(part, Channels)
     return beside and isinstance(product.form, Matrix) and not isinstance(part, Uniform)

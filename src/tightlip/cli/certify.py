@@ -7,23 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from torch import nn
 
 from ..arguments import integer
-from ..atomic import sha256
+from ..atomic import replacing, sha256
 from ..audit import Bound
 from ..data.dataset import called
 from ..data.sources import SPECS
 from ..decimals import bracketed, exact, floored, round_up
 from ..errors import TightlipError
+from ..experiments.scaling import scaling_in
 from ..graphs import Graph
 from ..linkage import check_model, written_about
 from ..norms import as_norm, norm_name
-from ..records import RadiiFile
+from ..records import Feature, Grounds, RadiiFile
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .examples import DEFAULT, Examples, check_classes, other_examples, own_test_part
+from .features import told_features
 from .options import Machine
 from .origin import Origin, origin_of
 from .places import model_meant
@@ -41,8 +44,10 @@ class Certify:
     model: tyro.conf.Positional[Path]
     """A model.safetensors written by `tightlip train` or `tightlip.save`, or the folder of a run."""
     data: str | None = None
-    """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a folder of
+    """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: a .csv or .parquet table, an .npz file, a folder of
     .npy files, or a folder of images (default: the test part of the model's run; of a model without one, mnist5k)."""
+    label: str | None = None
+    """Of a table the column of the classes (default: that of the model's run; of a model without one, the last)."""
     norm: str | None = None
     """Norm of the perturbations: 1, 2 or inf (default: that of the model's run; of a model without one, 2)."""
     eps: tuple[float, ...] | None = None
@@ -55,7 +60,9 @@ class Certify:
     seed: int | None = None
     """Of the split, as in training (default: that of the model's run; of a model without one, 0)."""
     output: Path | None = None
-    """Also write the radii to this JSON file."""
+    """Also write the radii to this JSON file, as tightlip-check reads it."""
+    inputs: Path | None = None
+    """Also write the inputs and labels that are certified to this .npz file, for tightlip-check --data."""
     data_root: str | None = None
     """Folder with data sets (default: the environment's TIGHTLIP_DATA)."""
     download: bool = False
@@ -77,12 +84,19 @@ class Certify:
         p = as_norm("2" if origin is None else origin.norm) if asked is None else asked
         examples = self._examples(origin)
         check_classes(network, examples)
-        x, y = examples.images, examples.labels
+        x, y = examples.images.to(device), examples.labels.to(device)
+        scaling = scaling_in(network, examples.feature_names or (origin.feature_names if origin else ()))
         logger.debug("%s: auditing, and certifying %d inputs on %s", model, len(x), device)
         head = output_named(network, self.head)
-        certificate = certify(network, x.to(device), y.to(device), p, output=head, arithmetic=self.arithmetic)
+        certificate = certify(
+            network, x, y, p, output=head, arithmetic=self.arithmetic, standardized=scaling.standardized
+        )
+        features = scaling.features(network, x, y, head, self.arithmetic)
         if self.output is not None:
-            self._write(self.output, model, certificate, examples)
+            self._write(self.output, model, certificate, examples, features)
+        if self.inputs is not None:
+            with replacing(self.inputs) as partial, partial.open("wb") as file:
+                np.savez(file, x=examples.images.numpy(), y=examples.labels.numpy())
         names = examples.class_names or (origin.class_names if origin else ())
         lines = _audit_table(certificate.bound)
         lines.append(f"accuracy {_share(certificate, 0)} on {examples.part}; {_worst(certificate, 0, names)}")
@@ -92,14 +106,18 @@ class Certify:
             f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}"
             for eps in (self.eps or (OF_EACH_ENTRY if p == math.inf else RADII))
         ]
+        lines += ["radii are in standardized units: one is the std of a feature"] * scaling.standardized
+        lines += told_features(features)
         return "\n".join([*lines, "in brackets: 95% Wilson intervals"])
 
     def _examples(self, run: Origin | None) -> Examples:
         if run is not None and (self.data is None or (self.data == run.data and self.data in SPECS)):
             return own_test_part(run, self.seed, self.data_root, self.download)
-        return other_examples(self.data or DEFAULT, self.seed, self.data_root, self.download, run)
+        return other_examples(self.data or DEFAULT, self.seed, self.data_root, self.download, run, self.label)
 
-    def _write(self, output: Path, model: Path, certificate: Certificate, examples: Examples) -> None:
+    def _write(
+        self, output: Path, model: Path, certificate: Certificate, examples: Examples, features: tuple[Feature, ...]
+    ) -> None:
         RadiiFile(
             model=model.name,
             model_sha256=sha256(model),
@@ -114,6 +132,9 @@ class Certify:
             margin=certificate.margin.numpy(),
             label=examples.labels.numpy(),
             prediction=certificate.prediction.numpy(),
+            grounds=Grounds.of(certificate.bound, examples.images, examples.labels),
+            standardized=certificate.standardized,
+            features=features,
         ).write(output)
 
 

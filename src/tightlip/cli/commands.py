@@ -1,8 +1,9 @@
 """The commands by their names, each imported when it is asked for: most need torch, which takes seconds to import."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module, util
+from itertools import pairwise
 
 _PLACES = {
     "train": ("train", "Train"),
@@ -17,13 +18,25 @@ _PLACES = {
 }
 """The file and the class of each."""
 
+TASKS = {"regression": {"train": ("regress", "Regress")}}
+"""What takes the place of a command where it is given this --task."""
+
 
 class Commands(Mapping[str, type]):
     """Each a dataclass whose fields are its flags, and which runs when called."""
 
+    def __init__(self, task: str | None = None) -> None:
+        self.places = {**_PLACES, **TASKS.get(task or "", {})}
+
+    def of_task(self, arguments: Sequence[str]) -> "Commands":
+        """The commands of the --task that is given, if it has its own."""
+        given = [word.partition("=")[2] for word in arguments if word.startswith("--task=")]
+        given += [after for word, after in pairwise(arguments) if word == "--task"]
+        return Commands(given[-1]) if given else self
+
     def __getitem__(self, name: str) -> type:
         """Imports it."""
-        file, command = _PLACES[name]
+        file, command = self.places[name]
         return getattr(import_module(f".{file}", __package__), command)  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[str]:
@@ -37,7 +50,7 @@ class Commands(Mapping[str, type]):
 
     def summary(self, name: str) -> str:
         """The docstring of a command, read in its file."""
-        file, command = _PLACES[name]
+        file, command = self.places[name]
         found = util.find_spec(f".{file}", __package__)
         text = getattr(found.loader, "get_source", lambda _: None)(found.name) if found else None
         tree = ast.parse(text or "")

@@ -1,14 +1,14 @@
 """Which examples `tightlip certify` certifies, and which of them the model's run has seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Dataset, load, split
 from ..data.dataset import to_unit_floats
-from ..data.sources import SPECS, load_whole
+from ..data.sources import SPECS, is_table, load_whole
 from ..errors import TightlipError
 from .origin import Origin, seen
 
@@ -31,6 +31,7 @@ class Examples:
     class_names: tuple[str, ...] = ()
     note: str | None = None
     seen: dict[str, int] | None = None
+    feature_names: tuple[str, ...] = ()
 
 
 def own_test_part(run: Origin, seed: int | None, root: str | None, download: bool) -> Examples:
@@ -52,13 +53,20 @@ def own_test_part(run: Origin, seed: int | None, root: str | None, download: boo
         f"{len(test)} test examples of this run ({run.data}, seed {run.seed})",
         run.data,
         run.seed,
+        feature_names=dataset.feature_names,
     )
 
 
-def other_examples(data: str, seed: int | None, root: str | None, download: bool, run: Origin | None) -> Examples:
+def other_examples(
+    data: str, seed: int | None, root: str | None, download: bool, run: Origin | None, label: str | None = None
+) -> Examples:
     """The test part of a data set, or the whole of a user's own that has none."""
     known = data in SPECS
-    dataset = load(data, root=root, download=download) if known else load_whole(data, root)
+    if label is None and run is not None and is_table(data):
+        label = run.label
+    dataset = load(data, root, download, label) if known else load_whole(data, root, label)
+    if run is not None and run.feature_names and dataset.feature_names:
+        dataset = replace(dataset, images=_in_order(dataset, run), feature_names=run.feature_names)
     if dataset.test_images is not None and dataset.test_labels is not None:
         images, labels, divided = to_unit_floats(dataset.test_images), dataset.test_labels, None
         part = f"{len(labels)} test examples of {dataset.source if not known else data}"
@@ -70,14 +78,27 @@ def other_examples(data: str, seed: int | None, root: str | None, download: bool
     else:
         images, labels, divided = to_unit_floats(dataset.images), dataset.labels, None
         part = f"all {len(labels)} examples of {dataset.source}, which has no test part"
-    names = dataset.class_names
+    names, features = dataset.class_names, dataset.feature_names
     if run is None:
         unknown = divided is not None and seed is None
-        return Examples(images, labels, part, data, divided, names, _UNKNOWN if unknown else None)
+        return Examples(images, labels, part, data, divided, names, _UNKNOWN if unknown else None, None, features)
     if names and run.class_names:
         labels, names = _renumbered(dataset, labels, run.class_names), run.class_names
     note, count = _note(images, run)
-    return Examples(images, labels, part, data, divided, names, note, count)
+    return Examples(images, labels, part, data, divided, names, note, count, features)
+
+
+def _in_order(rows: Dataset, run: Origin) -> Tensor:
+    """The features of another table as the run's model takes them, by their names."""
+    given, wanted = rows.feature_names, run.feature_names
+    if set(given) != set(wanted):
+        lone = next(name for name in (*wanted, *given) if (name in given) != (name in wanted))
+        where = f"has no column {lone!r}" if lone in wanted else f"has a column {lone!r} more"
+        raise TightlipError(
+            f"{rows.source} {where}, and {run.folder} was trained on {', '.join(wanted[:_MOST])}"
+            f"{', …' if len(wanted) > _MOST else ''}: give these features, and the label column"
+        )
+    return rows.images[:, [given.index(name) for name in wanted]]
 
 
 _UNKNOWN = (
@@ -103,17 +124,18 @@ def _note(images: Tensor, run: Origin) -> tuple[str | None, dict[str, int] | Non
 
 
 def _renumbered(dataset: Dataset, labels: Tensor, names: Sequence[str]) -> Tensor:
-    """Labels of a folder of images by the numbers that the run's classes have."""
+    """Labels of a folder of images, or of a table, by the numbers that the run's classes have."""
     if foreign := [name for name in dataset.class_names if name not in names]:
+        kind, where = ("class", "") if dataset.feature_names else ("class folder", "the folders ")
         raise TightlipError(
-            f"{dataset.source} has a class folder {foreign[0]}, and the run's classes are {_numbering(names)}: name "
-            "the folders as they are"
+            f"{dataset.source} has a {kind} {foreign[0]}, and the run's classes are {_numbering(names)}: name "
+            f"{where or 'them '}as they are"
         )
     return torch.tensor([names.index(name) for name in dataset.class_names])[labels]
 
 
 def check_classes(network: nn.Module, examples: Examples) -> None:
-    """Refuse class folders that are not the network's classes: their numbers would be others than in training.
+    """Refuse classes with names that are not the network's classes: their numbers would be others than in training.
 
     Raises:
         TightlipError: with the number of each folder.
@@ -122,6 +144,11 @@ def check_classes(network: nn.Module, examples: Examples) -> None:
     outputs = _outputs(network, examples.images) if names else None
     if outputs is None or len(names) == max(outputs, 2):
         return
+    if examples.feature_names:
+        raise TightlipError(
+            f"{examples.data} has {len(names)} classes ({_numbering(names)}), and the network has {outputs} outputs: "
+            "give rows of each class that it was trained on, or name another column by --label"
+        )
     raise TightlipError(
         f"{examples.data} has {len(names)} class {'folder' if len(names) == 1 else 'folders'}, which would be classes "
         f"{_numbering(names)}, and the network has {outputs} outputs: give a folder for each class that it was trained "

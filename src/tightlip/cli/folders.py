@@ -7,12 +7,10 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import TightlipError
-from ..experiments.classification_options import Config
 from ..experiments.pace import PACE
 from ..locking import sole_writer
 from ..provenance import commit, versions, write_json
@@ -20,10 +18,21 @@ from .options import writable
 
 logger = logging.getLogger(__name__)
 
+
+@runtime_checkable
+class Options(Protocol):
+    """The options of a training, as a dataclass."""
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """By name, with their defaults."""
+        ...
+
+
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 
 
-def unfinished(runs: Path, stem: str, config: Config) -> Iterator[Path]:
+def unfinished(runs: Path, stem: str, config: Options) -> Iterator[Path]:
     """Stopped runs of the very same options and the same version, called ``stem`` and a time; the latest first.
 
     Runs that another process is at work on are left to it.
@@ -31,7 +40,7 @@ def unfinished(runs: Path, stem: str, config: Config) -> Iterator[Path]:
     found = [path.parent for path in runs.glob(f"*/{CHECKPOINT}") if not (path.parent / "metrics.json").exists()]
     for folder in sorted(found, key=lambda folder: _time(folder / CHECKPOINT), reverse=True):
         named = re.fullmatch(rf"{re.escape(stem)}-\d{{8}}-\d{{6}}(-\d+)?", folder.name)
-        if named and _began(folder) == (config.resolved, _made_with()) and _is_free(folder):
+        if named and _began(folder, type(config)) == (config.resolved, _made_with()) and _is_free(folder):
             yield folder
 
 
@@ -64,7 +73,7 @@ def named_folder(runs: Path, name: str, resume: bool) -> Path:
     return writable(folder)
 
 
-def pin_config(folder: Path, config: Config, resume: bool) -> None:
+def pin_config(folder: Path, config: Options, resume: bool) -> None:
     """Write the options into a new folder; a resumed run must have those that it began with.
 
     Raises:
@@ -72,11 +81,14 @@ def pin_config(folder: Path, config: Config, resume: bool) -> None:
     """
     path = folder / CONFIG
     if not resume or not path.exists():
-        write_json(path, asdict(config) | {"made_with": _made_with()})
+        write_json(path, vars(config) | {"made_with": _made_with()})
         return
-    began = _began(folder)
+    began = _began(folder, type(config))
     if began is None:
-        raise TightlipError(f"{path} is damaged: delete {folder} and train again")
+        raise TightlipError(
+            f"{path} is damaged, or of another kind of training: delete {folder} and train again, or choose another "
+            "--name"
+        )
     options, (stored, made_with) = config.resolved, began
     if changed := [key for key in options if options[key] != stored[key]]:
         was = ", ".join(f"{key}={stored[key]}" for key in changed)
@@ -93,13 +105,13 @@ def remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _began(folder: Path) -> tuple[dict[str, Any], Any] | None:
-    """The options of a run and what it was made with, None of an earlier version; None if they cannot be read."""
+def _began(folder: Path, kind: type[Any]) -> tuple[dict[str, Any], Any] | None:
+    """The options of a run, of this kind, and what it was made with, None of an earlier version; None if unreadable."""
     try:
         stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         made_with = stored.pop("made_with", None)
         options: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
-        return Config(**options).resolved, made_with
+        return kind(**options).resolved, made_with
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -20,10 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments in (["--version"], ["-V"]):
         sys.stdout.write(f"tightlip {metadata.version('tightlip')}\n")
         return 0
-    COMMANDS.get(arguments[0] if arguments else "")  # imported before anyone listens: there is nothing to tell yet
+    commands = COMMANDS.of_task(arguments)
+    commands.get(arguments[0] if arguments else "")  # imported before anyone listens: there is nothing to tell yet
     try:
         with listening():
-            sys.stdout.write(parse(arguments, COMMANDS)() + "\n")
+            sys.stdout.write(parse(arguments, commands)() + "\n")
     except (TightlipError, OSError) as error:
         sys.stderr.write(f"tightlip: {error}\n")
         return 2

@@ -13,20 +13,26 @@ from ..data import Dataset, Splits, load, split
 from ..data.sources import SPECS
 from ..errors import TightlipError
 from ..linkage import MODEL
+from ..records import TASK
 
 CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Data, seed and norm of the run in ``folder``; the hash of the data and its classes' names where they are kept."""
+    """Data, seed and norm of the run in ``folder``; the hash of the data and its classes' names where they are kept.
+
+    Of a table ``label`` is the column that was predicted, and ``feature_names`` are those that it was predicted from.
+    """
 
     folder: Path
     data: str
     seed: int
     norm: str = "2"
+    label: str | None = None
     sha256: str | None = None
     class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
     def dataset(self, root: str | None = None, download: bool = False) -> Dataset:
         """The very data of the run.
@@ -35,7 +41,7 @@ class Origin:
             TightlipError: if they are not there any more, or are others now.
         """
         try:
-            found = load(self._place(), root=root, download=download)
+            found = load(self._place(), root, download, self.label)
         except TightlipError as problem:
             raise TightlipError(f"{self.folder} was trained on {self.data}: {problem}") from problem
         if self.sha256 not in (None, found.sha256):
@@ -65,9 +71,15 @@ def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin |
         written: What lies beside it and speaks of it (`written_about`).
 
     Raises:
-        TightlipError: if ``config.json`` beside it is damaged, or of another run than ``metrics.json``.
+        TightlipError: if ``config.json`` beside it is damaged, or of another run than ``metrics.json``; if the model
+            predicts numbers.
     """
     metrics = written.get("metrics.json", {})
+    if metrics.get("task") == TASK:
+        raise TightlipError(
+            f"{model.parent} is a regression, whose outputs are numbers, not classes: what is proven of it is on its "
+            "page and in its certificate.json"
+        )
     told = [_choices(metrics.get("config")), _choices(_config(model))]
     found = [pair for pair in told if pair is not None]
     if not found:
@@ -78,7 +90,9 @@ def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin |
         )
     data = metrics.get("data")
     about = data if isinstance(data, dict) else {}
-    return Origin(model.parent, *found[0], sha256=about.get("sha256"), class_names=tuple(about.get("class_names", ())))
+    trained_on, seed, norm, label = found[0]
+    names = {name: tuple(about.get(name, ())) for name in ("class_names", "feature_names")}
+    return Origin(model.parent, trained_on, seed, norm, about.get("label") or label, about.get("sha256"), **names)
 
 
 def seen(inputs: Tensor, part: Tensor) -> int:
@@ -105,10 +119,11 @@ def _config(model: Path) -> Any:
         ) from problem
 
 
-def _choices(config: Any) -> tuple[str, int, str] | None:
-    """Data, seed and norm among the options of a run; None where they are those of something else."""
+def _choices(config: Any) -> tuple[str, int, str, str | None] | None:
+    """Data, seed, norm and label among the options of a run; None where they are those of something else."""
     if not isinstance(config, dict) or not {"data", "seed", "hidden"} <= config.keys():
         return None
     data, seed = config["data"], config["seed"]
-    norm = str(config.get("norm", "2"))
-    return (data, seed, norm) if isinstance(data, str) and type(seed) is int and seed >= 0 else None
+    norm, label = str(config.get("norm", "2")), config.get("label")
+    label = label if isinstance(label, str) else None
+    return (data, seed, norm, label) if isinstance(data, str) and type(seed) is int and seed >= 0 else None

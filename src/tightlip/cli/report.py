@@ -1,5 +1,6 @@
 """`tightlip report FOLDER…`: the page of one run, or several side by side, of distances, or of experiments' rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,8 @@ import tyro
 
 from ..errors import TightlipError
 from ..linkage import ABOUT, MODEL, written_about
-from ..report import write, write_distances, write_experiments
+from ..records import is_regression, read_fields
+from ..report import write, write_distances, write_experiments, write_regressions
 from ..report.distance import DISTANCE
 from ..report.rows import is_experiment
 from .places import absent, folder_meant, go_on, is_stopped, runs_in
@@ -37,10 +39,18 @@ class Report:
         runs = [folder for folder in folders if folder not in distances and not is_experiment(folder)]
         for folder in runs:
             _check(folder)
-        if any(0 < len(kind) < len(folders) for kind in (runs, distances)):
-            raise TightlipError("runs, distances and experiments have pages of their own: name folders of one kind")
-        make = write if runs else write_distances if distances else write_experiments
-        make(folders, page)
+        regressions = [folder for folder in runs if is_regression(read_fields(folder / "metrics.json"))]
+        kinds: dict[Callable[[list[Path], Path], None], int] = {
+            write: len(runs) - len(regressions),
+            write_regressions: len(regressions),
+        }
+        kinds |= {write_distances: len(distances), write_experiments: len(folders) - len(runs) - len(distances)}
+        if max(kinds.values()) < len(folders):
+            raise TightlipError(
+                "runs of classifiers, of regressions, distances and experiments have pages of their own: name folders "
+                "of one kind"
+            )
+        max(kinds, key=lambda make: kinds[make])(folders, page)
         return "\n".join([f"page  {page}", *map(_left_out, stopped), *filter(None, map(_unseen, runs))])
 
 

@@ -1,128 +1,79 @@
 """`tightlip train`: from data to a certified network and a page to look at."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from ..data.dataset import called, words_for
 from ..decimals import bracketed, exact, floored, round_up
-from ..errors import TightlipError
 from ..experiments.certified_run import Result, run
 from ..experiments.classification_options import Config
-from ..interruption import Stopped
-from ..linkage import MODEL, written_about
-from ..locking import sole_writer
 from ..report import write
 from ..robustness import wilson
-from .folders import CHECKPOINT, named_folder, new_folder, pin_config, remove_if_empty, unfinished
-from .options import Machine
-
-logger = logging.getLogger(__name__)
+from .features import told_features
+from .running import Running
 
 
-@dataclass(frozen=True)
-class Train:
+@dataclass(frozen=True, kw_only=True)
+class Train(Running):
     """Train a network, prove its Lipschitz constant, certify and attack the test part, and write a page about it."""
 
+    task: Literal["classification", "regression"] = "classification"
+    """What is predicted: classes, or a number of each row of a table. A regression has options of its own: tightlip
+    train --task regression --help."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
-    name: str | None = None
-    """Of the run and its folder (default: data, norm, activation and time; or that of a stopped run of the same
-    options, which goes on)."""
-    runs: Path = Path("runs")
-    """Folder that run folders are made in."""
-    resume: bool = False
-    """Continue the run of this --name where it stopped."""
     data_root: str | None = None
     """Folder with data sets (default: the environment's TIGHTLIP_DATA)."""
     download: bool = False
     """Fetch an absent data set from its mirrors."""
 
-    def __call__(self) -> str:
-        """Run; the sentence to print."""
-        device = self.machine.prepare()
-        for folder in self._stopped():
-            logger.info("%s: going on with this stopped run of the same options (for a new one give --name)", folder)
-            try:
-                return self._at(folder, device, resume=True)
-            except TightlipError as problem:
-                if str(folder / CHECKPOINT) not in str(problem):
-                    raise
-                logger.info("%s; so a new run begins", problem)
-        return self._at(self._folder(), device, self.resume)
-
-    def _stopped(self) -> Iterator[Path]:
-        """Runs to go on with that were given no name, and stopped."""
-        return iter(()) if self.name is not None or self.resume else unfinished(self.runs, self._stem, self.config)
-
-    def _at(self, folder: Path, device: str, resume: bool) -> str:
-        """Train in this folder."""
-        begun = False
-        try:
-            with sole_writer(folder):
-                pin_config(folder, self.config, resume)
-                begun = True
-                return self._train(folder, device, resume)
-        except BaseException as problem:
-            if begun:
-                remove_if_empty(folder)
-            if isinstance(problem, KeyboardInterrupt) and folder.exists():
-                raise Stopped(folder.name) from problem
-            raise
-
-    def _train(self, folder: Path, device: str, resume: bool) -> str:
-        page = folder / "report.html"
-        if resume and (folder / "metrics.json").exists():
-            write([folder], page)
-            if written_about(folder / MODEL) and not (folder / MODEL).exists():
-                raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")
-            return f"{folder} is complete already: open {page}"
-        if resume and (folder / MODEL).exists() and not (folder / CHECKPOINT).exists():
-            raise TightlipError(
-                f"{folder} has a {MODEL}, but no metrics.json and no checkpoint to continue from: restore "
-                "metrics.json, or train under another --name"
-            )
-        result = run(self.config, folder, device, self.data_root, self.download, resume)
-        write([folder], page)
-        return _summary(self.config, result, page)
-
     @property
     def _stem(self) -> str:
-        """What a folder without a name of its own is called, before the time."""
         usual = {"mlp", replace(self.config, method=None).way}
         words = "".join(f"{name}-" for name in (self.config.network, self.config.way) if name not in usual)
         return f"{Path(self.config.data).stem or 'data'}-{words}l{self.config.norm}-{self.config.activation}"
 
-    def _folder(self) -> Path:
-        if self.name is not None:
-            return named_folder(self.runs, self.name, self.resume)
-        if self.resume:
-            raise TightlipError(
-                "--resume needs the --name of the run to continue; without either, the latest stopped run of these "
-                "options goes on"
-            )
-        return new_folder(self.runs, self._stem)
+    def _compute(self, folder: Path, device: str, resume: bool) -> str:
+        result = run(self.config, folder, device, self.data_root, self.download, resume)
+        page = folder / "report.html"
+        self._show(folder, page)
+        return _summary(result, page)
+
+    def _show(self, folder: Path, page: Path) -> None:
+        write([folder], page)
 
 
-def _summary(config: Config, result: Result, page: Path) -> str:
-    row, certificate, eps = result.row, result.certificate, config.radius
-    proven = f"proven, {config.norm}-norm"
+def _summary(result: Result, page: Path) -> str:
+    config, row, certificate, eps = result.config, result.row, result.certificate, result.config.radius
+    units = ", standardized units" if result.proof.standardized else ""
+    proven = f"proven, {config.norm}-norm{units}"
     return "\n".join(
         [
+            *_predicted(result),
             _line("test accuracy", floored(row.test.accuracy), certificate.interval(0), "95% Wilson intervals"),
             _worst(result, 0.0),
             _line(f"certified at {exact(eps)}", floored(certificate.accuracy(eps)), certificate.interval(eps), proven),
             _worst(result, eps),
             *_attacked(result, eps),
             f"audited constant    {round_up(certificate.bound.constant, 9)}",
+            *told_features(result.proof.features),
             f"training            {row.seconds['train']:.0f} s on {row.device}",
+            *(f"warning             {sentence}" for sentence in row.warnings),
             f"page                {page.resolve()}",
         ]
     )
+
+
+def _predicted(result: Result) -> Iterator[str]:
+    """Of a table the column that is predicted, and how it was chosen."""
+    data = result.row.data
+    if data.label:
+        how = "the last column" if result.config.label is None else "--label"
+        told = f"{data.label} ({how}), {data.classes} classes, from {len(data.feature_names)} features"
+        yield f"predicted           {told}"
 
 
 def _attacked(result: Result, eps: float) -> Iterator[str]:

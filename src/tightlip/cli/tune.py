@@ -13,10 +13,10 @@ import tyro
 from ..decimals import bracketed, exact, floored
 from ..errors import TightlipError
 from ..experiments import tuning
-from ..experiments.certified_run import loaded
 from ..experiments.classification_options import Config as Options
 from ..experiments.classification_options import check
 from ..experiments.front import on_front, points_at, write_fronts
+from ..experiments.loading import loaded
 from ..experiments.protocol import Preset
 from ..experiments.rows import run_cells
 from ..records import CellRow

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from tightlip.archives import opened
 from tightlip.choices import hint
 from tightlip.data.dataset import Dataset, words_for
 from tightlip.errors import TightlipError
@@ -212,7 +213,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
     with _explained(path), path.open("rb") as stream:
         if _is_array(stream):
             raise TightlipError(f"{path} holds a single array: save two with numpy.savez(path, x=..., y=...).")
-        with zipfile.ZipFile(path) as file:
+        with opened(path) as file:
             yield _Members(file)
 
 

@@ -58,6 +58,8 @@ class Dataset:
         licence: the terms under which the data may be used.
         class_names: what the classes are called, in their order; empty where they have numbers only.
         whole: looked at whole, and never split: then one example is enough, and classes may have none.
+        feature_names: of a table what its features are called, in the order of ``images`` (n, features); else empty.
+        label: of a table the column of the classes.
 
     Raises:
         TightlipError: a wrong dtype or shape, lengths that differ, NaN or infinite pixels, labels outside [0, classes),
@@ -75,6 +77,8 @@ class Dataset:
     licence: str
     class_names: tuple[str, ...] = ()
     whole: bool = False
+    feature_names: tuple[str, ...] = ()
+    label: str = ""
 
     def __repr__(self) -> str:
         test = "no test part" if self.test_images is None else f"{len(self.test_images)} test"
@@ -86,6 +90,11 @@ class Dataset:
         if self.class_names and len(self.class_names) != self.classes:
             raise TightlipError(
                 f"{self.name} has {self.classes} classes but {len(self.class_names)} names for them: name all or none."
+            )
+        if self.feature_names and tuple(self.images.shape[1:]) != (len(self.feature_names),):
+            raise TightlipError(
+                f"{self.name} has inputs of shape {tuple(self.images.shape[1:])} and names of "
+                f"{len(self.feature_names)} features: name each feature of a row, or none."
             )
         if not self.whole:
             _check_three_of_each(self.name, self.labels, self.classes)

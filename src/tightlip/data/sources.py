@@ -17,41 +17,59 @@ from tightlip.data.cifar import CifarSpec
 from tightlip.data.dataset import Dataset
 from tightlip.data.folder import load_folder
 from tightlip.data.idx import IdxSpec, RawFile
+from tightlip.data.labeled import SUFFIXES as TABLES
+from tightlip.data.labeled import load_table
 from tightlip.data.published import check_sha256
 from tightlip.errors import TightlipError
 
 _MNIST_LICENCE = "CC BY-SA 3.0, Yann LeCun and Corinna Cortes"
 
 
-def load(name: str | Path, root: str | Path | None = None, download: bool = False) -> Dataset:
+def load(name: str | Path, root: str | Path | None = None, download: bool = False, label: str | None = None) -> Dataset:
     """A known data set, or a user's own.
 
     Args:
         name: a name in `SPECS` (``mnist5k`` comes with the package); or the path of an ``.npz`` file, of a folder with
-            ``x.npy`` and ``y.npy``, or of that ``x.npy`` (`load_arrays`); or the path of a folder of images
-            (`load_folder`). A folder that holds any ``.npy`` file is one of arrays.
+            ``x.npy`` and ``y.npy``, or of that ``x.npy`` (`load_arrays`); or of a ``.csv``, ``.tsv`` or ``.parquet``
+            table (`load_table`); or the path of a folder of images (`load_folder`). A folder that holds any ``.npy``
+            file is one of arrays.
         root: folder with the published files of a known data set; replaces the environment variable TIGHTLIP_DATA.
         download: fetch missing files of a known data set from its mirrors into the cache.
+        label: of a table the column that holds the classes; None is the last.
 
     Raises:
-        TightlipError: an unknown name, a ``root`` for data that are elsewhere, files that are missing, damaged or not
-            the published ones, mirrors that all fail, or data that `Dataset` refuses.
+        TightlipError: an unknown name, a ``root`` for data that are elsewhere, a ``label`` of what is no table, files
+            that are missing, damaged or not the published ones, mirrors that all fail, or data that `Dataset` refuses.
     """
     if not isinstance(name, str | Path):
         raise TightlipError(f"name must be that of a data set, or a path, got a value of type {type(name).__name__}.")
     spec = SPECS.get(str(name))
     _refuse_root(name, root)
-    return _read_own(name, whole=False) if spec is None else spec.load(root, download)
+    _refuse_label(name, label)
+    return _read_own(name, whole=False, label=label) if spec is None else spec.load(root, download)
 
 
-def load_whole(path: str, root: str | None = None) -> Dataset:
+def load_whole(path: str, root: str | None = None, label: str | None = None) -> Dataset:
     """A user's own data, to be looked at whole and never split: one example is enough.
 
     Raises:
         TightlipError: as `load`.
     """
     _refuse_root(path, root)
-    return _read_own(path, whole=True)
+    _refuse_label(path, label)
+    return _read_own(path, whole=True, label=label)
+
+
+def is_table(name: str | Path) -> bool:
+    """Whether data of this name are a table: rows of features whose columns have names."""
+    return str(name) not in SPECS and str(name).endswith(TABLES)
+
+
+def _refuse_label(name: str | Path, label: str | None) -> None:
+    if label is not None and not is_table(name):
+        raise TightlipError(
+            f"label={label} (--label) is a column of a table ({', '.join(TABLES)}), and {name} is none: leave it out"
+        )
 
 
 def _refuse_root(name: str | Path, root: str | Path | None) -> None:
@@ -61,7 +79,9 @@ def _refuse_root(name: str | Path, root: str | Path | None) -> None:
         raise TightlipError(f"root={root} (--data-root) is where published files are, and {name} {why}: leave it out.")
 
 
-def _read_own(name: str | Path, whole: bool) -> Dataset:
+def _read_own(name: str | Path, whole: bool, label: str | None) -> Dataset:
+    if is_table(name) and os.path.isfile(name):
+        return load_table(Path(name), label, whole)
     if str(name).endswith((".npz", ".npy")):
         return load_arrays(name, whole)
     if os.path.isdir(name):
@@ -74,13 +94,13 @@ def _unknown(name: str) -> TightlipError:
     path = Path(name)
     if path.is_file():
         return TightlipError(
-            f"{name} is a {path.suffix or 'single'} file, and data are read from .npz files and folders: load it in "
-            f"Python, and save it with numpy.savez('{path.stem}.npz', x=inputs, y=labels)."
+            f"{name} is a {path.suffix or 'single'} file, and data are read from .npz, .csv and .parquet files and "
+            f"folders: load it in Python, and save it with numpy.savez('{path.stem}.npz', x=inputs, y=labels)."
         )
     where = f"{name} does not exist" if path.suffix or len(path.parts) > 1 else f"no data set is called {name!r}"
     return TightlipError(
-        f"{where}{hint(name, SPECS)}: choose one of {', '.join(sorted(SPECS))}, or give the path of an .npz file, "
-        "of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
+        f"{where}{hint(name, SPECS)}: choose one of {', '.join(sorted(SPECS))}, or give the path of an .npz, "
+        ".csv or .parquet file, of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
     )
 
 

@@ -1,4 +1,8 @@
-"""Tables of numbers: ``.csv`` by numpy, ``.parquet`` by pyarrow where that is installed. Text is refused by column."""
+"""Tables of numbers: ``.csv`` by numpy, ``.parquet`` by pyarrow where that is installed. Text is refused by column.
+
+Rows are counted from 0, as they are in Python; a first line with names does not count. `labeled` reads tables with a
+column of classes.
+"""
 
 import csv
 import itertools
@@ -31,9 +35,9 @@ def read_csv(path: Path) -> Table:
     Raises:
         TightlipError: if it cannot be read, or holds text, empty cells, lines of another length, or no rows.
     """
-    first, separator = _first_line(path)
-    named = any(_number(cell) is None for cell in first)
-    if named and next(itertools.islice(_lines(path), 1, None), None) is None:
+    first, separator = first_line(path)
+    named = any(number(cell) is None for cell in first)
+    if named and next(itertools.islice(lines(path), 1, None), None) is None:
         raise TightlipError(f"{path} holds no rows but its first line: give one at least")
     try:
         values = np.loadtxt(
@@ -50,46 +54,59 @@ def read_parquet(path: Path) -> Table:
     Raises:
         TightlipError: without pyarrow, if it cannot be read, or for columns of anything else, or with empty cells.
     """
+    table = open_parquet(path)
+    columns = tuple(table.column_names)
+    kinds = dict(zip(columns, table.schema.types, strict=True))
+    _refuse_text(path, [name for name, kind in kinds.items() if not is_number(kind)])
+    if empty := [name for name in columns if table[name].null_count]:
+        raise TightlipError(f"{path} has empty cells in {in_columns(empty)}: fill them or drop their rows")
+    if not columns or not table.num_rows:
+        raise TightlipError(f"{path} holds no rows: give one at least")
+    return Table(np.column_stack([exactly(path, name, table[name].to_numpy()) for name in columns]), columns)
+
+
+def open_parquet(path: Path) -> Any:
+    """The table in a file, as pyarrow has it.
+
+    Raises:
+        TightlipError: without pyarrow, or if the file cannot be read.
+    """
     try:
-        from pyarrow import ArrowException, types
+        from pyarrow import ArrowException
         from pyarrow.parquet import read_table
     except ImportError as problem:
         raise TightlipError(
             f"{path} is read by pyarrow, which is not installed: pip install 'tightlip[tables]', or save it as .csv"
         ) from problem
     try:
-        table = read_table(path)
+        return read_table(path)
     except (ArrowException, OSError) as problem:
         raise TightlipError(f"{path} cannot be read ({_line(problem)}): save it again as .parquet or .csv") from problem
-    columns = tuple(table.column_names)
-    kinds = dict(zip(columns, table.schema.types, strict=True))
-    _refuse_text(path, [name for name, kind in kinds.items() if not _is_number(types, kind)])
-    if empty := [name for name in columns if table[name].null_count]:
-        raise TightlipError(f"{path} has empty cells in {_named(empty)}: fill them or drop their rows")
-    if not columns or not table.num_rows:
-        raise TightlipError(f"{path} holds no rows: give one at least")
-    return Table(np.column_stack([_exact(path, name, table[name].to_numpy()) for name in columns]), columns)
 
 
-def _is_number(types: Any, kind: Any) -> bool:
+def is_number(kind: Any) -> bool:
+    """Whether this is one of pyarrow's types of numbers."""
+    from pyarrow import types
+
     return bool(types.is_integer(kind) or types.is_floating(kind))
 
 
-def _exact(path: Path, name: str, values: Array) -> Array:
+def exactly(path: Path, name: str, values: Array) -> Array:
+    """A column in float64; refuses integers that it has not."""
     if values.dtype.kind in "iu" and len(values) and max(-int(values.min()), int(values.max())) > LARGEST_INTEGER:
         raise TightlipError(f"{path} has integers beyond 2⁵³ in the column {name}, which float64 has not: leave it out")
     return values.astype(np.float64)
 
 
-def _first_line(path: Path) -> tuple[list[str], str]:
+def first_line(path: Path) -> tuple[list[str], str]:
     """Its cells, and what separates them."""
-    for line in _lines(path):
+    for line in lines(path):
         separator = max(SEPARATORS, key=line.count)
         return next(csv.reader([line], delimiter=separator)), separator
     raise TightlipError(f"{path} is empty: give rows of numbers, separated by commas")
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> Iterator[str]:
     """All lines that are not blank."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -103,21 +120,19 @@ def _explained(path: Path, first: Sequence[str], named: bool, separator: str, pr
     names = [cell.strip() for cell in first] if named else [f"number {place}" for place in range(1, len(first) + 1)]
     text: dict[str, None] = {}
     empty: dict[str, int] = {}
-    for number, cells in enumerate(itertools.islice(csv.reader(_lines(path), delimiter=separator), int(named), None)):
+    for row, cells in enumerate(itertools.islice(csv.reader(lines(path), delimiter=separator), int(named), None)):
         if len(cells) != len(names):
-            return TightlipError(
-                f"{path} has {len(cells)} cells in row {number} and {len(names)} columns: mend the row"
-            )
+            return TightlipError(f"{path} has {len(cells)} cells in row {row} and {len(names)} columns: mend the row")
         for name, cell in zip(names, cells, strict=True):
             if not cell.strip():
-                empty.setdefault(name, number)
-            elif _number(cell) is None:
+                empty.setdefault(name, row)
+            elif number(cell) is None:
                 text.setdefault(name)
     if text:
         return _text(path, list(text))
     if empty:
-        name, number = next(iter(empty.items()))
-        return TightlipError(f"{path} has no number in row {number} of the column {name}: fill it or drop the row")
+        name, row = next(iter(empty.items()))
+        return TightlipError(f"{path} has no number in row {row} of the column {name}: fill it or drop the row")
     return TightlipError(f"{path} cannot be read ({_line(problem)}): save it as numbers separated by commas")
 
 
@@ -127,17 +142,22 @@ def _refuse_text(path: Path, names: Sequence[str]) -> None:
 
 
 def _text(path: Path, names: Sequence[str]) -> TightlipError:
-    return TightlipError(
-        f"{path} holds something else than numbers in {_named(names)}: leave {'them' if len(names) > 1 else 'it'} out"
-    )
+    them = "them" if len(names) > 1 else "it"
+    return TightlipError(f"{path} holds something else than numbers in {in_columns(names)}: leave {them} out")
 
 
-def _named(names: Sequence[str]) -> str:
+def in_columns(names: Sequence[str]) -> str:
+    """'the column a', 'the columns a, b': the first of them.
+
+    >>> in_columns(["a", "b"])
+    'the columns a, b'
+    """
     told = ", ".join(names[:_MOST]) + (", …" if len(names) > _MOST else "")
     return f"the column{'s' if len(names) > 1 else ''} {told}"
 
 
-def _number(cell: str) -> float | None:
+def number(cell: str) -> float | None:
+    """What a cell holds, if it is a number."""
     try:
         return float(cell)
     except ValueError:

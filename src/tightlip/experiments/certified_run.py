@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +21,10 @@ from ..activations import ACTIVATIONS
 from ..atomic import sha256
 from ..audit import Bound, lipschitz
 from ..constraints import Orthonormal, freeze
-from ..data import Dataset, Part, Splits, load, split
+from ..data import Dataset, Part, Splits, split
 from ..data.augmentation import augmentation, is_image
 from ..data.dataset import words_for
 from ..decimals import exact
-from ..errors import TightlipError
 from ..linkage import MODEL
 from ..provenance import provenance
 from ..records import Attack as Attacked
@@ -38,19 +37,25 @@ from . import architectures
 from .classification_options import Config, check
 from .evidence import Attack, attack_curve, certificate_file
 from .laps import Laps
+from .loading import described, loaded, suited
 from .methods import Adversary, box_of, fitting, standing
 from .pace import PACE, paced
+from .scaling import Scaling, scaling_of, warning_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the frozen network, its certificate on the test part, and what is written of them."""
+    """What a run leaves: its options as they came to be, and of the test part what is proven, with what is written.
 
+    The ``network`` is frozen and takes raw inputs.
+    """
+
+    config: Config
+    row: RunRow
     network: nn.Module
     certificate: Certificate
-    row: RunRow
     attacked: Attacked
     proof: CertificateFile
 
@@ -108,32 +113,34 @@ def prove(
     check(config)
     clock, origin = Laps(), provenance(device)
     dataset = loaded(config, root, download)
-    inputs, _ = words_for(dataset.images.shape[1:])
     parts = split(dataset, config.seed)
-    asked, config = config, paced(config, parts, dataset.classes, partial(trained, device=device), checkpoint, resume)
-    logger.info("%s: training on %d %s, %d epochs", name or "a run", len(parts.train), inputs, config.passes)
+    config = suited(config, dataset, len(parts.train))
+    scaling = scaling_of(config, dataset, parts.train)
+    seen = scaling.of(parts)
+    asked, config = config, paced(config, seen, dataset.classes, partial(trained, device=device), checkpoint, resume)
+    logger.info("%s: training on %s, %d epochs", name or "a run", described(dataset, parts.train), config.passes)
     began = time.process_time()
-    learned = partial(trained, config, parts.train, parts.validation, dataset.classes)
+    learned = partial(trained, config, seen.train, seen.validation, dataset.classes)
     network, history = learned(device, checkpoint, resume, progress)
     computed = time.process_time() - began  # of all threads
     clock.lap("train", sum(row["seconds"] for row in history))
-    frozen, certificate, attacked = _prove(config, network, parts.test, device, clock, progress)
+    proven = _prove(config, network, scaling, parts.test, device, clock, progress)
+    warning = warning_of(scaling, parts.train)
     row = RunRow(
         command="train",
         config=_recorded(config, parts.test) | {"minutes": asked.minutes},
-        data=_data(dataset, parts),
+        data=_data(dataset, parts, scaling),
         seed=config.seed,
         history=tuple(_epoch(epoch) for epoch in history),
         best_epoch=int(max(history, key=lambda epoch: (epoch["validation_score"], epoch["epoch"]))["epoch"]),
-        test=_tested(config, certificate, attacked),
+        test=_tested(config, proven.certificate, proven.attacked),
         name=name,
         seconds=clock.seconds(),
         cpu_seconds=None if resume else {"train": round(computed, 3)},
+        warnings=() if warning is None else (warning,),
         **origin,
     )
-    images, labels = parts.test.images.to(device), parts.test.labels.to(device)
-    proof = certificate_file(config.p, certificate, images, labels, frozen, attacked)
-    return Result(frozen, certificate, row, attacked, proof)
+    return Result(config, row, *proven)
 
 
 def _recorded(config: Config, test: Part) -> dict[str, Any]:
@@ -141,49 +148,37 @@ def _recorded(config: Config, test: Part) -> dict[str, Any]:
     return config.resolved | {"shift": config.pixels if is_image(test.images) else 0}
 
 
-def loaded(config: Config, root: str | None = None, download: bool = False) -> Dataset:
-    """The data, if these options suit them.
+class _Proven(NamedTuple):
+    """What is known of a network: frozen, and whole, so that it takes raw inputs."""
 
-    Raises:
-        TightlipError: for data of one class, a shift or mirror image of what is no image, and as `load`.
-    """
-    dataset = load(config.data, root=root, download=download)
-    if dataset.classes < 2:
-        raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
-    if not is_image(dataset.images):
-        _refuse_augmentation(config, dataset)
-    return dataset
-
-
-def _refuse_augmentation(config: Config, rows: Dataset) -> None:
-    """Refuse options that move or mirror images, asked for in so many words, where inputs are none."""
-    asked = {f"shift={config.shift} (--shift) moves": config.shift, "flip=True (--flip) mirrors": config.flip}
-    for words, given in asked.items():
-        if given:
-            shape = tuple(rows.images.shape[1:])
-            raise TightlipError(
-                f"{words} images (channels, height, width), and inputs of {rows.name} have shape {shape}: leave it out"
-            )
+    network: nn.Module
+    certificate: Certificate
+    attacked: Attacked
+    proof: CertificateFile
 
 
 def _prove(
-    config: Config, network: nn.Module, test: Part, device: str, clock: Laps, progress: bool
-) -> tuple[nn.Module, Certificate, Attacked]:
+    config: Config, network: nn.Module, scaling: Scaling, test: Part, device: str, clock: Laps, progress: bool
+) -> _Proven:
     """Freeze, audit, certify and attack."""
     inputs, _ = words_for(test.images.shape[1:])
     logger.info("freezing, auditing, certifying %d test %s", len(test), inputs)
     frozen = freeze(network)
+    whole = scaling.whole(frozen)
     clock.lap("freeze")
     lipschitz(frozen, config.p)  # `certify` audits again; this lap is the audit alone
     clock.lap("audit")
     images, labels = test.images.to(device), test.labels.to(device)
-    certificate = certify(frozen, images, labels, config.p, 1024, progress)
+    certificate = certify(whole, images, labels, config.p, 1024, progress, standardized=scaling.standardized)
+    features = scaling.features(whole, images, labels)
     clock.lap("certify")
     logger.info("attacking %d of them", min(config.attack_images, len(labels)))
-    options = Attack(config.attack_images, config.attack_steps, config.attack_restarts)
-    attacked = attack_curve(options, config.p, config.radius, frozen, images, labels, certificate, progress)
+    options, seen = Attack(config.attack_images, config.attack_steps, config.attack_restarts), scaling.seen(test)
+    seen_images = seen.images.to(device)
+    attacked = attack_curve(options, config.p, config.radius, frozen, seen_images, labels, certificate, progress)
     clock.lap("attack")
-    return frozen, certificate, attacked
+    proof = certificate_file(config.p, certificate, seen_images, labels, frozen, attacked)
+    return _Proven(whole, certificate, attacked, replace(proof, standardized=scaling.standardized, features=features))
 
 
 def build(config: Config, train: Part, classes: int) -> nn.Sequential:
@@ -227,7 +222,7 @@ def trained(
         train=(train.images, train.labels),
         validation=(validation.images, validation.labels),
         epochs=config.passes,
-        batch_size=config.batch_size,
+        batch_size=config.batch,
         score=_score(config, made["adversary"]),
         augment=augmentation(config.pixels, config.flip) if is_image(train.images) else None,
         device=device,
@@ -259,11 +254,11 @@ def _sensitivity(p: float) -> float:
     return Bound(1.0, p, p).sensitivity
 
 
-def _data(dataset: Dataset, parts: Splits) -> Data:
+def _data(dataset: Dataset, parts: Splits, scaling: Scaling) -> Data:
     sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
     shape = np.array(parts.test.images.shape[1:])
     source = (dataset.name, dataset.source, dataset.sha256)
-    return Data(*source, sizes, dataset.classes, shape, tuple(dataset.class_names))
+    return Data(*source, sizes, dataset.classes, shape, dataset.class_names, scaling.names, dataset.label)
 
 
 def _epoch(row: dict[str, float]) -> Epoch:

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
-
-from ..activations import ACTIVATIONS
 from ..choices import chosen
 from ..errors import TightlipError
 from ..norms import as_norm
 from ..options import plain
 from .architectures import Sizes, sizes_of
+from .limits import OF_ALL, refuse_beyond, refuse_widths
 from .margin_losses import LOSSES, TEMPERED
 from .method_layers import LAST_LAYERS
 from .methods import METHODS, Method, owners
@@ -25,7 +23,7 @@ CHOICES: dict[str, Mapping[str, Any]] = {"loss": LOSSES, "last_layer": LAST_LAYE
 LEAST = {"k": 1e-30, "temperature": 1e-12, "train_steps": 1}
 """What options of methods are at least; others may be 0."""
 
-MOST = {"dropout": 0.99, "average": 0.99999}
+MOST = {"dropout": 0.99, **OF_ALL}
 """What they are at most, where it is less than of other numbers."""
 
 
@@ -34,8 +32,12 @@ class Training:
     """What is trained, and how."""
 
     data: str = "mnist5k"
-    """Data set: mnist5k (ships with the package), mnist, fashion-mnist, cifar10, or a PATH: an .npz file, a
-    folder of .npy files, or a folder of images."""
+    """Data set: mnist5k (ships with the package), mnist, fashion-mnist, cifar10, or a PATH: a .csv or .parquet table,
+    an .npz file, a folder of .npy files, or a folder of images."""
+    label: str | None = None
+    """Of a table the column of the classes (default: the last)."""
+    standardize: Literal["yes", "no"] | None = None
+    """Rows are standardized inside of the network, by the training part (default: yes of tables, no of others)."""
     norm: Literal["2", "inf"] = "2"
     """Norm of the perturbations to be certified against."""
     method: str | None = None
@@ -44,7 +46,8 @@ class Training:
     network: str = "mlp"
     """Kind of network: mlp, or for images convnet or mixer."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 256 256 of distances, 256 for others)."""
+    """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 64 64 on tables, 256 256 of distances, 256
+    for others)."""
     channels: tuple[int, ...] | None = None
     """convnet and mixer only: channels of each stage (default: 64 128)."""
     depth: int | None = None
@@ -82,8 +85,8 @@ class Training:
     """convnet and mixer only: height and width of the patches that the first stage begins with (default: 4)."""
     epochs: int | None = 50
     """Passes over the training data."""
-    batch_size: int = 128
-    """Examples per step."""
+    batch_size: int | None = None
+    """Examples per step (default: 128; of tables with fewer than 5000 training rows 32)."""
     learning_rate: float | None = None
     """Initial, falling to zero along a cosine (default: 0.001; of constraints 0.002 with Adam, of row_l1 0.0033 and
     of row_l1_margin 0.00033 with AggMo, of distances 0.02, which rises first)."""
@@ -104,8 +107,8 @@ class Recipe(Training):
     """All options that determine the numbers of a run, except for the seed."""
 
     eps: float | None = None
-    """Radius of the headline, in units of the inputs, which offset, temperature and a follow where it is given in the
-    norm of the method (default: 0.3 for the 2-norm, a/2 for the inf-norm)."""
+    """Radius of the headline, in units of the inputs, of tables in standardized ones, which offset, temperature and a
+    follow where it is given in the norm of the method (default: 0.3 for the 2-norm, a/2 for the inf-norm)."""
     attack_images: int = 1000
     """Test inputs that the attack tries."""
     attack_steps: int = 50
@@ -160,6 +163,11 @@ class Recipe(Training):
         return 50 if self.epochs is None else self.epochs
 
     @property
+    def batch(self) -> int:
+        """Examples per step, where the data do not say otherwise."""
+        return 128 if self.batch_size is None else self.batch_size
+
+    @property
     def pixels(self) -> int:
         """How far images are moved in training."""
         return 1 if self.shift is None else self.shift
@@ -181,7 +189,8 @@ class Recipe(Training):
         """The options as JSON has them, with their defaults; None for those that are of other methods."""
         own = {name: self.settings.get(name) for name in OF_METHODS}
         values = asdict(self) | {"method": self.way, "learning_rate": self.rate} | own
-        return values | plain(asdict(self.sizes)) | {"eps": self.radius, "shift": self.pixels, "epochs": self.passes}
+        usual = {"eps": self.radius, "shift": self.pixels, "epochs": self.passes, "batch_size": self.batch}
+        return values | plain(asdict(self.sizes)) | usual
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,8 @@ class Config(Recipe):
     """Options of `tightlip train`."""
 
     epochs: int | None = None
-    """Passes over the training data (default: 50, or what takes so many minutes)."""
+    """Passes over the training data (default: 50; of tables 20 to 100, more of smaller ones; or what takes so many
+    minutes)."""
     seed: int = 0
     """Of the split, the initialization, the order of the examples and the attack."""
     minutes: float | None = None
@@ -210,7 +220,7 @@ def check(config: Config) -> None:
     limits = {
         "epochs": (config.passes, 1),
         "minutes": (1 if config.minutes is None else config.minutes, 1e-6),
-        "batch_size": (config.batch_size, 1),
+        "batch_size": (config.batch, 1),
         "shift": (config.pixels, 0),
         "average": (config.average, 0),
         "seed": (config.seed, 0),
@@ -223,14 +233,9 @@ def check(config: Config) -> None:
         "learning_rate": (config.rate, 1e-12),
     }
     limits |= {name: (value, LEAST.get(name, 0)) for name, value in config.settings.items() if name not in CHOICES}
-    for name, (value, least) in limits.items():
-        most = MOST.get(name, 2**31)
-        if not least <= value <= most:
-            wanted = "positive" if 0 < least < 1 else f"at least {least}"
-            flag, end = name.replace("_", "-"), "2³¹" if most == 2**31 else most
-            raise TightlipError(f"{name}={value} (--{flag}) is impossible: it must be {wanted}, and at most {end}")
+    refuse_beyond(limits, MOST)
     for name, widths in (("hidden", config.sizes.hidden), ("channels", config.sizes.channels or ())):
-        _check_widths(name, widths, config.activation)
+        refuse_widths(name, widths, config.activation)
 
 
 def _check_owners(config: Config) -> None:
@@ -256,16 +261,3 @@ def _check_choices(config: Config) -> None:
         raise TightlipError(
             f"temperature belongs to the losses {' and '.join(TEMPERED)}, and this is {loss}: leave it out"
         )
-
-
-def _check_widths(name: str, widths: tuple[int, ...], activation: str) -> None:
-    """Refuse widths that are no widths, or that the activation cannot group."""
-    given = f"{name}={' '.join(map(str, widths))} (--{name})"
-    make = chosen("activation", activation, ACTIVATIONS)
-    if any(not 1 <= width <= 100_000 for width in widths):
-        raise TightlipError(f"{given} is impossible: widths lie between 1 and 100000")
-    for width in widths:
-        try:
-            make()(torch.zeros(1, width))
-        except TightlipError as error:
-            raise TightlipError(f"{given} does not suit activation={activation}: {error}") from error

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .. import records
 from ..norms import norm_name
-from ..records import Audit, CertificateFile, Example
+from ..records import Audit, CertificateFile, Example, Grounds
 from ..robustness import Certificate, pgd
 from ..robustness.attacks import cw_loss
 from ..training import predict
@@ -103,6 +103,7 @@ def certificate_file(
         label=labels.cpu().numpy(),
         prediction=certificate.prediction.numpy(),
         examples=tuple(_examples(certificate, images, labels, network)),
+        grounds=Grounds.of(certificate.bound, images, labels),
     )
 
 

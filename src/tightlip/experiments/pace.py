@@ -62,7 +62,7 @@ def paced(
 
 def epoch_seconds(config: Config, parts: Splits, classes: int, learn: Learn) -> float:
     """About how long an epoch takes, from short epochs over the same share of training and validation examples."""
-    share = min(1.0, STEPS * config.batch_size / len(parts.train))
+    share = min(1.0, STEPS * config.batch / len(parts.train))
     train, validation = _first(parts.train, share), _first(parts.validation, share)
     with _silent():
         _, history = learn(replace(config, epochs=1 + TIMED), train, validation, classes)

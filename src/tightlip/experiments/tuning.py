@@ -16,11 +16,13 @@ from ..decimals import exact
 from ..errors import TightlipError
 from ..records import Metric
 from ..robustness import certify
-from .certified_run import loaded, trained
+from .certified_run import trained
 from .classification_options import Config as Options
 from .classification_options import Training
+from .loading import loaded, suited
 from .methods import owners
 from .protocol import Outcome, Preset
+from .scaling import scaling_of
 
 SPREAD = {"offset": (0.4, 1.0, 2.0), "a": (0.75, 1.0, 1.5)}
 """What is tried of each option, in units of what suits the radius."""
@@ -97,10 +99,13 @@ def run(config: Config, seed: int) -> Outcome:
     options = options_of(config, seed)
     dataset = loaded(options)
     parts = split(dataset, seed)
+    options = suited(options, dataset, len(parts.train))
+    scaling = scaling_of(options, dataset, parts.train)
     began = time.process_time()
-    network, _ = trained(options, parts.train, parts.validation, dataset.classes)
+    network, _ = trained(options, scaling.seen(parts.train), scaling.seen(parts.validation), dataset.classes)
     computed = time.process_time() - began
-    certificate = certify(freeze(network), parts.validation.images, parts.validation.labels, options.p, progress=False)
+    whole = scaling.whole(freeze(network))
+    certificate = certify(whole, parts.validation, p=options.p, progress=False, standardized=scaling.standardized)
     metrics: dict[str, Any] = {"accuracy": certificate.accuracy(0.0)}
     metrics |= {named(eps): certificate.accuracy(eps) for eps in radii(config)}
     metrics |= {"constant": certificate.bound.constant, "inputs": len(parts.validation)}

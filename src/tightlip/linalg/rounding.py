@@ -43,6 +43,15 @@ def gamma(n: int) -> float:
     return float(n + 1) * UNIT_ROUNDOFF / (1.0 - float(n + 1) * UNIT_ROUNDOFF)
 
 
+def cholesky_error(matrix: Float64[Tensor, "n n"]) -> float:
+    """An upper bound on ‖RᵀR − A‖₂ where a Cholesky factorization of A ran to its end: γ_{n+1}/(1 − γ_{n+1})·trace(A).
+
+    Sources: Higham, Theorem 10.3; Rump, "Verification of positive definiteness" (BIT 2006).
+    """
+    factor = gamma(len(matrix) + 1) / (1.0 - gamma(len(matrix) + 1))
+    return factor * float(matrix.diagonal().abs().sum()) * (1.0 + 2.0 * gamma(len(matrix) + 4))
+
+
 def round_up(value: Fraction) -> float:
     """The smallest float64 that is not below ``value``; ∞ beyond the largest.
 

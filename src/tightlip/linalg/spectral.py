@@ -24,13 +24,16 @@ from torch import Tensor
 from ..errors import TightlipError
 from ..norms import PAIRS, as_norm, dual, norm_name
 from .rotation import largest_eigenvalue
-from .rounding import UNDERFLOW, UNIT_ROUNDOFF, gamma, norm_above, normalize_exactly, scaled_up, sqrt_up
+from .rounding import UNDERFLOW, UNIT_ROUNDOFF, cholesky_error, gamma, norm_above, normalize_exactly, scaled_up, sqrt_up
 
 NEARLY = 1e-6
 """How far WᵀW may be from a multiple of I, in parts of it, for its largest eigenvalue to be estimated cheaply."""
 
 ESTIMATED_FROM = 512
 """Fewest columns for which the estimate replaces the eigenvalue solver."""
+
+ROOM = 2.0**-40
+"""Share of a square that is added to what is proven here, so that who adds in another order can prove it too."""
 
 
 def operator_norm_bound(weight: Float[Tensor, "out in"], p: float, q: float) -> float:
@@ -95,10 +98,8 @@ def _spectral_bound(matrix: Float[Tensor, "out in"]) -> float:
         if int(torch.linalg.cholesky_ex(shifted).info) == 0:
             break
         excess *= 4.0
-    factor = gamma(columns + 1) / (1.0 - gamma(columns + 1))
-    trace = float(shifted.diagonal().abs().sum()) * (1.0 + 2.0 * gamma(columns + 4))
-    slack = factor * trace + UNIT_ROUNDOFF * 2.0 * shift + gamma(rows) * energy
-    return sqrt_up((shift + 1.01 * slack + UNDERFLOW) * (1.0 + 4.0 * UNIT_ROUNDOFF))
+    slack = cholesky_error(shifted) + UNIT_ROUNDOFF * 2.0 * shift + gamma(rows) * energy
+    return sqrt_up((shift + 1.01 * slack + UNDERFLOW) * (1.0 + ROOM))
 
 
 def _gram(matrix: Float[Tensor, "out in"], panels: int = 8) -> Float[Tensor, "in in"]:

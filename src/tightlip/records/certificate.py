@@ -1,4 +1,7 @@
-"""``certificate.json``: the audit of a run's model, and the radius of every test input; and what `certify` writes."""
+"""``certificate.json``: the audit of a run's model, and the radius of every test input; and what `certify` writes.
+
+Both carry what `tightlip-check` needs, and their own hash (docs/certificate-format.md).
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 from ..audit import Bound
 from ..norms import norm_name
 from .fields import Fields
-from .record import FileRecord, Integers, Record, Vector, unequal
+from .grounds import Grounds, SealedRecord
+from .record import Integers, Record, Vector, unequal
 
 Norm = Annotated[str, Fields.norm]
 """'1', '2' or 'inf'."""
@@ -111,8 +115,32 @@ class Example(Record):
 
 
 @dataclass(frozen=True)
-class CertificateFile(FileRecord):
-    """Everything that is proven of a run's model; radii and eps in raw input units, accuracies in [0, 1]."""
+class Feature(Record):
+    """A feature of a table: how far it may move alone, in its own unit, as the median over the test rows (inf: ever).
+
+    ``mean`` and ``std`` are what it is standardized by, where it is.
+    """
+
+    name: str
+    radius: Annotated[float, _radius]
+    mean: float | None = None
+    std: float | None = None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """A radius is a distance, and features are divided by a standard deviation."""
+        if self.std is not None and not self.std > 0:
+            yield "std", "a number above 0"
+        if not self.radius >= 0:
+            yield "radius", "a number of at least 0, and null for one without bound"
+
+
+@dataclass(frozen=True)
+class CertificateFile(SealedRecord):
+    """Everything that is proven of a run's model; accuracies in [0, 1].
+
+    Radii and eps are in raw input units, or in standardized ones where ``standardized``: then the bound is that of the
+    network behind its standardization. ``features`` are those of a table.
+    """
 
     input_norm: Norm
     bound: Audit
@@ -126,18 +154,24 @@ class CertificateFile(FileRecord):
     prediction: Integers
     examples: tuple[Example, ...]
     model_sha256: str | None = None
+    grounds: Grounds | None = None
+    standardized: bool = False
+    features: tuple[Feature, ...] = ()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Lists which belong together are equally long."""
         yield from unequal(self, "eps", "certified_accuracy")
         yield from unequal(self, "radius", "label", "prediction", "margin")
+        if self.standardized and any(feature.mean is None or feature.std is None for feature in self.features):
+            yield "features", "the mean and std of each, where radii are standardized"
 
 
 @dataclass(frozen=True)
-class RadiiFile(FileRecord):
+class RadiiFile(SealedRecord):
     """What `tightlip certify --output` writes: the constant, and every radius.
 
     ``seen`` counts inputs that the model's run has seen, where that is known; ``data`` and ``seed`` say what they are.
+    ``standardized`` and ``features`` are as of `CertificateFile`.
     """
 
     model: str
@@ -153,6 +187,9 @@ class RadiiFile(FileRecord):
     margin: Vector
     label: Integers
     prediction: Integers
+    grounds: Grounds | None = None
+    standardized: bool = False
+    features: tuple[Feature, ...] = ()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """All inputs have all numbers."""

@@ -22,7 +22,8 @@ def _by_eps(fields: Fields, name: str) -> dict[str, float]:
     return table
 
 
-def _counts(fields: Fields, name: str) -> dict[str, int]:
+def counts(fields: Fields, name: str) -> dict[str, int]:
+    """Whole numbers by name."""
     inside = fields.inside(name)
     return {part: inside.integer(part) for part in inside.values}
 
@@ -43,15 +44,20 @@ class Epoch(Record):
 
 @dataclass(frozen=True)
 class Data(Record):
-    """What a run was trained on; ``split`` has the sizes of the parts, ``shape`` is that of one input."""
+    """What a run was trained on; ``split`` has the sizes of the parts, ``shape`` is that of one input.
+
+    Of a table ``feature_names`` are its columns, and ``label`` is the one that is predicted.
+    """
 
     name: str
     source: str
     sha256: str
-    split: Annotated[dict[str, int], _counts]
+    split: Annotated[dict[str, int], counts]
     classes: int
     shape: Integers
     class_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Tested(Record):
 class RunRow(Row):
     """Options, data, history and results of a run; ``seconds`` are by stage.
 
-    ``cpu_seconds`` are those of the processor, where a training was not resumed.
+    ``cpu_seconds`` are those of the processor, where a training was not resumed; ``warnings`` are sentences.
     """
 
     command: str
@@ -81,3 +87,4 @@ class RunRow(Row):
     seconds: dict[str, float]
     model_sha256: str | None = None
     cpu_seconds: dict[str, float] | None = None
+    warnings: tuple[str, ...] = ()

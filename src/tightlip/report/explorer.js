@@ -1,5 +1,5 @@
 // Choose an ε and see what is certified at it; look closer at an example. explorer.py says what stands in place of radii:
-// a radius is proven to exceed ε where its reach does not fall short of it.
+// a radius exceeds ε where that is at least ε.
 (() => {
   "use strict";
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -12,7 +12,7 @@
 
   function explore(section) {
     const [slider, box] = all("input", section), said = section.querySelector("output");
-    const ours = selector => all(`${selector}[data-norm="${section.dataset.norm}"]`);
+    const ours = selector => all(`${selector}[data-scale="${section.dataset.scale}"]`);
     const runs = all("[data-counted]", section).map(row => ({ row, ...JSON.parse(row.dataset.counted) }));
     const lines = ours(".plot").map(line), tiles = ours(".tile");
     let chosen = box.value;
@@ -37,8 +37,8 @@
     return String(Number(slider.valueAsNumber.toPrecision(4)));
   }
 
-  function show({ row, reaches, unbounded, right, inputs }, eps) {
-    const certified = unbounded + reaches.filter(reach => reach >= eps).length;
+  function show({ row, proven, unbounded, right, inputs }, eps) {
+    const certified = unbounded + proven.filter(most => most >= eps).length;
     const [low, high] = wilson(certified, inputs);
     const share = `${percent(certified / inputs, Math.floor).replace(/0$/, "")}${SPACE}%`;
     const interval = `${percent(low, Math.floor)}${SPACE}–${SPACE}${percent(high, Math.ceil)}${SPACE}%`;
@@ -79,7 +79,7 @@
   }
 
   function mark(tile, eps, text) {
-    const sure = tile.dataset.reach !== "" && Number(tile.dataset.reach) >= eps;
+    const sure = tile.dataset.proven !== "" && Number(tile.dataset.proven) >= eps;
     const verdict = tile.querySelector(".verdict");
     tile.classList.toggle("certified", sure);
     verdict.textContent = `${sure ? "certified" : "not certified"} at ε = ${text}`;

@@ -33,7 +33,7 @@ def robustness(run: Run, name: str) -> Plot:
             _shade(axes, proof.eps, proof.certified_accuracy, attack.eps, attack.accuracy)
         _mark_eps(axes, run, top=0.02)
         _accuracy_axis(axes)
-        axes.set_xlabel(_eps_label(proof.input_norm))
+        axes.set_xlabel(_eps_label(run))
         axes.set_xlim(left=0)
         axes.legend(loc="best")
 
@@ -43,7 +43,7 @@ def robustness(run: Run, name: str) -> Plot:
         if main is None
         else f" At eps {main}, {percent(run.row.test.certified[main])} of the test {run.inputs} are certified."
     )
-    return plot(name, f"Certified and attacked accuracy against eps in the {norm_name(proof.input_norm)}.{said}", draw)
+    return plot(name, f"Certified and attacked accuracy against eps in the {_scale(run)}.{said}", draw)
 
 
 def radii(run: Run, name: str) -> Plot:
@@ -60,7 +60,7 @@ def radii(run: Run, name: str) -> Plot:
         _mark_eps(axes, run, top=0.98)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"certified radius ({norm_name(run.proof.input_norm)})")
+        axes.set_xlabel(f"certified radius ({_scale(run)})")
         axes.set_ylabel("count")
 
     middle = f", their median {round_nearest(float(np.median(values)))}" if len(values) else ""
@@ -73,12 +73,8 @@ def loss(run: Run, name: str) -> Plot:
 
     def draw(axes: Axes) -> None:
         axes.plot([row.epoch for row in run.row.history], values, color=COLORS["ink"], marker=_dot(run))
-        if values and min(values) > 0 and max(values) > 20 * min(values):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: round_nearest(value)))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        _epoch_axis(axes)
+        spread_axis(axes, values)
+        epoch_axis(axes)
         axes.set_ylabel("training loss")
 
     last = round_nearest(values[-1]) if values else "unknown"
@@ -101,28 +97,32 @@ def accuracy(run: Run, name: str) -> Plot:
             axes.plot(epochs, score, color=COLORS["proven"], marker=_dot(run), label="validation score")
         axes.axvline(run.row.best_epoch, color=COLORS["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         _percent_axis(axes)
-        _epoch_axis(axes)
+        epoch_axis(axes)
         axes.legend(loc="lower right")
 
     return plot(name, f"Training and validation accuracy against the epoch; {best}.", draw)
 
 
-def compare_robustness(runs: Sequence[Run], norm: str, name: str) -> Plot:
-    """Certified (solid) and attacked (dashed) accuracy against eps of every run in this norm."""
+def compare_robustness(runs: Sequence[Run | None], name: str) -> Plot:
+    """Certified (solid) and attacked (dashed) accuracy against eps of every run, which share a norm; others are None.
+
+    A run keeps the color of its place.
+    """
+    first = next(run for run in runs if run is not None)
 
     def draw(axes: Axes) -> None:
         for place, run in enumerate(runs):
-            proof, attack, color = run.proof, run.proof.attack, run_color(place)
-            if proof.input_norm != norm:
+            if run is None:
                 continue
+            proof, attack, color = run.proof, run.proof.attack, run_color(place)
             axes.plot(proof.eps, proof.certified_accuracy, color=color)
             if attack is not None:
                 axes.plot(attack.eps, attack.accuracy, color=color, linestyle=(0, (4, 2)), linewidth=1.3)
         _accuracy_axis(axes)
-        axes.set_xlabel(_eps_label(norm))
+        axes.set_xlabel(_eps_label(first))
         axes.set_xlim(left=0)
 
-    return plot(name, f"Certified and attacked accuracy against eps of every run in the {norm_name(norm)}.", draw)
+    return plot(name, f"Certified and attacked accuracy against eps of every run in the {_scale(first)}.", draw)
 
 
 def compare_training(runs: Sequence[Run], name: str) -> Plot:
@@ -133,7 +133,7 @@ def compare_training(runs: Sequence[Run], name: str) -> Plot:
             values = [row.validation_accuracy for row in run.row.history]
             axes.plot([row.epoch for row in run.row.history], values, color=run_color(place), marker=_dot(run))
         _percent_axis(axes)
-        _epoch_axis(axes)
+        epoch_axis(axes)
         axes.set_ylabel("validation accuracy")
 
     return plot(name, "Validation accuracy against the epoch of every run.", draw)
@@ -188,8 +188,13 @@ def _edges(values: Vector, eps: float) -> Vector:
     return np.asarray(edges, dtype=np.float64)
 
 
-def _eps_label(norm: str) -> str:
-    return f"ε, size of the perturbation ({norm_name(norm)})"
+def _eps_label(run: Run) -> str:
+    return f"ε, size of the perturbation ({_scale(run)})"
+
+
+def _scale(run: Run) -> str:
+    """'2-norm', or '2-norm, standardized'."""
+    return f"{norm_name(run.proof.input_norm)}{', standardized' * run.proof.standardized}"
 
 
 def _percent_axis(axes: Axes) -> None:
@@ -203,7 +208,17 @@ def _accuracy_axis(axes: Axes) -> None:
     axes.set_ylabel("test accuracy")
 
 
-def _epoch_axis(axes: Axes) -> None:
+def spread_axis(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic y axis, where values are positive and far apart."""
+    if values and min(values) > 0 and max(values) > 20 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: round_nearest(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def epoch_axis(axes: Axes) -> None:
+    """Whole numbers along x."""
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xlabel("epoch")
 

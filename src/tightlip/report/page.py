@@ -13,9 +13,10 @@ from tightlip.errors import TightlipError
 from tightlip.records import Example
 from tightlip.report import figures, wording
 from tightlip.report.drawing import RUN_COLORS, Plot
-from tightlip.report.explorer import choosers, counted, reached
+from tightlip.report.explorer import choosers, counted, proven_of
+from tightlip.report.features import FeatureTable, feature_table
 from tightlip.report.pictures import diverging, gradient_norm, picture
-from tightlip.report.runs import Run, read_run
+from tightlip.report.runs import Run, read_run, scale_name
 from tightlip.report.script import script
 from tightlip.report.statistics import UNKNOWN, ClassTable, Interval, class_table, interval, pairs_of
 
@@ -38,7 +39,7 @@ class Tile:
     image: str
     gradient: str
     gradient_norm: float
-    reach: str
+    proven: str
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Titled:
 
     title: str
     plot: Plot
-    norm: str | None = None
-    """The norm of the eps that it is drawn against."""
+    scale: str | None = None
+    """What the eps that it is drawn against is measured in."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Section:
     tiles: Sequence[Tile]
     outcomes: Sequence[Outcome]
     classes: ClassTable | None
+    features: FeatureTable | None
 
     @property
     def color(self) -> int:
@@ -180,11 +182,13 @@ def environment() -> Environment:
     words = (
         wording.percent,
         wording.percent_down,
+        decimals.bound_up,
         decimals.round_up,
         decimals.round_down,
         decimals.round_nearest,
         wording.between,
         wording.points,
+        wording.reach,
         wording.points_between,
         wording.p_value,
         wording.count,
@@ -192,6 +196,7 @@ def environment() -> Environment:
         wording.scalar,
         wording.norm_name,
         wording.symbol,
+        scale_name,
         wording.spoken,
     )
     environment.filters.update({word.__name__: word for word in words})
@@ -204,7 +209,7 @@ def _section(run: Run, place: int) -> Section:
     plots = {"robustness": figures.robustness(run, f"{name}-robustness"), "radii": figures.radii(run, f"{name}-radii")}
     if run.row.history:
         plots |= {"accuracy": figures.accuracy(run, f"{name}-accuracy"), "loss": figures.loss(run, f"{name}-loss")}
-    return Section(run, place, plots, _tiles(run), _outcomes(run), class_table(run))
+    return Section(run, place, plots, _tiles(run), _outcomes(run), class_table(run), feature_table(run))
 
 
 def _unbroken(norm: str) -> str:
@@ -213,15 +218,17 @@ def _unbroken(norm: str) -> str:
 
 
 def _comparison(runs: Sequence[Run]) -> list[Titled]:
-    """Accuracy against eps for each norm in use (eps in different norms cannot be compared), then training."""
-    norms = sorted({run.proof.input_norm for run in runs})
+    """Accuracy against eps for each norm and scale in use (eps of two cannot be compared), then training."""
+    scales = sorted({run.scale for run in runs})
     plots = [
         Titled(
-            f"Certified and attacked accuracy in the {_unbroken(norm)}",
-            figures.compare_robustness(runs, norm, f"compare-{norm}"),
-            norm,
+            f"Certified and attacked accuracy in the {_unbroken(scale[0])}{' of standardized features' * scale[1]}",
+            figures.compare_robustness(
+                [run if run.scale == scale else None for run in runs], f"compare-{scale_name(scale)}"
+            ),
+            scale_name(scale),
         )
-        for norm in norms
+        for scale in scales
     ]
     return [*plots, Titled("Validation accuracy", figures.compare_training(runs, "compare-training"))]
 
@@ -239,7 +246,7 @@ def _tiles(run: Run) -> list[Tile]:
             image=picture(example.image),
             gradient=diverging(example.gradient),
             gradient_norm=gradient_norm(example.gradient, dual),
-            reach=reached(run, example),
+            proven=proven_of(run, example),
         )
         for example in examples
     ]

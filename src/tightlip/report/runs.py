@@ -24,6 +24,11 @@ class Run:
         return words_for(self.row.data.shape.tolist())[0]
 
     @property
+    def scale(self) -> tuple[str, bool]:
+        """What radii are measured in: a norm, and whether that of standardized features."""
+        return self.proof.input_norm, self.proof.standardized
+
+    @property
     def main_eps(self) -> str | None:
         """The eps of the headline, as written: the first one in the test part's certified accuracies."""
         return next(iter(self.row.test.certified), None)
@@ -41,6 +46,12 @@ class Run:
     def correct(self) -> NDArray[np.bool_]:
         """Which test images are classified correctly."""
         return self.proof.label == self.proof.prediction
+
+
+def scale_name(scale: tuple[str, bool]) -> str:
+    """'2', or '2-standardized'."""
+    norm, standardized = scale
+    return f"{norm}{'-standardized' * standardized}"
 
 
 def read_run(folder: Path) -> Run:

@@ -104,9 +104,9 @@ def _twos(things: Sequence[T]) -> Iterator[tuple[T, T]]:
 
 
 def _radii(first: Run, second: Run) -> list[str | None]:
-    """None for clean accuracy, and the main eps where both have the same in the same norm."""
+    """None for clean accuracy, and the main eps where both have the same in the same norm and scale."""
     one, other = first.main_eps, second.main_eps
-    alike = first.proof.input_norm == second.proof.input_norm
+    alike = first.scale == second.scale
     return [None, one] if alike and one is not None and other is not None and float(one) == float(other) else [None]
 
 

@@ -3,11 +3,24 @@
 import math
 from collections.abc import Mapping
 
-from tightlip.decimals import DASH, ceiled, floored, round_up
+from tightlip.decimals import DASH, ceiled, floored, round_down, round_up
 
 NORMS = {"1": "1-norm", "2": "2-norm", "inf": "∞-norm"}
 SYMBOLS = {"1": "1", "2": "2", "inf": "∞"}
 DUALS = {"1": "inf", "2": "2", "inf": "1"}
+
+
+ANY = 1e100
+"""A radius above this is told as one without bound."""
+
+
+def reach(radius: float) -> str:
+    """A certified radius, rounded down; beyond `ANY` no rounding of zero tells it from ∞.
+
+    >>> reach(0.12345), reach(1e271)
+    ('0.1234', 'any distance')
+    """
+    return "any distance" if radius > ANY else round_down(radius)
 
 
 def norm_name(norm: str) -> str:

@@ -5,6 +5,7 @@ from .certificate import Certificate, certify
 from .conformal import ConformalSets, conformal_sets
 from .contests import TopK
 from .decision import Decision
+from .features import feature_radii
 from .groups import Groups, OneVsRest
 from .guard import Guard, guarded
 from .labels import MultiLabel
@@ -25,6 +26,7 @@ __all__ = [
     "attack_suite",
     "certify",
     "conformal_sets",
+    "feature_radii",
     "fgs",
     "guarded",
     "holm",

@@ -14,8 +14,8 @@ rounded down. Ties, NaN and infinity are never certified.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
@@ -24,15 +24,17 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..arguments import flag
 from ..audit import Bound
 from ..errors import TightlipError
 from ..linalg.arithmetic import Arithmetic, arithmetic_of
 from .batches import Labeled, batches, labeled
 from .contests import LARGEST
 from .decision import Decision
-from .deployed import Deployed
+from .deployed import Deployed, machine_of
 from .examination import Examined, examined, refuse_held
 from .judging import Columns, judge
+from .standardized import standardizing
 from .statistics import CONFIDENCE, ClassAccuracy, Paired, paired, per_class, wilson, worst_class
 
 
@@ -40,12 +42,12 @@ from .statistics import CONFIDENCE, ClassAccuracy, Paired, paired, per_class, wi
 class Certificate:
     """Radii within which no perturbation changes the prediction, for every input of a batch.
 
-    ``radius`` is in the p-norm of the bound and in units of the inputs; 0 where the prediction is wrong, tied or not
-    finite. ``margin`` is y_t − max y_i (t the label, or the prediction without labels), lowered by the rounding error.
-    ``correct`` says where the prediction is the label beyond rounding; ``label`` is the true class (of one logit 0 or
-    1). Without labels (``label`` is None) nothing is known to be right or wrong: ``correct`` says where the prediction
-    is beyond rounding, and `accuracy`, `curve` and `interval` count the inputs whose predicted class, whether right or
-    not, stays the same within eps.
+    ``radius`` is in the p-norm of the bound and in units of the inputs, or in standardized ones where ``standardized``;
+    0 where the prediction is wrong, tied or not finite. ``margin`` is y_t − max y_i (t the label, or the prediction
+    without labels), lowered by the rounding error. ``correct`` says where the prediction is the label beyond rounding;
+    ``label`` is the true class (of one logit 0 or 1). Without labels (``label`` is None) nothing is known to be right
+    or wrong: ``correct`` says where the prediction is beyond rounding, and `accuracy`, `curve` and `interval` count the
+    inputs whose predicted class, whether right or not, stays the same within eps.
 
     ``decision`` says what is certified instead of the largest logit, if anything: then ``margin`` and ``correct`` are
     its, and ``prediction`` is the class with the largest logit still. Of several labels per input (`MultiLabel`),
@@ -62,6 +64,7 @@ class Certificate:
     decision: Decision = LARGEST
     each: tuple["Certificate", ...] = field(default=(), repr=False)
     arithmetic: str = "real"
+    standardized: bool = False
 
     @property
     def speaks_of(self) -> str:
@@ -128,7 +131,7 @@ class Certificate:
 
         Raises:
             TightlipError: if ``other`` is no certificate of as many inputs with the same labels, its radii are in
-                another norm and ``eps`` is not 0, or as `accuracy`.
+                another norm or unit and ``eps`` is not 0, or as `accuracy`.
         """
         if not isinstance(other, Certificate):
             raise TightlipError(f"a certificate is compared with another one, got a {type(other).__name__}")
@@ -143,6 +146,8 @@ class Certificate:
                 f"radii in the {norms[0]:g}-norm and in the {norms[1]:g}-norm are not comparable: give eps=0, or "
                 "certify both in one norm"
             )
+        if eps and self.standardized != other.standardized:
+            raise TightlipError("radii in standardized units and raw ones are not comparable: give eps=0, or one unit")
         return paired(self._certified(eps), other._certified(eps))
 
     def _certified(self, eps: Any) -> Bool[Tensor, " batch"]:
@@ -185,6 +190,7 @@ def certify(
     output: int | str | None = None,
     decision: Decision | None = None,
     arithmetic: str | Arithmetic = "real",
+    standardized: bool = False,
 ) -> Certificate:
     """Certified radii of a frozen classifier, from its audited constant alone.
 
@@ -209,6 +215,8 @@ def certify(
             "float32", "bfloat16/float32" (stored in the first, added in the second), and these with "-blocks", where
             sums are taken by blocks of at most 64 terms. Direct sums are meant: no TF32, Winograd, Strassen or FFT.
             For the largest logit alone.
+        standardized: Of a network that begins with `Normalize`: radii are in the norm of what that layer makes, whose
+            unit is the std of each feature, and the bound is that of all that follows. ``x`` is raw as ever.
 
     Raises:
         TightlipError: if a layer is still held by a constraint, the network cannot be audited, shapes do not fit,
@@ -223,6 +231,8 @@ def certify(
     decision = _decision(decision)
     parts = batches(x, y, batch_size, decision.several)
     known = examined(network, p, output)
+    if flag("standardized", standardized):
+        known = standardizing(known)
     steepness = functools.cache(functools.partial(decision.steepness, known.audited, p, known.bound.sensitivity))
     judged = functools.partial(judge, known, decision, steepness, _machine(known, decision, arithmetic))
     found: list[Columns] = []
@@ -238,17 +248,17 @@ def certify(
             if parts is not x:  # slices that were made here have no numbers
                 raise
             raise TightlipError(f"batch {number}: {problem}") from problem
-    return replace(_put_together(found, known.bound, bool(have_labels), decision), arithmetic=str(arithmetic))
+    make = functools.partial(
+        Certificate, bound=known.bound, decision=decision, arithmetic=str(arithmetic), standardized=standardized
+    )
+    return _put_together(found, make, bool(have_labels), decision.several)
 
 
 def _machine(known: Examined, decision: Decision, arithmetic: str | Arithmetic) -> Deployed | None:
     """What a machine makes of the network; None in exact arithmetic."""
-    if arithmetic == "real":
-        return None
-    found = arithmetic_of(arithmetic)
-    if decision != LARGEST:
+    if arithmetic != "real" and decision != LARGEST:
         raise TightlipError(f"{decision} is certified in exact arithmetic alone: leave out decision=, or arithmetic=")
-    return Deployed(known.wide, known.audited, found, known.p)
+    return machine_of(known, arithmetic)
 
 
 def _decision(given: Any) -> Decision:
@@ -265,22 +275,22 @@ def _alike(batch: Any, have_labels: bool | None, several: bool) -> Labeled:
     return inputs, labels
 
 
-def _put_together(found: list[Columns], bound: Bound, have_labels: bool, decision: Decision) -> Certificate:
+def _put_together(
+    found: list[Columns], make: Callable[..., Certificate], have_labels: bool, several: bool
+) -> Certificate:
     """One certificate of all batches."""
     if not found:
         raise TightlipError("there are no batches to certify: give at least one (a generator can be used only once)")
     radius, margin, prediction, correct, target = (torch.cat(column) for column in zip(*found, strict=True))
     label = target if have_labels else None
-    if not decision.several:
-        return Certificate(radius, margin, prediction, correct, bound, label, decision)
+    if not several:
+        return make(radius, margin, prediction, correct, label=label)
     columns = (radius, margin, prediction, correct, target)
     each = [
-        Certificate(r, m, guess, right, bound, true if have_labels else None, decision)
+        make(r, m, guess, right, label=true if have_labels else None)
         for r, m, guess, right, true in zip(*(column.unbind(1) for column in columns), strict=True)
     ]
-    return Certificate(
-        radius.amin(1), margin.amin(1), prediction, correct.all(1), bound, label, decision, each=tuple(each)
-    )
+    return make(radius.amin(1), margin.amin(1), prediction, correct.all(1), label=label, each=tuple(each))
 
 
 def _split(x: Tensor, y: Tensor | None, batch_size: int) -> Iterator[Labeled]:

@@ -11,16 +11,18 @@ at x itself is the case r = 0. Where a number on the way might exceed the format
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor, nn
 
-from ..audit import Audit, Gains, Node, Nodes, fold
-from ..linalg.arithmetic import Arithmetic
+from ..audit import Gains, Node, Nodes, fold
+from ..linalg.arithmetic import Arithmetic, arithmetic_of
 from ..linalg.rounding import FLUSHED, round_up
 from ..norms import dual
 from .evaluation import Wide, evaluate_layer
+from .examination import Examined
 from .overtaking import down
 from .pairs import last_linear, row_distances, row_norms
 from .straying import ORDERS, Machine, Value, refuse_uncounted
@@ -34,7 +36,7 @@ class Deployed:
 
     Args:
         network: In float64, as `evaluation.wide` makes it.
-        audited: What is proven of the original.
+        reached: What is proven of the original, from where perturbations are measured to each value (`Examined`).
         arithmetic: How the machine computes.
         p: The norm of the perturbations.
 
@@ -42,8 +44,8 @@ class Deployed:
         TightlipError: if a layer computes by other steps in other formats.
     """
 
-    def __init__(self, network: Wide, audited: Audit, arithmetic: Arithmetic, p: float) -> None:
-        self.network, self.audited, self.p, self.machine = network, audited, p, Machine(arithmetic)
+    def __init__(self, network: Wide, reached: Sequence[Gains], arithmetic: Arithmetic, p: float) -> None:
+        self.network, self.reached, self.p, self.machine = network, reached, p, Machine(arithmetic)
         self.places = {id(node): place for place, node in enumerate(network.network.nodes)}
         for node, known in zip(network.network.nodes, network.known, strict=True):
             if isinstance(node.operation, nn.Module):
@@ -141,9 +143,18 @@ class Deployed:
 
     def _reach(self, value: int, entries: int) -> tuple[float, float]:
         """g₂ and g_∞ of a value of so many entries: how far exact values move for each unit of the radius."""
-        table = self.audited.reached[value].table
+        table = self.reached[value].table
         known = [round_up(table[self.p, q]) if (self.p, q) in table else math.inf for q in ORDERS]  # type: ignore[arg-type]
         return min(known[0], known[1] * (math.isqrt(entries) + 1)), known[1]
+
+
+def machine_of(known: Examined, arithmetic: str | Arithmetic) -> Deployed | None:
+    """What a machine makes of a network; None in exact arithmetic.
+
+    Raises:
+        TightlipError: for an arithmetic that is not known, and as `Deployed`.
+    """
+    return None if arithmetic == "real" else Deployed(known.wide, known.reached, arithmetic_of(arithmetic), known.p)
 
 
 def _carried(known: Gains, before: Value, outputs: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..audit import Audit, Bound, audit, bound_of
+from ..audit import Audit, Bound, Gains, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
 from ..graphs.graph import Graph
@@ -23,6 +23,8 @@ class Examined(NamedTuple):
         network: As it is served, traced where its forward is the user's own.
         audited: What its rules say.
         bound: Its constant from the norm of the perturbations.
+        reached: How fast what each node makes changes, and before these the input itself, per unit of the norm in
+            which perturbations are measured; `Audit.reached` unless that is another than the input's.
         wide: Its copy in float64.
         device: Where it lies; None if it has no tensors, so that it works anywhere.
         compare: Refuses inputs on which the traced network is not the given one.
@@ -31,6 +33,7 @@ class Examined(NamedTuple):
     network: nn.Module
     audited: Audit
     bound: Bound
+    reached: tuple[Gains, ...]
     wide: Wide
     device: torch.device | None
     compare: Callable[[Tensor], None]
@@ -65,7 +68,8 @@ def examined(network: nn.Module, p: float, output: int | str | None = None) -> E
     network = _answering(graph, output)
     audited = audit(network)
     device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), None)
-    return Examined(network, audited, bound_of(audited, as_norm(p)), wide(network, audited), device, compare)
+    bound = bound_of(audited, as_norm(p))
+    return Examined(network, audited, bound, audited.reached, wide(network, audited), device, compare)
 
 
 def _answering(network: nn.Module, output: int | str | None) -> nn.Module:

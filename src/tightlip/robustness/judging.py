@@ -17,6 +17,9 @@ from .examination import Examined
 Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Radius, margin, prediction, correctness and target (the label, or else the prediction) of some inputs."""
 
+Evaluated = tuple[Tensor, Tensor, Tensor]
+"""Which inputs and logits are finite, the logits (batch, classes), and how far each row of them may be off."""
+
 
 def judge(
     known: Examined,
@@ -39,7 +42,19 @@ def judge(
     Raises:
         TightlipError: if outputs are not (batch, classes), or labels are out of range.
     """
-    finite, logits, error = evaluated(known, x)
+    return verdict(evaluated(known, x), decision, steepness, machine, x, y)
+
+
+def verdict(
+    said: Evaluated,
+    decision: Decision,
+    steepness: Callable[[int], Steepness],
+    machine: Deployed | None,
+    x: Tensor,
+    y: Tensor | None,
+) -> Columns:
+    """As `judge`, of what the network says of ``x``: one evaluation for many questions."""
+    finite, logits, error = said
     steep = steepness(logits.shape[1]).to(logits.device)
     found = decision.judged(logits, error, y, steep)
     if machine is not None:
@@ -52,8 +67,8 @@ def judge(
     return radius.cpu(), found.margin.cpu(), found.prediction.cpu(), correct.cpu(), found.target.cpu()
 
 
-def evaluated(known: Examined, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which inputs and logits are finite, the logits (batch, classes), and how far each row of them may be off.
+def evaluated(known: Examined, x: Tensor) -> Evaluated:
+    """What the network says of some inputs.
 
     Raises:
         TightlipError: if outputs are not (batch, classes).

@@ -25,7 +25,7 @@ from torch import nn
 
 from ..audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
 from ..errors import TightlipError
-from ..linalg.rounding import round_up
+from ..linalg.rounding import round_down, round_up
 from ..norms import PAIRS
 from ..options import AXIS, NUMBER, SHARE, SIZE
 from ..stored import stored_integer, stored_number, stored_numbers
@@ -36,7 +36,8 @@ def _prelu(module: nn.PReLU) -> Gains:
     weight = stored_numbers(module, "weight")
     if weight.dim() > 1 or not weight.numel():
         raise TightlipError(f"PReLU has slopes of shape {tuple(weight.shape)}: restore one, or one for each channel")
-    return Gains.constant(max(1.0, max(map(abs, weight.flatten().tolist()))), FEW_ULPS)
+    slopes = [1.0, *weight.flatten().tolist()]
+    return Gains.elementwise(min(slopes), max(slopes), FEW_ULPS)
 
 
 SOFTPLUS_THRESHOLDS = 15.0, 80.0
@@ -58,46 +59,48 @@ def _softplus(module: nn.Softplus) -> Gains:
         raise TightlipError(
             f"Softplus(threshold={threshold:g}) jumps there, or overflows before: give a threshold from 15 to 80"
         )
-    return Gains.constant(1.0, Roundoff(16, 1.0, 1.0, truncation=1.01 * math.exp(-threshold) / threshold))
+    return Gains.elementwise(0.0, 1.0, Roundoff(16, 1.0, 1.0, truncation=1.01 * math.exp(-threshold) / threshold))
 
 
 @rule(nn.CELU, options={"alpha": NUMBER})
 def _celu(module: nn.CELU) -> Gains:
     # x/α is computed as x·(1/α), off by 3u; |z·e^z| ≤ |e^z − 1| for z < 0, so the output is off by as little
     _positive(module, "alpha")
-    return Gains.constant(1.0, FEW_ULPS)
+    return Gains.elementwise(0.0, 1.0, FEW_ULPS)
 
 
 @rule(nn.SELU, options={})
 def _selu(module: nn.SELU) -> Gains:
-    return Gains.constant(1.7580993408473770, FEW_ULPS)  # 1.0507009873554804934 · 1.6732632423543772848, rounded up
+    # 1.0507009873554804934 · 1.6732632423543772848, rounded up
+    return Gains.elementwise(0.0, 1.7580993408473770, FEW_ULPS)
 
 
 @rule(nn.Mish, options={})
 def _mish(module: nn.Mish) -> Gains:
-    return Gains.constant(1.0886, FEW_ULPS)  # exp, log1p, tanh and a product, none of which magnifies relative errors
+    # exp, log1p, tanh and a product, none of which magnifies relative errors; the least slope is −0.11253
+    return Gains.elementwise(-0.1126, 1.0886, FEW_ULPS)
 
 
 @rule(nn.Hardswish, options={})
 def _hardswish(module: nn.Hardswish) -> Gains:
-    return Gains.constant(1.5, FEW_ULPS)
+    return Gains.elementwise(-0.5, 1.5, FEW_ULPS)
 
 
 @rule(nn.Hardsigmoid, options={})
 def _hardsigmoid(module: nn.Hardsigmoid) -> Gains:
-    return Gains.constant(round_up(Fraction(1, 6)), FEW_ULPS)
+    return Gains.elementwise(0.0, round_up(Fraction(1, 6)), FEW_ULPS)
 
 
 @rule(nn.Softshrink, options={"lambd": NUMBER})
 def _softshrink(module: nn.Softshrink) -> Gains:
     if stored_number(module, "lambd") < 0:
         raise TightlipError(f"Softshrink has lambd = {module.lambd}: give a number ≥ 0")
-    return Gains.constant(1.0, FEW_ULPS)
+    return Gains.elementwise(0.0, 1.0, FEW_ULPS)
 
 
 @rule(nn.Tanhshrink, options={})
 def _tanhshrink(module: nn.Tanhshrink) -> Gains:
-    return Gains.constant(1.0, Roundoff(16, 1.0, 1.0))  # x and tanh(x) cancel near 0
+    return Gains.elementwise(0.0, 1.0, Roundoff(16, 1.0, 1.0))  # x and tanh(x) cancel near 0
 
 
 @rule(nn.Threshold, options={"threshold": NUMBER, "value": NUMBER})
@@ -106,7 +109,7 @@ def _threshold(module: nn.Threshold) -> Gains:
         raise TightlipError(
             f"Threshold({module.threshold:g}, {module.value:g}) jumps, so no constant holds: make both numbers the same"
         )
-    return Gains.constant(1.0, EXACT)
+    return Gains.elementwise(0.0, 1.0, EXACT)
 
 
 @rule(nn.RReLU, options={"lower": NUMBER, "upper": NUMBER})
@@ -114,7 +117,7 @@ def _rrelu(module: nn.RReLU) -> Gains:
     if module.training:
         raise TightlipError("RReLU in training mode is random: call network.eval() before the audit")
     slope = (Fraction(stored_number(module, "lower")) + Fraction(stored_number(module, "upper"))) / 2
-    return Gains.constant(max(1.0, round_up(abs(slope))), FEW_ULPS)
+    return Gains.elementwise(min(1.0, round_down(slope)), max(1.0, round_up(slope)), FEW_ULPS)
 
 
 @rule(nn.AlphaDropout, nn.FeatureAlphaDropout, options={"p": SHARE})

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...archives import opened
 from ...errors import TightlipError
 
 SCHEMA = 8
@@ -40,7 +41,7 @@ def read_archive(path: Path) -> Archive:
         TightlipError: for any other file, another version, several programs, and tensors that were pickled.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with opened(path) as file:
             return _read(file, path)
     except TightlipError:
         raise

@@ -1,0 +1,291 @@
+"""Tables with a column to be predicted: ``.csv`` and ``.parquet`` with names of columns, as rows of features.
+
+    alcohol,ash,hue,cultivar         features are all columns but one, numbers each
+    14.23,2.43,1.04,barolo           the label column holds names or whole numbers, one for each class
+
+Nothing is guessed: a missing cell is refused by its row and column, a column of text by its name. Rows are counted
+from 0, the line with the names left out.
+"""
+
+import csv
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from tightlip.choices import hint
+from tightlip.data.arrays import Array, content_sha256
+from tightlip.data.dataset import Dataset
+from tightlip.data.tables import exactly, first_line, in_columns, is_number, lines, number, open_parquet
+from tightlip.errors import TightlipError
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+"""What the names of tables end with."""
+
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "?")
+"""How tables say that a cell holds nothing, in capitals or not."""
+
+COARSE = 0.01
+"""What rounding to float32 may take from a number, in standard deviations of its column."""
+
+SMALLEST = 2.0**-126
+"""Numbers below this lose digits in float32, however small their column is."""
+
+_PIECE = 4096
+"""Rows that are converted together."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+"""Numbers as half of the world writes them, which read as text."""
+
+_TRUTH = {"true": "1", "false": "0"}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A table in two: features as ``values`` (rows, features) in float64, and the cells of the ``label`` column."""
+
+    path: Path
+    values: Array
+    names: tuple[str, ...]
+    label: str
+    cells: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of what the table holds, whatever its format."""
+        columns = dict(zip(self.names, self.values.T, strict=True))
+        return content_sha256(columns | {self.label: np.array(self.cells)})
+
+    def features(self) -> Float32[Tensor, "rows features"]:
+        """The features as networks take them.
+
+        Raises:
+            TightlipError: for numbers that float32 cannot hold, or not finely enough to tell rows apart.
+        """
+        with np.errstate(over="ignore"):
+            narrow = self.values.astype(np.float32)
+        if names := self._where(~np.isfinite(narrow).all(0)):
+            raise TightlipError(f"{self.path} has numbers beyond float32 in {names}: give the column in another unit")
+        spread, lost = self.values.std(0), np.maximum(np.abs(self.values).max(0) * 2.0**-24, SMALLEST)
+        if names := self._where((spread > 0) & (lost > COARSE * spread)):
+            raise TightlipError(
+                f"{self.path} has numbers in {names} that differ by less than float32 can tell well: subtract the "
+                "same number from all of the column, or give it in another unit"
+            )
+        return torch.from_numpy(narrow)
+
+    def _where(self, found: Any) -> str:
+        """The columns where this is true, in words; nothing where it is nowhere."""
+        names = [name for name, true in zip(self.names, found, strict=True) if true]
+        return in_columns(names) if names else ""
+
+
+def load_table(path: Path, label: str | None = None, whole: bool = False) -> Dataset:
+    """A user's table as a data set of rows, with the names of its features and classes.
+
+    Args:
+        path: Of a ``.csv``, ``.tsv`` or ``.parquet`` file whose columns have names.
+        label: The column of the classes; None is the last.
+        whole: Look at it whole, and never split it: a class may have fewer than three rows.
+
+    Raises:
+        TightlipError: for a file that cannot be read, no such column, missing cells, features that are no numbers, a
+            label column of other numbers than whole ones, or fewer than three rows of a class.
+    """
+    rows = read_rows(path, label)
+    labels, names = _classes(rows)
+    if not whole:
+        _refuse_rare(rows, names, np.bincount(labels))
+    return Dataset(
+        name=path.stem,
+        source=path.name,
+        sha256=rows.sha256,
+        images=rows.features(),
+        labels=torch.from_numpy(labels),
+        test_images=None,
+        test_labels=None,
+        classes=len(names),
+        licence="the user's own",
+        class_names=names,
+        whole=whole,
+        feature_names=rows.names,
+        label=rows.label,
+    )
+
+
+def read_rows(path: Path, label: str | None = None) -> Rows:
+    """The table in a file, its label column apart; None is the last column.
+
+    Raises:
+        TightlipError: as `load_table`, whatever the label column holds.
+    """
+    return _read_parquet(path, label) if path.suffix == ".parquet" else _read_csv(path, label)
+
+
+def _read_csv(path: Path, label: str | None) -> Rows:
+    first, separator = first_line(path)
+    names = [cell.strip() for cell in first]
+    if numbers := [cell for cell in names if number(cell) is not None]:
+        raise TightlipError(
+            f"the first line of {path} holds the number {numbers[0]}, and it must name the columns: add such a line"
+        )
+    place = _place(path, names, label)
+    features = [*names[:place], *names[place + 1 :]]
+    parts, cells, start = [], [], 0
+    for piece in _pieces(path, itertools.islice(csv.reader(lines(path), delimiter=separator), 1, None)):
+        for row, line in enumerate(piece, start):
+            if len(line) != len(names):
+                raise TightlipError(f"{path} has {len(line)} cells in row {row} and {len(names)} columns: mend the row")
+        cells += [line.pop(place).strip() for line in piece]
+        parts.append(_numbers(path, features, piece, start))
+        start += len(piece)
+    if not parts:
+        raise TightlipError(f"{path} holds no rows but its first line: give three at least of every class")
+    return _checked(Rows(path, np.concatenate(parts), tuple(features), names[place], tuple(cells)))
+
+
+def _pieces(path: Path, rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    try:
+        while piece := list(itertools.islice(rows, _PIECE)):
+            yield piece
+    except csv.Error as problem:
+        raise TightlipError(f"{path} cannot be read ({problem}): look for a quote that is never closed") from problem
+
+
+def _numbers(path: Path, names: Sequence[str], rows: list[list[str]], start: int) -> Array:
+    """Cells as float64 (rows, features); ``start`` is the number of the first row."""
+    try:
+        found = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+    except ValueError:
+        rows = [[_TRUTH.get(cell.strip().lower(), cell) for cell in row] for row in rows]
+        found = np.array([[_or_nan(cell) for cell in row] for row in rows]).reshape(len(rows), len(names))
+    if not np.isfinite(found).all():
+        raise _no_numbers(path, names, rows, np.isfinite(found), start)
+    return found
+
+
+def _or_nan(cell: str) -> float:
+    found = number(cell)
+    return math.nan if found is None else found
+
+
+def _no_numbers(path: Path, names: Sequence[str], rows: list[list[str]], fine: Array, start: int) -> TightlipError:
+    """Why cells are no numbers: a column of text, or a cell that is missing or mistyped."""
+    text = [name for name, is_text in zip(names, _text_columns(rows, fine), strict=True) if is_text]
+    if text and not _all_decimal_commas(rows, fine):
+        one = len(text) == 1
+        return TightlipError(
+            f"{path} holds text in {in_columns(text)}, and features are numbers: leave {'it' if one else 'them'} out, "
+            f"replace {'it' if one else 'each'} by a column of 0 and 1 for each of its values, or predict it by "
+            "label= (--label)"
+        )
+    row, place = np.argwhere(~fine)[0]
+    return _bad_cell(path, int(row) + start, names[place], rows[row][place].strip())
+
+
+def _text_columns(rows: list[list[str]], fine: Array) -> Array:
+    """Columns in which most of what is there is text."""
+    there = np.array([[cell.strip().lower() not in MISSING for cell in row] for row in rows])
+    return np.asarray((there & ~fine).sum(0) > (there & fine).sum(0))
+
+
+def _all_decimal_commas(rows: list[list[str]], fine: Array) -> bool:
+    """Whether all that is text are numbers with a comma."""
+    return all(DECIMAL_COMMA.fullmatch(rows[row][place].strip()) for row, place in np.argwhere(~fine))
+
+
+def _bad_cell(path: Path, row: int, column: str, cell: str) -> TightlipError:
+    where = f"row {row} of the column {column}"
+    if cell.lower() in MISSING:
+        said = f" ({cell!r})" if cell else ""
+        return TightlipError(f"{path} misses {where}{said}: fill the cell or drop the row")
+    if DECIMAL_COMMA.fullmatch(cell):
+        return TightlipError(
+            f"{path} holds {cell!r:.40} in {where}: write numbers with a point, as {cell.replace(',', '.')}"
+        )
+    return TightlipError(f"{path} holds {cell!r:.40} in {where}, and numbers must be finite: mend it or drop the row")
+
+
+def _read_parquet(path: Path, label: str | None) -> Rows:
+    table = open_parquet(path)
+    names = list(table.column_names)
+    place = _place(path, names, label)
+    if not table.num_rows:
+        raise TightlipError(f"{path} holds no rows: give three at least of every class")
+    for name in names:
+        if table[name].null_count:
+            raise _bad_cell(path, table[name].is_null().to_pylist().index(True), name, "")
+    features = [*names[:place], *names[place + 1 :]]
+    kinds = {name: table.schema.field(name).type for name in features}
+    if text := [name for name, kind in kinds.items() if not is_number(kind) and str(kind) != "bool"]:
+        texts = [[str(value) for value in row] for row in zip(*(table[name].to_pylist() for name in text), strict=True)]
+        raise _no_numbers(path, text, texts, np.zeros((len(texts), len(text)), dtype=bool), 0)
+    columns = [exactly(path, name, table[name].to_numpy()) for name in features]
+    values = np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise _bad_cell(path, int(row), features[column], str(values[row, column]))
+    return _checked(Rows(path, values, tuple(features), names[place], tuple(map(str, table[names[place]].to_pylist()))))
+
+
+def _place(path: Path, names: Sequence[str], label: str | None) -> int:
+    """Which column is the label; refuses columns without names of their own."""
+    if "" in names:
+        raise TightlipError(
+            f"column number {names.index('') + 1} of {path} has no name: name it, or leave it out (pandas writes row "
+            "numbers so, unless told index=False)"
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise TightlipError(f"{path} has several columns called {twice[0]}: give each a name of its own")
+    if label is not None and label not in names:
+        raise TightlipError(
+            f"{path} has no column {label!r}{hint(label, names)}: give label= (--label) one of {', '.join(names)}"
+        )
+    return len(names) - 1 if label is None else names.index(label)
+
+
+def _checked(rows: Rows) -> Rows:
+    if not rows.names:
+        raise TightlipError(f"{rows.path} has no column beside {rows.label}: give features to predict it from")
+    for row, cell in enumerate(rows.cells):
+        if cell.lower() in MISSING:
+            raise _bad_cell(rows.path, row, rows.label, cell)
+    return rows
+
+
+def _classes(rows: Rows) -> tuple[Array, tuple[str, ...]]:
+    """The number of each row's class, and what classes are called: by size if they are numbers, else by name."""
+    cells, found = list(rows.cells), [number(cell) for cell in rows.cells]
+    if None in found:
+        names = sorted(set(cells))
+    elif all(value is not None and value.is_integer() for value in found):
+        cells = [str(int(value or 0)) for value in found]
+        names = sorted(set(cells), key=int)
+    else:
+        raise TightlipError(
+            f"the column {rows.label} of {rows.path} holds numbers that are not whole, and classes have names or whole "
+            "numbers: name another column by label= (--label), or predict numbers by --task regression"
+        )
+    numbered = {name: place for place, name in enumerate(names)}
+    return np.array([numbered[cell] for cell in cells], dtype=np.int64), tuple(numbered)
+
+
+def _refuse_rare(rows: Rows, names: tuple[str, ...], counts: Array) -> None:
+    """Refuse classes of one or two rows, which are often numbers to be predicted."""
+    rarest = int(counts.argmin())
+    if counts[rarest] < 3:
+        numbers = all(number(name) is not None for name in names)
+        raise TightlipError(
+            f"the column {rows.label} of {rows.path} has {len(names)} classes, {names[rarest]!r:.40} with "
+            f"{counts[rarest]} row{'s' * bool(counts[rarest] > 1)}: give three rows of each at least, name another "
+            f"column by label= (--label){', or predict numbers by --task regression' if numbers else ''}"
+        )

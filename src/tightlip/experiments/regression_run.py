@@ -1,0 +1,276 @@
+"""A regression under a proven slope: a number predicted from a row, and how fast the prediction can change.
+
+Features and target are standardized by the training part: z = (x − mean) / std and t = (y − m) / s. A network f with
+|f(z) − f(z′)| ≤ c·‖z − z′‖ is trained for t. What is kept predicts y from the raw row,
+
+    Normalize(mean, std), the layers of f, the last bias moved by m / (c·s), Scale(K),     K = c·s,
+
+and is K-Lipschitz behind its first layer: in units of the target per standardized unit. Along feature j alone it is
+bounded by a slope in units of the target per unit of the feature, at most K / std_j (`audit.feature_slopes`).
+
+Which K suits the data is not known beforehand: too small a one cannot follow them, too large a one follows noise. So
+where none is given a few are tried, and `chosen` keeps the smallest that validation data do not tell from the best.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from ..activations import ACTIVATIONS
+from ..atomic import sha256
+from ..audit import feature_slopes, lipschitz
+from ..constraints import freeze
+from ..data.measured import MeasuredParts, MeasuredTable, Measurements, load_measured, split_measured
+from ..data.standardization import standardization
+from ..decimals import round_nearest
+from ..layers import Normalize, Scale
+from ..linkage import MODEL
+from ..networks import mlp
+from ..norms import norm_name
+from ..provenance import provenance
+from ..records import TASK, Audit, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried
+from ..serialization import save
+from ..training import History, fit, predict
+from .laps import Laps
+from .regression_options import CONSTRAINTS, LOSSES, SLOPES, Config, check, suited
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves: the frozen network, which takes raw rows, and what is written of it."""
+
+    network: nn.Module
+    row: RegressionRow
+    proof: SlopesFile
+
+    def write(self, folder: Path) -> "Result":
+        """Write ``model.safetensors``, ``certificate.json`` and ``metrics.json``; the result with the model's hash."""
+        save(self.network, folder / MODEL)
+        model = sha256(folder / MODEL)
+        row, proof = replace(self.row, model_sha256=model), replace(self.proof, model_sha256=model)
+        proof.write(folder / "certificate.json")
+        row.write(folder / "metrics.json")
+        return replace(self, row=row, proof=proof)
+
+
+class Scales(NamedTuple):
+    """What rows and targets are standardized by: a layer, and the target's mean and standard deviation."""
+
+    layer: Normalize
+    mean: float
+    std: float
+
+    def seen(self, part: Measurements) -> tuple[Tensor, Tensor]:
+        """What the network is trained on: rows (n, features) and targets (n, 1)."""
+        targets = (part.targets - self.mean) / self.std
+        return self.layer(part.inputs), targets.float().unsqueeze(1)
+
+
+class Candidate(NamedTuple):
+    """A network of one constant, in standard deviations of the target, as it was trained.
+
+    ``squares`` are its squared errors on validation rows, in the same unit.
+    """
+
+    slope: float
+    network: nn.Module
+    history: History
+    squares: Tensor
+
+    @property
+    def rmse(self) -> float:
+        """The root of their mean."""
+        return float(self.squares.mean().sqrt())
+
+
+def run(config: Config, folder: Path, device: str = "cpu", resume: bool = False, progress: bool = True) -> Result:
+    """Load, train, freeze, audit, and write the files of a `Result` into ``folder``, which must exist.
+
+    Args:
+        config: All that determines the numbers.
+        folder: There ``checkpoint.pt``, and one more for each constant that is tried, lie until the run is complete.
+        device: "cpu", "cuda", …
+        resume: Continue from the checkpoints.
+        progress: Show progress bars on a terminal.
+
+    Raises:
+        TightlipError: for impossible options or bad data, or a training that diverges.
+    """
+    check(config)
+    table = load_measured(config.data, config.label)
+    parts = split_measured(table.rows, config.seed)
+    result = prove(config, table, parts, folder, folder.name, device, resume, progress).write(folder)
+    for place in range(len(SLOPES)):
+        _checkpoint(folder, place).unlink(missing_ok=True)
+    return result
+
+
+def prove(
+    config: Config,
+    table: MeasuredTable,
+    parts: MeasuredParts,
+    folder: Path | None = None,
+    name: str = "",
+    device: str = "cpu",
+    resume: bool = False,
+    progress: bool = True,
+) -> Result:
+    """As `run`, on parts of a table that are given; only checkpoints are written, where there is a folder for them."""
+    check(config)
+    config, clock, origin = suited(config, len(parts.train)), Laps(), provenance(device)
+    scales = scales_of(parts.train)
+    candidates = [config.k / scales.std] if config.k is not None else list(SLOPES)
+    told = f"{len(parts.train)} rows of {len(table.feature_names)} features, to predict {table.label}"
+    logger.info("%s: training on %s, %d epochs", name or "a run", told, config.epochs)
+    began = time.process_time()
+    trained = [
+        candidate(
+            config,
+            scales,
+            parts,
+            slope,
+            device,
+            None if folder is None else _checkpoint(folder, place),
+            resume,
+            progress,
+        )
+        for place, slope in enumerate(candidates)
+    ]
+    computed = time.process_time() - began
+    clock.lap("train", sum(epoch["seconds"] for one in trained for epoch in one.history))
+    best = chosen(trained)
+    network = whole(freeze(best.network), scales).to(device)
+    clock.lap("freeze")
+    proof = _proof(config, network, table, parts.test)
+    clock.lap("audit")
+    row = RegressionRow(
+        task=TASK,
+        command="train",
+        config=config.resolved,
+        data=_data(table, parts),
+        seed=config.seed,
+        k=best.slope * scales.std,
+        tried=tuple(Tried(one.slope * scales.std, one.rmse * scales.std) for one in trained),
+        history=tuple(_step(epoch) for epoch in best.history),
+        best_epoch=int(max(best.history, key=lambda epoch: (epoch["validation_score"], epoch["epoch"]))["epoch"]),
+        test=_errors(torch.from_numpy(proof.prediction), parts.test.targets, scales.mean),
+        name=name,
+        seconds=clock.seconds(),
+        cpu_seconds=None if resume else {"train": round(computed, 3)},
+        **origin,
+    )
+    return Result(network, row, proof)
+
+
+def scales_of(train: Measurements) -> Scales:
+    """Those of a training part; a target that is the same in all of its rows keeps its own unit."""
+    std = float(train.targets.std(correction=0))
+    return Scales(standardization(train.inputs), float(train.targets.mean()), std if std > 0 else 1.0)
+
+
+def chosen(candidates: Sequence[Candidate]) -> Candidate:
+    """The smallest constant whose squared errors exceed those of the best one by a standard error at most.
+
+    That is the standard error of the mean difference, row against row: the rule of one standard error (Breiman et al.
+    1984, §3.4.3), with the difference in the place of the error, which is far less uncertain.
+    """
+    best = min(candidates, key=lambda one: one.rmse)
+    for one in sorted(candidates, key=lambda one: one.slope):
+        more = one.squares - best.squares
+        if one is best or float(more.mean()) <= float(more.std()) / len(more) ** 0.5:
+            return one
+    return best
+
+
+def candidate(
+    config: Config,
+    scales: Scales,
+    parts: MeasuredParts,
+    slope: float,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Candidate:
+    """A network of one constant, trained; of its epochs the one with the least validation loss."""
+    torch.manual_seed(config.seed)
+    widths = [parts.train.inputs.shape[1], *config.hidden, 1]
+    network = mlp(widths, CONSTRAINTS[config.norm](), ACTIVATIONS[config.activation], slope)
+    validation = scales.seen(parts.validation)
+    history = fit(
+        network,
+        LOSSES[config.loss],
+        scales.seen(parts.train),
+        validation,
+        epochs=config.epochs or 1,
+        batch_size=config.batch_size,
+        optimizer=partial(Adam, lr=config.learning_rate),
+        device=device,
+        seed=config.seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+        average=config.average,
+    )
+    x, y = validation
+    squares = (predict(network, x.to(device)).cpu().double() - y.double()).square().squeeze(1)
+    found = Candidate(slope, network, history, squares)
+    told = [round_nearest(value * scales.std) for value in (slope, found.rmse)]
+    logger.info("K = %s: error on validation data %s", *told)
+    return found
+
+
+def whole(frozen: nn.Module, scales: Scales) -> nn.Sequential:
+    """The network that predicts targets in their own unit from raw rows, of one that was trained on `Scales`."""
+    layers: list[Any] = [*frozen.cpu().children()]
+    *layers, last, scale = layers
+    constant = float(scale.scale) * scales.std
+    last.bias += scales.mean / constant
+    return nn.Sequential(scales.layer, *layers, last, Scale(constant)).eval()
+
+
+def _proof(config: Config, network: nn.Module, table: MeasuredTable, test: Measurements) -> SlopesFile:
+    """What is proven of the network, and what it predicts."""
+    bound = lipschitz(network[1:], config.p)  # type: ignore[index]
+    layer: Normalize = network[0]  # type: ignore[index]
+    slopes = feature_slopes(network, len(table.feature_names)).tolist()
+    columns = zip(table.feature_names, layer.mean.tolist(), layer.std.tolist(), slopes, strict=True)
+    place = layer.mean.device
+    prediction = predict(network, test.inputs.to(place)).squeeze(1).cpu().double().numpy()
+    features = tuple(Slope(*column) for column in columns)
+    return SlopesFile(TASK, norm_name(config.p), Audit.of(bound), features, test.targets.numpy(), prediction)
+
+
+def _errors(prediction: Tensor, target: Tensor, mean: float) -> Errors:
+    off = prediction - target
+    return Errors(_root(off), float(off.abs().mean()), _root(target - mean))
+
+
+def _root(off: Tensor) -> float:
+    return float(off.square().mean().sqrt())
+
+
+def _data(table: MeasuredTable, parts: MeasuredParts) -> TableData:
+    sizes = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
+    return TableData(table.name, table.source, table.sha256, sizes, table.label, table.feature_names)
+
+
+def _step(epoch: dict[str, float]) -> Step:
+    names: Sequence[str] = ("epoch", "loss", "learning_rate", "validation_loss", "seconds")
+    values: dict[str, Any] = {name: epoch[name] for name in names}
+    return Step(**values)
+
+
+def _checkpoint(folder: Path, place: int) -> Path:
+    """Of the constant at this place: that of the first is what shows that a run has begun."""
+    return folder / (f"checkpoint-{place + 1}.pt" if place else "checkpoint.pt")

@@ -1,0 +1,273 @@
+"""`tightlip train --task regression`: a number from a row, and how fast the prediction can change, proven."""
+
+import contextlib
+import csv
+import io
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tightlip import TightlipError, lipschitz, load
+from tightlip.cli import main
+from tightlip.data.measured import load_measured, split_measured
+from tightlip.decimals import round_nearest
+from tightlip.experiments import regression_run
+from tightlip.experiments.regression_options import Config
+from tightlip.records import RegressionRow, SlopesFile
+from tightlip.training.checkpoint import State
+
+FLAGS = ["--hidden", "16", "--epochs", "15", "--batch-size", "8"]
+QUICK = {"hidden": (16,), "epochs": 15, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A table: the price of land rises by 500 per meter of depth, falls with the distance from 3 km by 40 per m."""
+    folder = tmp_path_factory.mktemp("land")
+    depth, away = np.random.default_rng(0).uniform((10, 2800), (30, 3200), (80, 2)).T
+    with open(folder / "land.csv", "w", newline="") as file:
+        rows = zip(depth.tolist(), away.tolist(), (500 * depth - 40 * np.abs(away - 3000) + 1e5).tolist(), strict=True)
+        csv.writer(file).writerows([["depth", "away", "price"], *rows])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def workplace(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture(scope="module")
+def said(folder):
+    """What the command says of the run ``runs/r``."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(said):
+        patched.chdir(folder)
+        assert main(["train", "--task", "regression", "--data", "land.csv", *FLAGS, "--name", "r"]) == 0
+    return said.getvalue()
+
+
+@pytest.fixture
+def row(said):
+    return RegressionRow.read(Path("runs/r/metrics.json"))
+
+
+@pytest.fixture
+def proof(said):
+    return SlopesFile.read(Path("runs/r/certificate.json"))
+
+
+def prove(folder=None, resume=False, **options):
+    config = Config("land.csv", **QUICK | options)
+    table = load_measured("land.csv")
+    parts = split_measured(table.rows, config.seed)
+    return regression_run.prove(config, table, parts, folder, resume=resume, progress=False)
+
+
+def test_the_command_says_what_was_predicted_how_well_and_under_which_constant(said, row):
+    assert "predicted           price (the last column), from 2 features" in said
+    assert f"(of {', '.join(round_nearest(one.k) for one in row.tried)}, by 13 validation rows)" in said
+    assert re.search(r"^  depth +\d+", said, re.MULTILINE) and "runs/r/report.html" in said
+    assert row.test.rmse < 0.5 * row.test.rmse_of_mean and row.test.mae <= row.test.rmse
+    assert {*(path.name for path in Path("runs/r").iterdir())} == {
+        *("model.safetensors", "certificate.json", "metrics.json", "report.html", "config.json")
+    }
+
+
+def test_the_model_takes_raw_rows_and_predicts_in_the_unit_of_the_target(row, proof):
+    network, test = load("runs/r/model.safetensors"), split_measured(load_measured("land.csv").rows, 0).test
+    prediction = network(test.inputs).squeeze(1)
+    assert np.allclose(prediction, proof.prediction, rtol=1e-6) and np.array_equal(test.targets, proof.target)
+    assert row.test.rmse == pytest.approx(float((prediction - test.targets).square().mean().sqrt()), rel=1e-4)
+    mean = float(split_measured(load_measured("land.csv").rows, 0).train.targets.mean())
+    assert row.test.rmse_of_mean == pytest.approx(float((test.targets - mean).square().mean().sqrt()))
+
+
+def test_of_several_constants_the_smallest_is_kept_that_is_not_told_from_the_best(row, proof):
+    better = [one.validation_rmse for one in row.tried if one.k <= row.k]
+    assert better[-1] == min(better) < 1.2 * min(one.validation_rmse for one in row.tried)
+    assert proof.bound.constant <= row.k < proof.bound.constant * (1 + 1e-5)
+    assert [round(one.k / row.tried[1].k, 6) for one in row.tried] == [0.5, 1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("squares", "kept"),
+    [
+        ([[4.0, 4.0, 4.0, 4.0], [1.0, 1.0, 1.0, 1.0]], 2.0),  # worse, for certain
+        ([[1.0, 1.0, 1.0, 2.0], [1.0, 1.0, 1.0, 1.0]], 1.0),  # worse in one row of four
+        ([[9.0, 1.0, 9.0, 2.0], [9.0, 0.5, 8.9, 1.0]], 2.0),  # the rows differ more than the networks do
+        ([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]], 1.0),
+        ([[1.0, 1.0, 1.0, 1.0], [4.0, 4.0, 4.0, 4.0]], 1.0),
+    ],
+)
+def test_constants_are_told_apart_row_by_row(squares, kept):
+    candidates = [
+        regression_run.Candidate(slope, torch.nn.Identity(), [], torch.tensor(values))
+        for slope, values in zip((1.0, 2.0), squares, strict=True)
+    ]
+    for order in (candidates, candidates[::-1]):
+        assert regression_run.chosen(order).slope == kept
+
+
+def test_slopes_are_above_what_is_searched_for_and_never_above_k_over_std(row, proof):
+    network = load("runs/r/model.safetensors").double()
+    x = torch.rand(2000, 2, dtype=torch.float64) * torch.tensor([40.0, 800.0]) + torch.tensor([0.0, 2600.0])
+    x.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(network(x).sum(), x)
+    for place, slope in enumerate(proof.features):
+        steepest = float(gradient[:, place].abs().max())
+        assert 0.2 * slope.slope < steepest <= slope.slope <= row.k / slope.std * (1 + 1e-6)
+    assert proof.features[0].slope > 300 and [slope.name for slope in proof.features] == ["depth", "away"]
+
+
+def test_the_page_speaks_of_predictions_and_not_of_classes(said):
+    body = re.sub(r"<style>.*?</style>|<meta[^>]*>", "", Path("runs/r/report.html").read_text(), flags=re.DOTALL)
+    assert not re.search(r"\b(accuracy|certified|attack\w*|image\w*|pixel\w*|class(es)? of)\b", body)
+    for words in ("Predicted against true", "Which constant", "Slope at most", "price, a number", "R² is"):
+        assert words in body
+    assert body.count("<svg") == 3
+
+
+def test_a_report_is_of_one_kind(said, capsys):
+    page = Path("runs/r/report.html").read_text()
+    assert main(["report", "runs/r", "--output", "again.html"]) == 0
+    assert Path("again.html").read_text() == page
+    Path("runs/other").mkdir(exist_ok=True)
+    Path("runs/other/metrics.json").write_text('{"format": 2}')
+    Path("runs/other/certificate.json").write_text("{}")
+    assert main(["report", "runs/r", "runs/other"]) == 2
+    assert "have pages of their own" in capsys.readouterr().err
+
+
+def test_certify_refuses_numbers(said, capsys):
+    assert main(["certify", "runs/r"]) == 2
+    assert "runs/r is a regression, whose outputs are numbers, not classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("norm", "loss"), [("2", "absolute"), ("inf", "squared")])
+def test_a_constant_of_ones_own_is_in_the_unit_of_the_target(norm, loss):
+    """Far too small a one is attained: nothing else follows the data so well."""
+    result = prove(k=500.0, norm=norm, loss=loss)
+    row, bound = result.row, result.proof.bound
+    assert row.k == pytest.approx(500) and bound.constant <= 500 and [one.k for one in row.tried] == [row.k]
+    assert bound.constant == lipschitz(result.network[1:], float(norm)).constant and bound.input_norm == norm
+    assert np.ptp(result.proof.prediction) > 500
+
+
+def test_a_run_that_stopped_goes_on_with_the_constant_that_it_was_at(tmp_path, monkeypatch):
+    whole, record, calls = prove(epochs=5), State.record, []
+
+    def stopping(state, *rows):
+        record(state, *rows)
+        calls.append(1)
+        if len(calls) == 13:  # in the third network
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "record", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            prove(tmp_path, epochs=5)
+    assert {path.name for path in tmp_path.glob("*.pt")} == {"checkpoint.pt", "checkpoint-2.pt", "checkpoint-3.pt"}
+    again = prove(tmp_path, resume=True, epochs=5)
+    assert (again.row.tried, again.row.k) == (whole.row.tried, whole.row.k)
+    assert np.array_equal(again.proof.prediction, whole.proof.prediction)
+
+
+OTHER = {
+    "label": "away",
+    "norm": "inf",
+    "k": 9e3,
+    "loss": "absolute",
+    "hidden": (8,),
+    "activation": "relu",
+    "epochs": 1,
+}
+OTHER |= {"batch_size": 16, "learning_rate": 0.1, "average": 0.5, "seed": 1}
+
+
+def test_every_option_changes_what_is_predicted():
+    """And each is tried; the data are another table."""
+    assert {"data", *OTHER} == {field.name for field in fields(Config)}
+    config = Config("land.csv", k=3e3, hidden=(16,), epochs=2, batch_size=8)
+
+    def predicted(options):
+        table = load_measured(options.data, options.label)
+        parts = split_measured(table.rows, options.seed)
+        return tuple(regression_run.prove(options, table, parts, None, progress=False).proof.prediction)
+
+    found = [predicted(replace(config, **changed)) for changed in ({}, *({name: OTHER[name]} for name in OTHER))]
+    assert len(set(found)) == len(found)
+
+
+def test_other_targets_are_other_columns():
+    table = load_measured("land.csv", "depth")
+    assert (table.feature_names, table.label) == (("away", "price"), "depth") and len(table.rows) == 80
+    parts = split_measured(table.rows, 3)
+    assert [len(part.targets) for part in (parts.train, parts.validation, parts.test)] == [51, 13, 16]
+    every = torch.cat([part.targets for part in (parts.train, parts.validation, parts.test)])
+    assert torch.equal(every.sort().values, table.rows.targets.sort().values)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "t.csv does not exist"),
+        ("a,y\n" + "1,red\n" * 12, "holds 'red' in row 0 of the column y, which is to be predicted as a number"),
+        ("a,y\n" + "1,2\n2,inf\n" * 6, "holds 'inf' in row 1 of the column y"),
+        ("a,y\n" + "1,2\n2,\n" * 6, "misses row 1 of the column y"),
+        ("a,y\n" + "1,2\n2,2\n" * 6, "the column y of t.csv is 2 in every row: there is nothing to learn"),
+        ("a,y\n" + "1,2\n2,3\n" * 2, "has 4 rows: a regression takes 10 at least"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_told(text, sentence, capsys):
+    if text is not None:
+        Path("t.csv").write_text(text)
+    assert main(["train", "--task", "regression", "--data", "t.csv", "--name", "t"]) == 2
+    assert sentence in capsys.readouterr().err and not Path("runs/t").exists()
+    Path("t.csv").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--task", "regresion"], r"--task regresion is not possible \(did you mean regression\?\)"),
+        (["--task", "regression"], "a regression learns from a table: give its path by --data"),
+        (["--task=regression", "--data", "land.npz"], "land.npz does not exist|land.npz is not a table"),
+        (["--task", "regression", "--method", "pgd"], "has no option --method"),
+        (
+            ["--task", "regression", "--data", "land.csv", "--k", "0"],
+            r"k=0.0 \(--k\) is impossible: it must be positive",
+        ),
+        (["--task", "regression", "--data", "land.csv", "--hidden", "7"], r"hidden=7 \(--hidden\) does not suit"),
+        (["--data", "land.csv"], "holds numbers that are not whole.*--task regression"),
+    ],
+)
+def test_impossible_options_are_refused(options, sentence, capsys):
+    assert main(["train", *options]) == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_help_is_that_of_the_task(capsys):
+    for arguments, has, lacks in (
+        (["--task", "regression"], "--learning-rate", "--method"),
+        ([], "--method", "squared"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["train", *arguments, "--help"])
+        out = capsys.readouterr().out
+        assert has in out and "--task" in out and lacks not in out
+
+
+def test_a_regression_is_no_classification_to_go_on_with(said, capsys):
+    assert main(["train", "--data", "land.csv", "--name", "r", "--resume"]) == 2
+    assert "began with" in capsys.readouterr().err
+    assert main(["train", "--task", "regression", "--data", "land.csv", *FLAGS, "--name", "r", "--resume"]) == 0
+    assert "complete already" in capsys.readouterr().out
+
+
+def test_options_are_checked_before_anything_is_read():
+    with pytest.raises(TightlipError, match="epochs=0"):
+        regression_run.run(replace(Config("absent.csv"), epochs=0), Path())
