@@ -21,7 +21,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-FILES = ("py.typed", "data/mnist5k.npz", "data/mnist5k.LICENSE.txt", "report/style.css", "report/surface.js")
+FILES = (
+    "py.typed",
+    "data/mnist5k.npz",
+    "data/mnist5k.LICENSE.txt",
+    "report/style.css",
+    "report/explorer.js",
+    "report/surface.js",
+)
 """Beside the modules, what a wheel must hold."""
 
 USE = """

@@ -11,7 +11,7 @@ _SYNTHETIC = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_SYNTHETIC)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def synthetic():
     return _SYNTHETIC
 

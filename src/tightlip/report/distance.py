@@ -16,9 +16,9 @@ from tightlip.records import DistanceRow, Shown
 from tightlip.report import distance_figures as figures
 from tightlip.report import wording
 from tightlip.report.drawing import Plot
-from tightlip.report.experiment import script
 from tightlip.report.page import environment
 from tightlip.report.pictures import picture
+from tightlip.report.script import script
 from tightlip.report.surfaces import Relief, Surface, relief
 
 DISTANCE = "distance.json"
@@ -127,7 +127,7 @@ def render_distances(folders: Sequence[Path]) -> str:
     ]
     turning = any(one.relief is not None for one in sections)
     page = environment().get_template("distances.html")
-    return page.render(sections=sections, script=script() if turning else None)
+    return page.render(sections=sections, script=script("surface.js") if turning else None)
 
 
 def write_distances(folders: Sequence[Path], path: Path) -> None:

@@ -4,6 +4,7 @@ Ids are unique on the page and the same each time, and no text of the user's eve
 """
 
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import matplotlib.style
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from tightlip.decimals import round_nearest
 
 RUN_COLORS = 6
 LEVELS = 8
@@ -79,6 +82,8 @@ class Plot:
 
     svg: Markup
     alt: str
+    axis: str = ""
+    """JSON: left and right end of the horizontal axis, top and bottom in units of the SVG, then the axis' limits."""
 
 
 def run_color(place: int) -> str:
@@ -90,10 +95,20 @@ def plot(name: str, alt: str, draw: Callable[[Axes], None], size: tuple[float, f
     """Draw one figure; `name` (letters, digits and '-') must be unique on the page, as it prefixes the SVG's ids."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=size)
-        draw(figure.subplots(gridspec_kw={"left": 0.165, "right": 0.975, "bottom": 0.16, "top": 0.965}))
+        axes = figure.subplots(gridspec_kw={"left": 0.165, "right": 0.975, "bottom": 0.16, "top": 0.965})
+        draw(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True)
-    return Plot(Markup(_inline(buffer.getvalue(), name)), alt)  # matplotlib's own markup: it holds no text of users
+        place = _place(axes, figure)
+    return Plot(Markup(_inline(buffer.getvalue(), name)), alt, place)  # matplotlib's own markup: no text of users
+
+
+def _place(axes: Axes, figure: Figure) -> str:
+    """`Plot.axis`; an SVG has 72 units to the inch, and its vertical axis points down."""
+    width, height = 72 * figure.get_size_inches()
+    box = axes.get_position()
+    ends = width * box.x0, width * box.x1, height * (1 - box.y1), height * (1 - box.y0), *axes.get_xlim()
+    return json.dumps([float(round_nearest(end, 6)) for end in ends])
 
 
 def _inline(svg: str, name: str) -> str:

@@ -1,13 +1,9 @@
 """The page of one experiment or of several: for each a table over its cells, their curves and their surfaces."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from tightlip.atomic import replacing
 from tightlip.errors import TightlipError
@@ -17,19 +13,7 @@ from tightlip.report.drawings import DRAWINGS, Kind
 from tightlip.report.page import environment
 from tightlip.report.pivot import Pivot, pivot
 from tightlip.report.rows import columns, definition, presets, read_groups, shared, truth
-
-
-@dataclass(frozen=True)
-class Script:
-    """The page's one script; its text holds nothing of the rows, and the page's policy allows nothing else."""
-
-    text: Markup
-
-    @property
-    def source(self) -> str:
-        """What the policy calls it."""
-        digest = hashlib.sha256(self.text.encode("utf-8")).digest()
-        return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+from tightlip.report.script import script
 
 
 @dataclass(frozen=True)
@@ -112,9 +96,8 @@ def render_experiments(folders: Sequence[Path]) -> str:
         raise TightlipError("a report needs at least one folder of rows: name what 'tightlip run' wrote")
     sections = [_section(Path(folder), f"experiment-{place}") for place, folder in enumerate(folders, 1)]
     turning = any(kind.turns for section in sections for kind, _ in section.drawings)
-    return (
-        environment().get_template("experiments.html").render(sections=sections, script=script() if turning else None)
-    )
+    page = environment().get_template("experiments.html")
+    return page.render(sections=sections, script=script("surface.js") if turning else None)
 
 
 def write_experiments(folders: Sequence[Path], page: Path) -> None:
@@ -128,8 +111,3 @@ def _section(folder: Path, name: str) -> Section:
     groups = read_groups(folder)
     drawn = [(kind, kind.draw(groups, definition(groups).curves, name)) for kind in DRAWINGS.values()]
     return Section(id=name, groups=groups, drawings=[pair for pair in drawn if pair[1]], pivot=pivot(groups))
-
-
-def script() -> Script:
-    """What turns surfaces."""
-    return Script(Markup(Path(__file__).with_name("surface.js").read_text(encoding="utf-8")))  # our own: no rows in it

@@ -13,9 +13,11 @@ from tightlip.errors import TightlipError
 from tightlip.records import Example
 from tightlip.report import figures, wording
 from tightlip.report.drawing import RUN_COLORS, Plot
+from tightlip.report.explorer import choosers, counted, proven_of
 from tightlip.report.features import FeatureTable, feature_table
 from tightlip.report.pictures import diverging, gradient_norm, picture
-from tightlip.report.runs import Run, read_run
+from tightlip.report.runs import Run, read_run, scale_name
+from tightlip.report.script import script
 from tightlip.report.statistics import UNKNOWN, ClassTable, Interval, class_table, interval, pairs_of
 
 
@@ -37,6 +39,7 @@ class Tile:
     image: str
     gradient: str
     gradient_norm: float
+    proven: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Titled:
 
     title: str
     plot: Plot
+    scale: str | None = None
+    """What the eps that it is drawn against is measured in."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,11 @@ class Section:
     def color(self) -> int:
         """The number of this run's color."""
         return self.place % RUN_COLORS + 1
+
+    @property
+    def counted(self) -> str:
+        """From which the page's script counts what is certified."""
+        return counted(self.run)
 
     @property
     def certified(self) -> float:
@@ -135,8 +145,18 @@ def render(run_folders: Sequence[Path]) -> str:
     runs = [read_run(Path(folder)) for folder in run_folders]
     sections = [_section(run, place) for place, run in enumerate(runs)]
     figures_of_all = _comparison(runs) if len(runs) > 1 else []
-    page = environment().get_template("page.html")
-    return page.render(sections=sections, comparison=figures_of_all, pairs=pairs_of(runs))
+    explored = choosers(runs)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            sections=sections,
+            comparison=figures_of_all,
+            pairs=pairs_of(runs),
+            choosers=explored,
+            script=script("explorer.js") if explored or any(section.tiles for section in sections) else None,
+        )
+    )
 
 
 def write(run_folders: Sequence[Path], path: Path) -> None:
@@ -176,6 +196,7 @@ def environment() -> Environment:
         wording.scalar,
         wording.norm_name,
         wording.symbol,
+        scale_name,
         wording.spoken,
     )
     environment.filters.update({word.__name__: word for word in words})
@@ -198,16 +219,16 @@ def _unbroken(norm: str) -> str:
 
 def _comparison(runs: Sequence[Run]) -> list[Titled]:
     """Accuracy against eps for each norm and scale in use (eps of two cannot be compared), then training."""
-    scales = sorted({(run.proof.input_norm, run.proof.standardized) for run in runs})
+    scales = sorted({run.scale for run in runs})
     plots = [
         Titled(
-            f"Certified and attacked accuracy in the {_unbroken(norm)}{' of standardized features' * standardized}",
+            f"Certified and attacked accuracy in the {_unbroken(scale[0])}{' of standardized features' * scale[1]}",
             figures.compare_robustness(
-                [run if run.scale == (norm, standardized) else None for run in runs],
-                f"compare-{norm}{'-standardized' * standardized}",
+                [run if run.scale == scale else None for run in runs], f"compare-{scale_name(scale)}"
             ),
+            scale_name(scale),
         )
-        for norm, standardized in scales
+        for scale in scales
     ]
     return [*plots, Titled("Validation accuracy", figures.compare_training(runs, "compare-training"))]
 
@@ -225,6 +246,7 @@ def _tiles(run: Run) -> list[Tile]:
             image=picture(example.image),
             gradient=diverging(example.gradient),
             gradient_norm=gradient_norm(example.gradient, dual),
+            proven=proven_of(run, example),
         )
         for example in examples
     ]

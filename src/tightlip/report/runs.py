@@ -48,6 +48,12 @@ class Run:
         return self.proof.label == self.proof.prediction
 
 
+def scale_name(scale: tuple[str, bool]) -> str:
+    """'2', or '2-standardized'."""
+    norm, standardized = scale
+    return f"{norm}{'-standardized' * standardized}"
+
+
 def read_run(folder: Path) -> Run:
     """Read `metrics.json` and `certificate.json` of one run folder.
 
