@@ -38,8 +38,11 @@ class Grounds(Record):
 
 
 class SealedRecord(FileRecord):
-    """A file that carries its own hash, which is written and not read: `tightlip-check` compares it."""
+    """A file that carries its own hash beside its grounds; written and not read: `tightlip-check` compares it."""
+
+    grounds: Grounds | None
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        write_json(path, sealed(self.to_json()))
+        content = self.to_json()
+        write_json(path, content if self.grounds is None else sealed(content))
