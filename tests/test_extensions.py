@@ -272,6 +272,7 @@ def test_every_row_of_the_table_is_performed():
         "a network for `tightlip train`",
         "a training method",
         "a loss that asks for margin",
+        "a task of `tightlip train`",
         "an option of `tightlip train`",
         "an orthonormalization method",
         "an experiment",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tightlip.cli import folders, main, train
+from tightlip.cli import folders, main, running, train
 from tightlip.experiments import certified_run
 from tightlip.locking import sole_writer
 
@@ -143,7 +143,7 @@ def test_the_latest_of_several_goes_on(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "run", stop)
-        patch.setattr(train, "unfinished", lambda *_: iter(()))
+        patch.setattr(running, "unfinished", lambda *_: iter(()))
         assert main(DEMO) == main(DEMO) == 130
     first, second = (Path("runs") / name for name in runs())
     os.utime(second / "checkpoint.pt", (0, 0))

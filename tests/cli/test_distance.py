@@ -259,7 +259,7 @@ def test_the_page_is_made_again_from_the_numbers_and_of_several(capsys):
     assert len(ids) == len(set(ids)) and both.count("<article") == 2 and "2 distances" in both
     capsys.readouterr()
     assert main(["run", "folding"]) == 0 and main(["report", "runs/first", "runs/folding-smoke"]) == 2
-    assert "runs, distances and experiments have pages of their own" in capsys.readouterr().err
+    assert "distances and experiments have pages of their own" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------- what stops and goes on

@@ -83,7 +83,7 @@ def test_the_flags_that_are_known_are_those_that_help_shows(capsys, name):
         main([name, "--help"])
     shown = capsys.readouterr().out
     assert all(flag in shown for flag in options(COMMANDS[name]))
-    assert {word.strip(",") for word in shown.split() if word.startswith("--") and word[2:3].isalpha()} <= {
+    assert {word.strip(",.") for word in shown.split() if word.startswith("--") and word[2:3].isalpha()} <= {
         *options(COMMANDS[name]),
         "--help",
     }

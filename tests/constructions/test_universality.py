@@ -65,7 +65,7 @@ def test_a_gradient_of_norm_1_is_the_product_of_the_weights(activation, seed):
     found = gradients(f, torch.randn(4000, 3, dtype=torch.float64))
     norms = found.norm(dim=1)
     assert float(norms.max()) <= 1 + 1e-9
-    full = norms > 1 - 1e-12
+    full = norms > 1 - 1e-11  # each norm is stated 5e-13 too large, so each layer is as much less steep
     assert torch.allclose(found[full], product(f).expand(int(full.sum()), 3), atol=1e-5)
     if activation is not nn.Tanh:
         assert 20 < int(full.sum()) < 3980  # it bends somewhere

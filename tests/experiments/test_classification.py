@@ -183,10 +183,10 @@ def test_the_test_part_is_touched_once_and_only_after_training(tmp_path, monkeyp
         events.append("trained")
         return history
 
-    def certify(network, x, *rest):
+    def certify(network, x, *rest, **options):
         events.append("certified")
         assert torch.equal(x.flatten(1), test)
-        return original_certify(network, x, *rest)
+        return original_certify(network, x, *rest, **options)
 
     monkeypatch.setattr(certified_run, "fit", fit)
     monkeypatch.setattr(certified_run, "certify", certify)

@@ -89,7 +89,7 @@ def machines(seed: int, tally: Tally) -> None:
     if certificate is None:
         return
     audited = audit(network)
-    lines, _ = Deployed(wide(network, audited), audited, ARITHMETICS[name], p).strays(x, certificate.prediction)
+    lines, _ = Deployed(wide(network, audited), audited.reached, ARITHMETICS[name], p).strays(x, certificate.prediction)
     allowed = lines[..., 0].nan_to_num(nan=math.inf).amin(1)
     for row, answer in enumerate(certificate.prediction.tolist()):
         radius = float(certificate.radius[row])

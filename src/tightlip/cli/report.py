@@ -1,6 +1,5 @@
 """`tightlip report FOLDER…`: the page of one run, or several side by side, of distances, or of experiments' rows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,19 +38,22 @@ class Report:
         runs = [folder for folder in folders if folder not in distances and not is_experiment(folder)]
         for folder in runs:
             _check(folder)
+        _refuse_mixed(folders, runs, distances)
         regressions = [folder for folder in runs if is_regression(read_fields(folder / "metrics.json"))]
-        kinds: dict[Callable[[list[Path], Path], None], int] = {
-            write: len(runs) - len(regressions),
-            write_regressions: len(regressions),
-        }
-        kinds |= {write_distances: len(distances), write_experiments: len(folders) - len(runs) - len(distances)}
-        if max(kinds.values()) < len(folders):
-            raise TightlipError(
-                "runs of classifiers, of regressions, distances and experiments have pages of their own: name folders "
-                "of one kind"
-            )
-        max(kinds, key=lambda make: kinds[make])(folders, page)
+        _refuse_mixed(folders, regressions)
+        make = (
+            write_regressions if regressions else write if runs else write_distances if distances else write_experiments
+        )
+        make(folders, page)
         return "\n".join([f"page  {page}", *map(_left_out, stopped), *filter(None, map(_unseen, runs))])
+
+
+def _refuse_mixed(folders: list[Path], *kinds: list[Path]) -> None:
+    if any(0 < len(kind) < len(folders) for kind in kinds):
+        raise TightlipError(
+            "runs of classifiers, of regressions, distances and experiments have pages of their own: name folders of "
+            "one kind"
+        )
 
 
 def _left_out(folder: Path) -> str:
