@@ -76,7 +76,8 @@ def test_cells_whose_processes_are_killed_every_time_are_given_up_and_rows_are_k
     monkeypatch.setattr(executors, "ProcessPoolExecutor", pools)
     with pytest.raises(TightlipError, match="killed 3 times in a row"):
         run_cells(mortal, Preset(), tmp_path, jobs=2)
-    assert pools.made == executors.LIVES
+    # The cell that ends gives the others their lives back: it is seen in the first pool, or as late as the third.
+    assert executors.LIVES <= pools.made < 2 * executors.LIVES
     assert len(list(tmp_path.glob("number=0_*.json"))) == 1
 
 
