@@ -18,25 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS
-from ..atomic import sha256
 from ..audit import Bound, lipschitz
 from ..constraints import Orthonormal, freeze
 from ..data import Dataset, Part, Splits, split
 from ..data.augmentation import augmentation, is_image
 from ..data.dataset import words_for
 from ..decimals import exact
-from ..linkage import MODEL
 from ..provenance import provenance
 from ..records import Attack as Attacked
 from ..records import CertificateFile, Data, Epoch, RunRow, Tested
 from ..robustness import Certificate, certify
 from ..robustness.attacks import cw_loss
-from ..serialization import save
 from ..training import History, fit, predict
 from . import architectures
 from .classification_options import Config, check
 from .evidence import Attack, attack_curve, certificate_file
 from .laps import Laps
+from .leaving import leave
 from .loading import described, loaded, suited
 from .methods import Adversary, box_of, fitting, standing
 from .pace import PACE, paced
@@ -61,11 +59,7 @@ class Result:
 
     def write(self, folder: Path) -> "Result":
         """Write ``model.safetensors``, ``certificate.json`` and ``metrics.json``; the result with the model's hash."""
-        save(self.network, folder / MODEL)
-        model = sha256(folder / MODEL)
-        row, proof = replace(self.row, model_sha256=model), replace(self.proof, model_sha256=model)
-        proof.write(folder / "certificate.json")
-        row.write(folder / "metrics.json")
+        row, proof = leave(folder, self.network, self.row, self.proof)
         return replace(self, row=row, proof=proof)
 
 

@@ -25,21 +25,19 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..activations import ACTIVATIONS
-from ..atomic import sha256
 from ..audit import feature_slopes, lipschitz
 from ..constraints import freeze
 from ..data.measured import MeasuredParts, MeasuredTable, Measurements, load_measured, split_measured
 from ..data.standardization import standardization
 from ..decimals import round_nearest
 from ..layers import Normalize, Scale
-from ..linkage import MODEL
 from ..networks import mlp
 from ..norms import norm_name
 from ..provenance import provenance
 from ..records import TASK, Audit, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried
-from ..serialization import save
 from ..training import History, fit, predict
 from .laps import Laps
+from .leaving import leave
 from .regression_options import CONSTRAINTS, LOSSES, SLOPES, Config, check, suited
 
 logger = logging.getLogger(__name__)
@@ -55,11 +53,7 @@ class Result:
 
     def write(self, folder: Path) -> "Result":
         """Write ``model.safetensors``, ``certificate.json`` and ``metrics.json``; the result with the model's hash."""
-        save(self.network, folder / MODEL)
-        model = sha256(folder / MODEL)
-        row, proof = replace(self.row, model_sha256=model), replace(self.proof, model_sha256=model)
-        proof.write(folder / "certificate.json")
-        row.write(folder / "metrics.json")
+        row, proof = leave(folder, self.network, self.row, self.proof)
         return replace(self, row=row, proof=proof)
 
 
