@@ -310,7 +310,7 @@ def test_layers_without_a_rule_are_named():
 def test_a_module_inside_a_sequential_is_opened_too():
     block = Module(lambda m, x: x + m.layer(x), nn.ReLU())
     assert lipschitz(nn.Sequential(nn.Flatten(), block), 2).constant == 2.0
-    assert [name for name, *_ in lipschitz(nn.Sequential(block, block), 2).layers][:2] == ["0.layer", "0.row1"]
+    assert [name for name, *_ in lipschitz(nn.Sequential(block, block), 2).layers][:2] == ["0.layer", "0.value 2"]
 
 
 def test_training_goes_on_in_the_original_and_outputs_are_chosen_by_name(seed):

@@ -195,8 +195,8 @@ def _from_rows(modules: Mapping[str, nn.Module], rows: Sequence[Any]) -> Graph:
 )
 def _graph(module: Graph) -> list[Part]:
     return [
-        Part(f"row{number}", operation, inputs)
+        Part(f"value {number}", operation, inputs)
         if isinstance(operation, Join)
         else Part(operation, module._modules[operation], inputs)
-        for number, (operation, inputs) in enumerate(module.table)
+        for number, (operation, inputs) in enumerate(module.table, 1)
     ]

@@ -169,6 +169,7 @@ FUNCTIONS: dict[Any, Maker] = {
 _PRODUCT = "multiplies values by one another, and no constant bounds that on all inputs"
 _SUM = "adds up as many entries as there are: use a mean"
 _COPIED = "copies entries as often as the shapes ask for: use a layer, such as nn.Upsample"
+_ROOT = "has a slope without a bound at 0: use a layer with a rule, such as nn.Softplus"
 _SPREAD = "divides by the size of its input, and stretches small ones without a bound: use tightlip.Normalize"
 
 REASONS: dict[Any, str] = {
@@ -179,7 +180,10 @@ REASONS: dict[Any, str] = {
     **dict.fromkeys((torch.tile, torch.repeat_interleave, "expand", "repeat", "expand_as", "tile"), _COPIED),
     **dict.fromkeys(("repeat_interleave", torch.Tensor.expand), _COPIED),
     **dict.fromkeys((F.normalize, F.group_norm, F.instance_norm, F.batch_norm, F.rms_norm), _SPREAD),
-    **dict.fromkeys((torch.var, torch.std, "var", "std", torch.sqrt, "sqrt", torch.rsqrt, "rsqrt"), _SPREAD),
+    **dict.fromkeys((torch.var, torch.std, "var", "std"), _SPREAD),
+    **dict.fromkeys(
+        (torch.sqrt, "sqrt", torch.rsqrt, "rsqrt", torch.log, "log", torch.reciprocal, "reciprocal"), _ROOT
+    ),
     **dict.fromkeys((torch.t, "t", "T"), "may move the axis of the batch: use x.transpose(1, 2) or x.mT"),
 }
 """Why some functions that networks have are not among them."""
