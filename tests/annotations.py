@@ -31,16 +31,19 @@ def checked(typechecker: Callable[..., Any], subject: Any) -> Any:
         if dataclasses.is_dataclass(subject) and "__init__" in vars(subject):
             subject.__init__ = checked(typechecker, subject.__init__)
         return subject
-    if inspect.isgeneratorfunction(subject) or (hints := known(subject)) is None:
+    hints = known(subject)
+    if hints is None or (inspect.isgeneratorfunction(subject) and speaks_of_arrays(hints)):
         return SHAPES(subject, typechecker=typechecker)
     return _with_sizes(typechecker(subject), subject) if speaks_of_arrays(hints) else _plain(typechecker, subject)
 
 
 def known(function: Callable[..., Any]) -> list[Any] | None:
-    """Its annotations, or None where one cannot be told yet."""
+    """Its annotations, as they stand where a class is defined below (no array is); None where one has no meaning."""
     try:
         return list(typing.get_type_hints(function, include_extras=True).values())
-    except (NameError, TypeError):  # a name that is defined below, or one that is an argument of nothing at run time
+    except NameError:
+        return list(inspect.get_annotations(function).values())
+    except TypeError:  # an argument of what takes none at run time
         return None
 
 

@@ -90,6 +90,26 @@ def test_records_and_generators_are_checked(check):
         list(few("2"))
 
 
+def first(x: Float[Tensor, " n"], count: "Count") -> Float[Tensor, " n"]:
+    return x[: count.number]
+
+
+EARLY = {"ours": checked(by_type, first), "jaxtyping's": SHAPES(first, typechecker=by_type)}
+
+
+@dataclass(frozen=True)
+class Count:
+    number: int
+
+
+@pytest.mark.parametrize("whose", EARLY)
+def test_a_class_that_is_defined_below_hides_nothing(whose):
+    assert len(EARLY[whose](torch.zeros(3), Count(3))) == 3
+    for arguments in ((torch.zeros(3), 3), (torch.zeros(3), Count(2)), (torch.zeros(3, 3), Count(3))):
+        with pytest.raises(TypeError, match="first"):
+            EARLY[whose](*arguments)
+
+
 def test_nothing_is_checked_where_a_test_asks_for_that(check):
     @check
     def text(n: int) -> str:
