@@ -3,11 +3,10 @@
 import copy
 import math
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
+from processes import python
 from torch import nn
 
 from tightlip import MaxMin, Orthonormal, TightlipError, constrain, freeze, hold, lipschitz, mlp
@@ -284,7 +283,7 @@ for widths in ([6, 6], [5, 8], [8, 5], [8, 8, 8, 4]):
 
 def test_it_compiles_without_a_break():
     """In a process of its own: the checks of shapes that tests switch on cannot be traced."""
-    subprocess.run([sys.executable, "-c", COMPILED], check=True, timeout=120)
+    python("-c", COMPILED).check_returncode()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
