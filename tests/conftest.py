@@ -49,6 +49,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_setup() -> None:
+    annotations.CALLS.clear()
+
+
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # Triton complains of what it finds alive at the end
 

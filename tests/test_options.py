@@ -26,8 +26,11 @@ from tightlip.serialization import save
 from tightlip.transport import contest, families
 
 SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "units": 10, "epochs": 1, "inputs": 5}
-SMALL |= {"generator_steps": 2, "generator_width": 4, "truth_points": 2000, "funnels": 8}
+SMALL |= {"generator_steps": 2, "generator_width": 4, "truth_points": 2000, "funnels": 8, "paces": (0.5, 1.0)}
 """Of experiments, where they have such options."""
+
+NARROW = {"dynamical_isometry": {"network": "3 × 32"}}
+"""Of one of them."""
 
 OTHER = {"per_class": 20, "bias": "none", "dtype": "float64", "beta2": 0.5, "paces": (3.0,), "tuning": 1.0}
 """Another value of options that cannot be doubled and are not axes of a grid."""
@@ -60,7 +63,8 @@ def another(module, name, value):
 
 @pytest.mark.parametrize(("study", "option"), STUDIES, ids=lambda value: value)
 def test_every_option_of_a_study_changes_its_numbers(study, option, data):
-    module, small, other = EXPERIMENTS[study], SMALL | {"data": data["images"]}, {"data": data["other images"]}
+    module, other = EXPERIMENTS[study], {"data": data["other images"]}
+    small = SMALL | {"data": data["images"]} | NARROW.get(study, {})
     config = module.Config(**{name: value for name, value in small.items() if hasattr(module.Config, name)})
     value = getattr(config, option)
     changed = replace(config, **{option: other.get(option) or another(module, option, value)})
