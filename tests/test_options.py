@@ -214,7 +214,7 @@ class Tiny:
 
 
 @pytest.fixture
-def workplace(data, tmp_path, monkeypatch):
+def workplace(data, tmp_path, monkeypatch, undrawn):
     """A folder with a model; data sets that are there (tiny) and absent (mnist); and a training that ends at once."""
 
     def fetch(*_):

@@ -200,11 +200,12 @@ def test_a_grid_of_images_keeps_their_size_in_a_narrow_window(synthetic, tmp_pat
 def distances(tmp_path_factory):
     """A page of three distances: of images, of points in a plane, and of rows with many columns."""
     folder, rng, folders = tmp_path_factory.mktemp("distances"), np.random.default_rng(0), []
-    for name, shape in (("images", (9, 1, 5, 5)), ("plane", (30, 2)), ("rows", (20, 40))):
-        np.savez(folder / f"{name}.npz", x=rng.random(shape), y=rng.random(shape) + 0.2)
-        samples = [f"{folder / name}.npz:{key}" for key in ("x", "y")]
-        assert main(["distance", *samples, "--name", name, "--runs", str(folder)]) == 0
-        folders.append(folder / name)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        for name, shape in (("images", (9, 1, 5, 5)), ("plane", (30, 2)), ("rows", (20, 40))):
+            np.savez(f"{name}.npz", x=rng.random(shape), y=rng.random(shape) + 0.2)
+            assert main(["distance", f"{name}.npz:x", f"{name}.npz:y", "--name", name]) == 0
+            folders.append(folder / "runs" / name)
     return render_distances(folders)
 
 
