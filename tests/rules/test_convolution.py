@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sweeps import some
 from torch import nn
 from torch.nn import functional as F
 
@@ -226,12 +227,12 @@ NETWORKS = {
     "LeNet": (LeNet, (1, 28, 28)),
     "VGG": (vgg, (3, 16, 16)),
     "ResNet": (ResNet, (3, 16, 16)),
-    "the blocks of ResNet-18": (lambda: ResNet(depth=2), (3, 16, 16)),
     "U-Net": (UNet, (1, 8, 8)),
+    "the blocks of ResNet-18": (lambda: ResNet(depth=2), (3, 16, 16)),
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", some([*NETWORKS][:-1], [*NETWORKS][-1:]))
 def test_plain_networks_are_audited_certified_and_saved_as_they_are(name, tmp_path, seed):
     make, shape = NETWORKS[name]
     network, x = make().eval(), torch.randn(2, *shape)
