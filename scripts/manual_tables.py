@@ -16,7 +16,7 @@ from tightlip.report.rows import read_groups
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-PAGES = [ROOT / "docs" / name for name in ("choosing.md", "peers.md", "theory/audit.md")]
+PAGES = [ROOT / "docs" / name for name in ("choosing.md", "peers.md", "experiments.md", "theory/audit.md")]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).)*(<!-- /table -->)", re.DOTALL)
 
 STEPS = {
@@ -100,6 +100,12 @@ def semidefinite() -> str:
     return _table(["ReLU network", *heads], lines)
 
 
+def gans() -> str:
+    """Whether GANs with a critic of ours are as good as those with the usual two."""
+    found: str = runpy.run_path(str(ROOT / "scripts" / "gan_verdict.py"))["table"]()
+    return found
+
+
 def _parts(answer: Any) -> dict[str, str]:
     """An answer in words, for each of the cases that it tells apart."""
     if answer is None:
@@ -109,7 +115,7 @@ def _parts(answer: Any) -> dict[str, str]:
     return {"": "yes" if answer else "no"}
 
 
-TABLES = {table.__name__: table for table in (networks, activations, constraints, steps, tried, semidefinite)}
+TABLES = {table.__name__: table for table in (networks, activations, constraints, steps, tried, semidefinite, gans)}
 
 
 def filled(page: str) -> str:

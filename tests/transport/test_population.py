@@ -1,7 +1,9 @@
 """The interval holds the known distance; parts are disjoint, the last one is looked at once, and seeds tell all."""
 
 import inspect
+import json
 import math
+import os
 import subprocess
 import sys
 
@@ -211,22 +213,37 @@ def test_the_seed_tells_all_and_the_global_generator_is_left_alone(brief):
     assert not same(first, population(x, y, diameter=3.0, seed=1))
 
 
-SCRIPT = """
-import torch
+RANK = """
+import json, sys
+import numpy as np
+import torch.distributed as dist
+from tightlip import wasserstein1
 from tightlip.transport import contest, families
-from tightlip.transport.population import population
 contest.ROUNDS, families.WIDTH, families.COUNT = 1, 16, 32
-x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-found = population(x[:100], x[100:] + 1, diameter=20.0)
-print(found.lower, found.upper, found.estimate, found.p_value)
+dist.init_process_group("gloo")
+x, y = (np.load(f"{sys.argv[1]}/{name}.npy", mmap_mode="r") for name in "xy")
+found = wasserstein1(x, y, about="distributions", diameter=9.0, progress=False)
+gathered = [None] * dist.get_world_size()
+dist.all_gather_object(gathered, (found.lower, found.upper, found.estimate, found.p_value, found.method))
+if dist.get_rank() == 0:
+    print(json.dumps(gathered))
 """
 
 
-def test_another_process_finds_the_same_interval(brief, capsys):
-    other = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
-    exec(SCRIPT, {})
-    assert capsys.readouterr().out == other
-    assert float(other.split()[0]) > 0
+def test_ranks_under_torchrun_find_the_interval_that_one_process_finds(brief, tmp_path):
+    """Each reads the same memory maps, and trains, chooses and confirms alone: all end with the same bits."""
+    for name, points in zip("xy", cubes(120, 3, m=80), strict=True):
+        np.save(tmp_path / f"{name}.npy", points.numpy())
+    (tmp_path / "rank.py").write_text(RANK)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(tmp_path / "rank.py"), str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    here = population(*(np.load(tmp_path / f"{name}.npy") for name in "xy"), diameter=9.0)
+    of_here = [here.lower, here.upper, here.estimate, here.p_value, here.method]
+    assert json.loads(done.stdout) == [of_here, of_here]
+    assert 0 < here.p_value < 0.05 and here.upper < 9
 
 
 def test_time_ends_training_and_the_interval_is_one_still():
