@@ -94,6 +94,15 @@ def test_neither_the_scale_nor_the_place_of_points_matters(scale, offset):
     assert found.lower < length(3, 2) * scale * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("share", [1.0, 1e-300])
+def test_numbers_at_the_ends_of_float64_have_an_interval(share):
+    """Neither their sums nor their differences are float64."""
+    x = torch.full((60, 2), 1.7e308 * share, dtype=torch.float64)
+    found = population(x, -x, critic="linear")
+    assert 0 <= found.lower <= found.estimate <= found.upper == math.inf
+    assert share == 1 or found.estimate == pytest.approx(3.4 * math.sqrt(2) * 1e8, rel=1e-6)
+
+
 def test_equal_distributions_have_uniform_p_values_and_no_distance(monkeypatch):
     monkeypatch.setattr("tightlip.transport.confirming.PERMUTATIONS", 99)
     p_values = []
@@ -375,6 +384,14 @@ NAN = torch.cat((X, torch.tensor([[0.0, math.nan]])))
         (np.array(["a", "b", "c"]), X, {}, "must be numbers"),
         (X > 0.5, X, {}, "must hold numbers"),
         (X.to(torch.complex64), X, {}, "must be real numbers"),
+        (X.numpy().astype(object), X, {}, "must be numbers, got an array of object"),
+        (
+            np.ma.masked_array(X.numpy(), np.arange(40).reshape(20, 2) == 31),
+            X,
+            {},
+            "masked entries of the first sample",
+        ),
+        (X, X.to_sparse(), {}, "the second sample must be dense"),
         (torch.full((5, 2), 2**60), X, {}, "2⁵³"),
         (X, X, {"diameter": 0.1}, "diameter 0.1 is less than the distance of two of the points"),
         (X, X, {"diameter": -1.0}, "diameter must be a finite number ≥ 0"),
@@ -383,6 +400,21 @@ NAN = torch.cat((X, torch.tensor([[0.0, math.nan]])))
         (X, X, {"level": 95}, "level must be a number between 0 and 1"),
         (X, X, {"seconds": -1}, "seconds must be a finite number ≥ 0"),
         (X, X, {"seed": 0.5}, "seed must be an integer"),
+        (X, X, {"seed": 2**63}, "seed must be an integer from 0 to 9223372036854775807"),
+        (X, X, {"level": 10**400}, "level must be a finite number"),
+        (
+            X,
+            X,
+            {"critic": nn.Conv2d(1, 1, 3).requires_grad_(False)},
+            r"inputs of shape \(8, 2\) do not fit the network",
+        ),
+        (X, X, {"critic": [mlp([2, 4, 1])]}, "critic must be a module"),
+        (
+            X,
+            X,
+            {"critic": type("Loud", (nn.Linear,), {})(2, 1).requires_grad_(False)},
+            "no Lipschitz rule is known for",
+        ),
         (X, X, {"progress": "yes"}, "progress must be True or False"),
         (X, X, {"critic": "funnel"}, "did you mean funnels"),
         (X, X, {"critic": 3}, "critic must be a module"),
