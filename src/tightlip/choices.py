@@ -1,6 +1,6 @@
 """Names that are asked for: the known ones, and the nearest of them where a name is mistyped."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ def chosen(kind: str, asked: Any, table: Mapping[str, T]) -> T:
     Raises:
         TightlipError: the sentence of `unknown`.
     """
-    if not isinstance(asked, Hashable) or asked not in table:
+    if not isinstance(asked, str) or asked not in table:
         raise unknown(kind, asked, table)
     return table[asked]
 
