@@ -11,12 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tightlip.decimals import round_down, round_up
+from tightlip.records import BenchRow
 from tightlip.report.cells import Group
 from tightlip.report.rows import read_groups
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-PAGES = [ROOT / "docs" / name for name in ("choosing.md", "peers.md", "theory/audit.md")]
+PAGES = [
+    ROOT / "docs" / name
+    for name in ("choosing.md", "peers.md", "experiments.md", "theory/audit.md", "theory/transport.md")
+]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).)*(<!-- /table -->)", re.DOTALL)
 
 STEPS = {
@@ -101,6 +106,68 @@ def semidefinite() -> str:
     return _table(["ReLU network", *heads], lines)
 
 
+def gans() -> str:
+    """Whether GANs with a critic of ours are as good as those with the usual two."""
+    found: str = runpy.run_path(str(ROOT / "scripts" / "gan_verdict.py"))["table"]()
+    return found
+
+
+def distances() -> str:
+    """`wasserstein1` beside POT's solver."""
+    heads = ["samples", "n", "d", "W1", "gap", "CPU s", "MiB", "`ot.emd2`, CPU s"]
+    found = _of("distances")
+    lines = [[name, *_distance(row)] for name, row in found.items()]
+    return _table(heads, lines) if lines else _absent("distances.py")
+
+
+def _distance(row: Mapping[str, Any]) -> list[str]:
+    ours, theirs = row["wasserstein1"], row.get("emd2")
+    ends = f"{round_down(ours['lower'], 6)} to {round_up(ours['upper'], 6)}"
+    numbers = [f"{round_up(100 * ours['gap'], 2)} %", f"{ours['cpu_seconds']:.1f}", f"{ours['peak_megabytes']:.0f}"]
+    sizes = [f"{row['points']:,}", str(row["dimensions"])]
+    return [*sizes, ends, *numbers, "–" if theirs is None else f"{theirs['cpu_seconds']:.1f}"]
+
+
+def coverage() -> str:
+    """How often intervals about distributions hold, and how wide they are."""
+    heads = ["d", "distance", "hold", "at 99 % at least", "lower ends hold", "width", "below, of the true potential's"]
+    names = ("both_holds", "both_at_least", "lower_holds")
+    rest = ("width", "width_below_over_that_of_the_true_potential")
+    lines = [
+        [d, f"{row['truth']:.4g}", *(round_down(row[name]) for name in names), *(f"{row[name]:.3g}" for name in rest)]
+        for d, row in _of("coverage").items()
+    ]
+    return _table(heads, lines) if lines else _absent("coverage.py")
+
+
+def large_samples() -> str:
+    """Two samples of many points, asked about by one process and by several."""
+    found = _of("large-samples")
+    asked = (
+        [("alone", found["alone"]), *((f"rank {n}", rank) for n, rank in enumerate(found["ranks"]))] if found else []
+    )
+    lines = [
+        [
+            name,
+            f"{round_down(row['lower'], 9)} to {round_up(row['upper'], 9)}",
+            *(f"{row[number]:,.0f}" for number in ("cpu_seconds", "points_per_cpu_second", "peak_megabytes")),
+        ]
+        for name, row in asked
+    ]
+    heads = ["process", "interval", "CPU s", "points per CPU s", "MiB"]
+    return _table(heads, lines) if lines else _absent("large_samples.py")
+
+
+def _of(benchmark: str) -> dict[str, Any]:
+    """The results of a row; nothing where there is none."""
+    path = RESULTS / f"{benchmark}.json"
+    return BenchRow.read(path).results if path.exists() else {}
+
+
+def _absent(script: str) -> str:
+    return f"It has not been measured for this page: `python benchmarks/{script}`.\n"
+
+
 def _parts(answer: Any) -> dict[str, str]:
     """An answer in words, for each of the cases that it tells apart."""
     if answer is None:
@@ -110,7 +177,21 @@ def _parts(answer: Any) -> dict[str, str]:
     return {"": "yes" if answer else "no"}
 
 
-TABLES = {table.__name__: table for table in (networks, activations, constraints, steps, tried, semidefinite)}
+TABLES = {
+    table.__name__: table
+    for table in (
+        networks,
+        activations,
+        constraints,
+        steps,
+        tried,
+        semidefinite,
+        gans,
+        distances,
+        coverage,
+        large_samples,
+    )
+}
 
 
 def filled(page: str) -> str:

@@ -53,7 +53,9 @@ def test_the_table_in_the_readme_is_made_from_the_rows():
     assert shown == script["table"]()
 
 
-@pytest.mark.parametrize("page", ["choosing.md", "peers.md", "theory/audit.md"])
+@pytest.mark.parametrize(
+    "page", ["choosing.md", "peers.md", "experiments.md", "theory/audit.md", "theory/transport.md"]
+)
 def test_the_tables_in_the_manual_are_made_from_the_rows(page):
     script = runpy.run_path(str(ROOT / "scripts" / "manual_tables.py"))
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

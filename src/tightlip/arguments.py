@@ -38,13 +38,20 @@ def number(name: str, value: Any, above: float = -math.inf, least: float = -math
     >>> number("radius", 0.5, above=0)
     0.5
     """
-    single = isinstance(value, Real) or (isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1)
-    real = float(value) if single and not isinstance(value, bool) else math.nan
+    real = _real(value.item() if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1 else value)
     if not (above < real and least <= real <= most and math.isfinite(real)):
         limits = {f"> {above:g}": above, f"≥ {least:g}": least, f"≤ {most:g}": most}
         wanted = " and ".join(words for words, limit in limits.items() if math.isfinite(limit))
         raise TightlipError(f"{name} must be a finite number{' ' * bool(wanted)}{wanted}, got {value!r}")
     return real
+
+
+def _real(value: Any) -> float:
+    """In float64; NaN for what is no real number, or an integer beyond its range."""
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def probability(name: str, value: Any, usual: float) -> float:
@@ -146,7 +153,7 @@ def called(network: Callable[[Tensor], Any], x: Tensor) -> Any:
     try:
         return network(x)
     except RuntimeError as error:
-        if not re.search("mat1 and mat2|size of tensor|sizes of tensors|expected input", str(error)):
+        if not re.search("mat1 and mat2|size of tensor|sizes of tensors|expected input|Expected \\dD", str(error)):
             raise
         reason = (unflattened(network.modules(), x.shape) if isinstance(network, nn.Module) else None) or error
         raise TightlipError(f"inputs of shape {tuple(x.shape)} do not fit the network: {reason}") from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import TightlipError
 
@@ -36,13 +36,13 @@ def unknown(kind: str, asked: object, known: Iterable[str]) -> TightlipError:
     return TightlipError(f"no {kind} is called {asked!r}{hint(str(asked), known)}: choose one of {', '.join(known)}")
 
 
-def chosen(kind: str, asked: str, table: Mapping[str, T]) -> T:
+def chosen(kind: str, asked: Any, table: Mapping[str, T]) -> T:
     """What a table holds by this name.
 
     Raises:
         TightlipError: the sentence of `unknown`.
     """
-    if asked not in table:
+    if not isinstance(asked, str) or asked not in table:
         raise unknown(kind, asked, table)
     return table[asked]
 

@@ -17,7 +17,7 @@ def as_tensor(given: Any, name: str) -> Tensor:
         name: What to call it in errors, such as "the training inputs".
 
     Raises:
-        TightlipError: for lists, data frames and everything else, and for arrays that are not of numbers.
+        TightlipError: for lists, data frames and everything else, and for arrays that are not of numbers or hide some.
 
     >>> as_tensor(np.array([1.0, 2.0]), "x")
     tensor([1., 2.], dtype=torch.float64)
@@ -28,7 +28,10 @@ def as_tensor(given: Any, name: str) -> Tensor:
         return given.detach()
     if not isinstance(given, np.ndarray):
         kind = type(given).__name__
-        raise TightlipError(f"{name} must be a tensor or a numpy array, got a {kind}: convert with torch.tensor(…)")
+        how = next((f"its {way}()" for way in ("to_numpy", "toarray") if hasattr(given, way)), "torch.tensor(…)")
+        raise TightlipError(f"{name} must be a tensor or a numpy array, got a {kind}: convert with {how}")
+    if np.ma.is_masked(given):
+        raise TightlipError(f"masked entries of {name} are no numbers: fill them, or drop their rows")
     try:
         return torch.from_numpy(np.array(given, given.dtype.newbyteorder("="), order="C"))  # a row may run backwards
     except TypeError as problem:

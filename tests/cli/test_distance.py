@@ -425,6 +425,17 @@ def test_a_killed_search_goes_on_from_what_it_has_kept(capsys, how, code):
     assert row.gap <= 0.05 and row.history["seconds"] == sorted(row.history["seconds"])
 
 
+def test_a_search_about_distributions_begins_again_and_the_last_part_is_looked_at_once(capsys):
+    """Nothing is kept of one that was killed; one that has its interval is not asked for another."""
+    two(60, 60)
+    command = ["a.npy", "b.npy", "--about", "distributions", "--seconds", "0"]
+    os.makedirs("runs/killed")
+    said(capsys, *command, "--name", "killed", "--resume"), said(capsys, *command, "--name", "whole")
+    killed, whole = (DistanceRow.read(Path("runs", name, "distance.json")) for name in ("killed", "whole"))
+    assert (killed.lower, killed.estimate, killed.p_value) == (whole.lower, whole.estimate, whole.p_value)
+    assert "is complete already" in said(capsys, *command[:4], "--name", "whole", "--resume", "--seconds", "9")
+
+
 # --------------------------------------------------------------------------------------------------------- mistakes
 
 

@@ -12,8 +12,8 @@ from tightlip import wasserstein1
 from tightlip.norms import NORMS
 from tightlip.transport.rounding import GAP
 
-SCALES = {"as it is": 1.0, "huge": 2.0**498, "tiny": 2.0**-498}
-"""Powers of two near 1e±150, so that a program for the points as they are has the truth."""
+LARGEST = 498
+"""Scales are powers of two up to 2^±498, near 1e±150, so that a program for the points as they are has the truth."""
 
 CLOSE = 1e-9
 """What is left of the largest cost where no pair improves any more; offsets take digits."""
@@ -67,7 +67,8 @@ def distances(seed: int, tally: Tally, most: int = 60) -> None:
     p, tolerance = float(draws.choice(NORMS)), float(draws.choice([1e-2, 1e-3, 1e-6, 0.0]))
     weights = [np.ones(len(z)) if w is None else w for z, w in ((x, a), (y, b))]
     truth, largest = solved(x.astype(float), y.astype(float), *weights, p)
-    scale = 1.0 if x.dtype.kind == "i" or x.dtype == np.float32 else SCALES[draws.choice(list(SCALES))]
+    exponent = draws.choice([0, -LARGEST, LARGEST, draws.integers(-LARGEST, LARGEST + 1)])
+    scale = 1.0 if x.dtype.kind == "i" or x.dtype == np.float32 else 2.0 ** int(exponent)
     told = (f"{len(x)} against {len(y)}, p={p:g}, tolerance {tolerance}, scale {scale:g}:",)
     points = (x, y) if scale == 1.0 else (x * scale, y * scale)
     found = wasserstein1(*points, p=p, weights=(a, b), tolerance=tolerance, seed=seed, progress=False)

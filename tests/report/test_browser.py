@@ -226,6 +226,19 @@ def test_the_page_of_distances_fits_its_window(distances, tmp_path, tab, width):
     assert [lines[place] for place in range(len(lines)) if place % 5] == [1] * 12  # the first of five has two ends
 
 
+@pytest.fixture
+def behind(tmp_path, monkeypatch, capsys):
+    """A page of two distances of distributions: on a line, where a diameter is declared, and of images, where not."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("images.npz", x=np.random.default_rng(0).random((9, 1, 5, 5)), y=np.zeros((9, 1, 5, 5)))
+    np.savez("line.npz", x=np.linspace(0, 1, 30), y=np.linspace(1, 2, 30))
+    for name, options in (("line", ("--diameter", "2.5")), ("images", ())):
+        command = ["distance", f"{name}.npz:x", f"{name}.npz:y", "--about", "distributions", "--seconds", "0", *options]
+        assert main([*command, "--name", f"behind-{name}"]) == 0
+    capsys.readouterr()
+    return render_distances([tmp_path / "runs" / f"behind-{name}" for name in ("line", "images")])
+
+
 @pytest.fixture(scope="module")
 def cones(synthetic, tmp_path_factory):
     """A page of two surfaces."""
@@ -263,8 +276,9 @@ def test_all_surfaces_turn_together_and_home_turns_them_back(cones, tmp_path, br
 
 @pytest.mark.skipif(not axe(), reason="axe-core is not here: pip install --no-deps axe-playwright-python")
 @pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_nothing_to_mend_and_nothing_is_cut_on_a_phone(page, pair, distances, cones, tmp_path, dark):
+def test_axe_finds_nothing_to_mend_and_nothing_is_cut_on_a_phone(page, pair, distances, behind, cones, tmp_path, dark):
     texts = {"run.html": page, "runs.html": pair, "distances.html": distances, "experiment.html": cones}
+    texts["behind.html"] = behind
     for name, text in texts.items():  # without their policy, which lets no script of axe-core in
         (tmp_path / name).write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text), "utf-8")
     seen, console, _ = watched(tmp_path, list(texts), tmp_path / "looking", thorough=True, dark=dark)

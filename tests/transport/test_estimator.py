@@ -63,5 +63,12 @@ def test_mistakes_are_one_sentence(fitted):
         WassersteinCritic().set_params(levels=3)
     with pytest.raises(TightlipError, match="do not fit"):
         fitted.transform(torch.zeros(4, 3))
+    unknown = torch.where(torch.arange(600)[:, None] == 17, torch.nan, X)
+    with pytest.raises(TightlipError, match="point 17 of x is NaN or infinite"):
+        fitted.transform(unknown.numpy())
+    with pytest.raises(TightlipError, match="point 17 of the second sample is NaN or infinite"):
+        fitted.score(X, unknown)
+    with pytest.raises(TightlipError, match="masked entries of x are no numbers"):
+        fitted.transform(np.ma.masked_greater(X.numpy(), 1.5))
     with pytest.raises(TightlipError, match="level must be"):
         WassersteinCritic(level=2.0).fit(X, Y)

@@ -1,12 +1,15 @@
 """The interval holds the known distance; parts are disjoint, the last one is looked at once, and seeds tell all."""
 
 import inspect
+import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from processes import python
 from torch import nn
 
 from tightlip import MaxMin, Orthonormal, TightlipError, constrain, lipschitz, mlp
@@ -89,6 +92,15 @@ def test_neither_the_scale_nor_the_place_of_points_matters(scale, offset):
     found, plain = (population(a, b, critic="linear") for a, b in ((x, y), cubes(1000, 3)))
     assert found.lower / scale == pytest.approx(plain.lower, rel=1e-4)
     assert found.lower < length(3, 2) * scale * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("share", [1.0, 1e-300])
+def test_numbers_at_the_ends_of_float64_have_an_interval(share):
+    """Neither their sums nor their differences are float64."""
+    x = torch.full((60, 2), 1.7e308 * share, dtype=torch.float64)
+    found = population(x, -x, critic="linear")
+    assert 0 <= found.lower <= found.estimate <= found.upper == math.inf
+    assert share == 1 or found.estimate == pytest.approx(3.4 * math.sqrt(2) * 1e8, rel=1e-6)
 
 
 def test_equal_distributions_have_uniform_p_values_and_no_distance(monkeypatch):
@@ -210,22 +222,37 @@ def test_the_seed_tells_all_and_the_global_generator_is_left_alone(brief):
     assert not same(first, population(x, y, diameter=3.0, seed=1))
 
 
-SCRIPT = """
-import torch
+RANK = """
+import json, sys
+import numpy as np
+import torch.distributed as dist
+from tightlip import wasserstein1
 from tightlip.transport import contest, families
-from tightlip.transport.population import population
 contest.ROUNDS, families.WIDTH, families.COUNT = 1, 16, 32
-x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-found = population(x[:100], x[100:] + 1, diameter=20.0)
-print(found.lower, found.upper, found.estimate, found.p_value)
+dist.init_process_group("gloo")
+x, y = (np.load(f"{sys.argv[1]}/{name}.npy", mmap_mode="r") for name in "xy")
+found = wasserstein1(x, y, about="distributions", diameter=9.0, progress=False)
+gathered = [None] * dist.get_world_size()
+dist.all_gather_object(gathered, (found.lower, found.upper, found.estimate, found.p_value, found.method))
+if dist.get_rank() == 0:
+    print(json.dumps(gathered))
 """
 
 
-def test_another_process_finds_the_same_interval(brief, capsys):
-    other = python("-c", SCRIPT).stdout
-    exec(SCRIPT, {})
-    assert capsys.readouterr().out == other
-    assert float(other.split()[0]) > 0
+def test_ranks_under_torchrun_find_the_interval_that_one_process_finds(brief, tmp_path):
+    """Each reads the same memory maps, and trains, chooses and confirms alone: all end with the same bits."""
+    for name, points in zip("xy", cubes(120, 3, m=80), strict=True):
+        np.save(tmp_path / f"{name}.npy", points.numpy())
+    (tmp_path / "rank.py").write_text(RANK)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(tmp_path / "rank.py"), str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    here = population(*(np.load(tmp_path / f"{name}.npy") for name in "xy"), diameter=9.0)
+    of_here = [here.lower, here.upper, here.estimate, here.p_value, here.method]
+    assert json.loads(done.stdout) == [of_here, of_here]
+    assert 0 < here.p_value < 0.05 and here.upper < 9
 
 
 def test_time_ends_training_and_the_interval_is_one_still():
@@ -357,6 +384,14 @@ NAN = torch.cat((X, torch.tensor([[0.0, math.nan]])))
         (np.array(["a", "b", "c"]), X, {}, "must be numbers"),
         (X > 0.5, X, {}, "must hold numbers"),
         (X.to(torch.complex64), X, {}, "must be real numbers"),
+        (X.numpy().astype(object), X, {}, "must be numbers, got an array of object"),
+        (
+            np.ma.masked_array(X.numpy(), np.arange(40).reshape(20, 2) == 31),
+            X,
+            {},
+            "masked entries of the first sample",
+        ),
+        (X, X.to_sparse(), {}, "the second sample must be dense"),
         (torch.full((5, 2), 2**60), X, {}, "2⁵³"),
         (X, X, {"diameter": 0.1}, "diameter 0.1 is less than the distance of two of the points"),
         (X, X, {"diameter": -1.0}, "diameter must be a finite number ≥ 0"),
@@ -365,6 +400,21 @@ NAN = torch.cat((X, torch.tensor([[0.0, math.nan]])))
         (X, X, {"level": 95}, "level must be a number between 0 and 1"),
         (X, X, {"seconds": -1}, "seconds must be a finite number ≥ 0"),
         (X, X, {"seed": 0.5}, "seed must be an integer"),
+        (X, X, {"seed": 2**63}, "seed must be an integer from 0 to 9223372036854775807"),
+        (X, X, {"level": 10**400}, "level must be a finite number"),
+        (
+            X,
+            X,
+            {"critic": nn.Conv2d(1, 1, 3).requires_grad_(False)},
+            r"inputs of shape \(8, 2\) do not fit the network",
+        ),
+        (X, X, {"critic": [mlp([2, 4, 1])]}, "critic must be a module"),
+        (
+            X,
+            X,
+            {"critic": type("Loud", (nn.Linear,), {})(2, 1).requires_grad_(False)},
+            "no Lipschitz rule is known for",
+        ),
         (X, X, {"progress": "yes"}, "progress must be True or False"),
         (X, X, {"critic": "funnel"}, "did you mean funnels"),
         (X, X, {"critic": 3}, "critic must be a module"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from red_team.distances import attained, distances
 from red_team.tally import Tally
+from scipy.sparse import csr_matrix
 from truths import gaussian
 
 from tightlip import TightlipError, lipschitz, wasserstein1
@@ -244,6 +245,12 @@ def test_about_distributions_is_another_question():
         (("a.npy", Y), {}, "x must be a tensor or a numpy array, got a str"),
         ((np.array([["a", "b", "c"]]), Y), {}, "x must be numbers, got an array of <U1"),
         ((X > 0, Y), {}, "x must hold numbers, got torch.bool"),
+        ((X.numpy().astype(complex), Y), {}, "x must be real numbers, got complex128"),
+        ((X, Y.numpy().astype(object)), {}, "y must be numbers, got an array of object"),
+        ((X, np.ma.masked_greater(Y.numpy(), 2.0)), {}, "masked entries of y are no numbers: fill them, or drop"),
+        ((X.to_sparse(), Y), {}, r"x must be dense and hold its numbers, got another kind \(torch.sparse_coo"),
+        ((X, Y.to("meta")), {}, "y must be dense and hold its numbers, got another kind .*on meta"),
+        ((X, csr_matrix(Y.numpy())), {}, r"y must be a tensor .*, got a csr_matrix: convert with its toarray\(\)"),
         ((X, np.full((9, 3), 2**60)), {}, "y must be numbers that float64 has exactly, .*got torch.int64"),
         ((X, Y), {"weights": (-np.ones(60), None)}, "weights of x must not be negative"),
         ((X, Y), {"weights": (None, np.zeros(60))}, "weights of y must not be negative, nor all zero"),
@@ -255,7 +262,14 @@ def test_about_distributions_is_another_question():
         ((X, Y), {"tolerance": -1}, "tolerance must be a finite number ≥ 0"),
         ((X, Y), {"seconds": -1}, "seconds must be a finite number ≥ 0"),
         ((X, Y), {"progress": 1}, "progress must be True or False"),
-        ((X, Y), {"seed": -1}, "seed must be an integer ≥ 0"),
+        ((X, Y), {"seed": -1}, "seed must be an integer from 0"),
+        ((X, Y), {"seed": 2**63}, "seed must be an integer from 0 to 9223372036854775807"),
+        ((X, Y), {"seconds": 10**400}, "seconds must be a finite number ≥ 0"),
+        ((X, Y), {"tolerance": np.array(["1"])}, "tolerance must be a finite number ≥ 0"),
+        ((X, Y), {"about": ["samples"]}, r"no question is called \['samples'\]"),
+        ((X, Y), {"heard": 3}, r"heard must be a function of \(interval\), got 3"),
+        ((X, Y), {"heard": lambda: None}, r"heard must be a function of \(interval\), and <lambda> is not"),
+        ((X, Y), {"weights": (np.ma.masked_less(np.arange(60), 3), None)}, "masked entries of the weights of x"),
         ((X, Y), {"level": 0.99}, "level has no meaning about samples: leave it out, or ask about='distributions'"),
         ((X, Y), {"diameter": 9.0}, "diameter has no meaning about samples"),
         ((X, Y), {"critic": "linear"}, "critic has no meaning about samples"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..audit import audit, bound_of
 from ..layers import Scale
-from ..linalg.rounding import round_down, round_up
+from ..linalg.rounding import normalize_exactly, round_down, round_up
 from ..robustness.evaluation import Wide, evaluate, wide
 from .choosing import Choice
 from .confidence import permutation_p_value
@@ -61,7 +61,7 @@ def confirmed(
     strayed = 2 * max(error_x, error_y) * (2 + math.sqrt(2 * math.log(4 / alpha)))  # one in excess covers its rounding
     known = math.isfinite(least) and math.isfinite(strayed)
     lower = max(0.0, round_down((Fraction(least) - Fraction(strayed)) / constant)) if known else 0.0
-    difference = float((Fraction(float(x.mean())) - Fraction(float(y.mean()))) / constant)
+    difference = round_down((_mean(x) - _mean(y)) / constant)
     p_value = permutation_p_value(x[:PERMUTED], y[:PERMUTED], PERMUTATIONS, seed)
     return Confirmed(lower, difference, _of_constant_one(clipped, constant), p_value)
 
@@ -71,6 +71,12 @@ def _of_constant_one(clipped: nn.Sequential, constant: Fraction) -> nn.Module:
     if constant == 1:
         return clipped
     return nn.Sequential(*clipped, Scale(round_down(1 / constant))).to(device_of(clipped))
+
+
+def _mean(values: Float64[Tensor, " k"]) -> Fraction:
+    """As float64 has it, of values of any size."""
+    scaled, exponent = normalize_exactly(values)
+    return Fraction(float(scaled.mean())) * Fraction(2) ** exponent
 
 
 @torch.no_grad()

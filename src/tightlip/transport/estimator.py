@@ -98,7 +98,7 @@ class WassersteinCritic:
         """The critic's values (n,) in float64, in units of the distance: of a tensor a tensor, of an array an array.
 
         Raises:
-            TightlipError: before `fit`, or for points of another shape.
+            TightlipError: before `fit`, or for points of another shape, NaN or infinite ones.
         """
         values = _values(self._fitted(), Rows(x, "x", least=1))
         return values if isinstance(x, Tensor) else values.numpy()
@@ -123,5 +123,5 @@ class WassersteinCritic:
 @torch.no_grad()
 def _values(critic: nn.Module, rows: Rows) -> Tensor:
     """Block by block, where the critic is."""
-    parts = (part.to(device_of(critic)) for block in rows.blocks() for part in block.split(BATCH))
+    parts = (part.to(device_of(critic)) for block in rows.finite_blocks() for part in block.split(BATCH))
     return torch.cat([output_of(critic, part).reshape(len(part)).to(rows.device) for part in parts])

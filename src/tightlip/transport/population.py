@@ -34,6 +34,9 @@ FAMILIES = {"linear": ("linear",), "network": ("network",), "funnels": ("funnels
 
 ALL = tuple(name for names in FAMILIES.values() for name in names)
 
+LARGEST_SEED = 2**63 - 1
+"""Of torch's generators."""
+
 LEAST = 3
 """Points of each sample: one to train, one to choose and one to confirm."""
 
@@ -94,7 +97,7 @@ def population(
     began = time.perf_counter()
     p, level = as_norm(p), probability("level", level, usual=0.95)
     limit = None if seconds is None else number("seconds", seconds, least=0)
-    progress, seed = flag("progress", progress), integer("seed", seed, least=0)
+    progress, seed = flag("progress", progress), integer("seed", seed, least=0, most=LARGEST_SEED)
     samples = pair_of_rows(x, y, LEAST)
     bound = None if diameter is None else number("diameter", diameter, least=0)
     critics = _critics(critic, p)
@@ -134,7 +137,8 @@ def _critics(critic: Any, p: float) -> nn.Module | Sequence[str]:
     if isinstance(critic, str):
         return chosen("critic", critic, FAMILIES)
     if not isinstance(critic, nn.Module):
-        raise TightlipError(f"critic must be a module, one of {', '.join(FAMILIES)}, or None, got {critic!r}")
+        kind = type(critic).__name__
+        raise TightlipError(f"critic must be a module, one of {', '.join(FAMILIES)}, or None, got a {kind}")
     refuse_free_weights(critic)
     lipschitz(freeze(critic), p)
     return copy.deepcopy(critic)

@@ -34,6 +34,9 @@ class Rows:
             raise TightlipError(f"{name} has shape {tuple(given.shape)}: give points (n, …), at least {least}")
         if some.dtype == torch.bool:
             raise TightlipError(f"{name} must hold numbers, got {some.dtype}: convert it")
+        if some.layout != torch.strided or some.is_meta or some.is_quantized or some.is_nested:
+            kind = f"{some.layout}, {some.dtype}, on {some.device}"
+            raise TightlipError(f"{name} must be dense and hold its numbers, got another kind ({kind}): convert it")
         self.given, self.name, self.shape = given, name, tuple(given.shape[1:]) or (1,)
         self.device = some.device
 
@@ -61,22 +64,32 @@ class Rows:
             here = slice(first, first + step)
             yield self.take(here if index is None else index[here])
 
+    def finite_blocks(self) -> Iterator[Float64[Tensor, "b *shape"]]:
+        """All points, a few at a time.
+
+        Raises:
+            TightlipError: at the first that is NaN or infinite.
+        """
+        first = 0
+        for block in self.blocks():
+            finite = torch.isfinite(block.flatten(1)).all(1)
+            if not bool(finite.all()):
+                worst = first + int(finite.long().argmin())
+                raise TightlipError(f"point {worst} of {self.name} is NaN or infinite: mend or drop such points")
+            yield block
+            first += len(block)
+
     def range(self) -> tuple[Float64[Tensor, " d"], Float64[Tensor, " d"]]:
         """The least and the largest value of each coordinate, in one pass.
 
         Raises:
             TightlipError: if any is NaN or infinite.
         """
-        low, high, first = None, None, 0
-        for block in self.blocks():
+        low, high = None, None
+        for block in self.finite_blocks():
             rows = block.flatten(1)
-            finite = torch.isfinite(rows).all(1)
-            if not bool(finite.all()):
-                worst = first + int(finite.long().argmin())
-                raise TightlipError(f"point {worst} of {self.name} is NaN or infinite: mend or drop such points")
             low = rows.amin(0) if low is None else torch.minimum(low, rows.amin(0))
             high = rows.amax(0) if high is None else torch.maximum(high, rows.amax(0))
-            first += len(rows)
         return low, high  # type: ignore[return-value]
 
 

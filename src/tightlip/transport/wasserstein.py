@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from ..arguments import flag, integer, number, probability
+from ..arguments import flag, integer, number, probability, taking
 from ..choices import chosen
 from ..errors import TightlipError
 from ..norms import as_norm
@@ -25,7 +25,7 @@ from .assignment import Matching, assign
 from .clock import started
 from .interval import Interval
 from .points import as_weights
-from .population import population
+from .population import LARGEST_SEED, population
 from .pot import fits
 from .potential import Funnels
 from .rounding import GAP, GOING, LINE, OVER, Coupling, couple
@@ -128,9 +128,11 @@ def wasserstein1(
     >>> round(found.estimate, 6)  # a third of 1, and none of 5
     0.333333
     """
-    p, progress, seed = as_norm(p), flag("progress", progress), integer("seed", seed, least=0)
+    p, progress, seed = as_norm(p), flag("progress", progress), integer("seed", seed, least=0, most=LARGEST_SEED)
     level, tolerance = probability("level", level, usual=0.95), number("tolerance", tolerance, least=0)
     weights = _pair(weights)
+    if heard is not None:
+        taking("heard", heard, "interval")
     if chosen("question", about, {"samples": True, "distributions": False}):
         _refuse(about, level=level != LEVEL, diameter=diameter is not None, critic=critic is not None)
         return _between_samples(x, y, weights, seconds, _Asked(p, tolerance, progress, seed, start, heard))
@@ -237,5 +239,5 @@ def _refuse_too_many(x: Any, y: Any, limit: float) -> None:
 
 def _size(points: Any) -> tuple[int, int]:
     """How many points, and how many numbers."""
-    shape = tuple(getattr(points, "shape", ()))
+    shape = () if getattr(points, "is_nested", False) else tuple(getattr(points, "shape", ()))
     return (shape[0], math.prod(shape)) if shape else (0, 0)
