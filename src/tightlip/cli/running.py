@@ -72,7 +72,7 @@ class Running(abc.ABC):
                 begun = True
                 return self._train(folder, device, resume)
         except BaseException as problem:
-            if begun:
+            if begun or not resume:  # a new folder is nobody else's
                 remove_if_empty(folder)
             if isinstance(problem, KeyboardInterrupt) and folder.exists():
                 raise Stopped(folder.name) from problem

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS
+from ..atomic import discard
 from ..audit import Bound, lipschitz
 from ..constraints import Orthonormal, freeze
 from ..data import Dataset, Part, Splits, split
@@ -88,8 +89,8 @@ def run(
     """
     checkpoint = folder / "checkpoint.pt"
     result = prove(config, checkpoint, folder.name, device, root, download, resume, progress).write(folder)
-    checkpoint.unlink(missing_ok=True)
-    checkpoint.with_name(PACE).unlink(missing_ok=True)
+    discard(checkpoint)
+    discard(checkpoint.with_name(PACE))
     return result
 
 

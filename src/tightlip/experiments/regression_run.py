@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..activations import ACTIVATIONS
+from ..atomic import discard
 from ..audit import feature_slopes, lipschitz
 from ..constraints import freeze
 from ..data.measured import MeasuredParts, MeasuredTable, Measurements, load_measured, split_measured
@@ -105,7 +106,7 @@ def run(config: Config, folder: Path, device: str = "cpu", resume: bool = False,
     parts = split_measured(table.rows, config.seed)
     result = prove(config, table, parts, folder, folder.name, device, resume, progress).write(folder)
     for place in range(len(SLOPES)):
-        _checkpoint(folder, place).unlink(missing_ok=True)
+        discard(_checkpoint(folder, place))
     return result
 
 
