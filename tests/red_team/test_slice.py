@@ -1,6 +1,6 @@
-"""Some networks of each family, 184 in all, 150 pairs of samples and 66 damaged files.
+"""Some networks of each family, 184 in all, 150 pairs of samples, 5 commands and 66 damaged files.
 
-`make redteam` takes 11,500 networks and 1,000 pairs, `make fuzz` 1,000 files a reader.
+`make redteam` takes 11,500 networks, 1,000 pairs and 135 commands, `make fuzz` 1,000 files a reader.
 """
 
 import warnings
@@ -22,6 +22,10 @@ SLICE = {
     "distances": 150,
     "machines": 20,
     "checkers": 10,
+    "kills": 2,
+    "failures": 1,
+    "blackouts": 1,
+    "writers": 1,
 }
 LEAST = {
     "matrices": 1000,
@@ -33,6 +37,10 @@ LEAST = {
     "distances": 900,
     "machines": 100,
     "checkers": 80,
+    "kills": 6,
+    "failures": 3,
+    "blackouts": 3,
+    "writers": 3,
 }
 """Comparisons in the slice, so that a family that looks at nothing is seen."""
 

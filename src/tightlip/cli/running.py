@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import TightlipError
+from ..experiments.leaving import clear
 from ..interruption import Stopped
 from ..linkage import MODEL, written_about
 from ..locking import sole_writer
@@ -81,6 +82,7 @@ class Running(abc.ABC):
     def _train(self, folder: Path, device: str, resume: bool) -> str:
         page = folder / "report.html"
         if resume and (folder / "metrics.json").exists():
+            clear(folder)  # one that was killed at the very end
             self._show(folder, page)
             if written_about(folder / MODEL) and not (folder / MODEL).exists():
                 raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")

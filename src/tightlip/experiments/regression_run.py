@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..activations import ACTIVATIONS
-from ..atomic import discard
 from ..audit import feature_slopes, lipschitz
 from ..constraints import freeze
 from ..data.measured import MeasuredParts, MeasuredTable, Measurements, load_measured, split_measured
@@ -38,7 +37,7 @@ from ..provenance import provenance
 from ..records import TASK, Audit, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried
 from ..training import History, fit, predict
 from .laps import Laps
-from .leaving import leave
+from .leaving import clear, leave
 from .regression_options import CONSTRAINTS, LOSSES, SLOPES, Config, check, suited
 
 logger = logging.getLogger(__name__)
@@ -105,8 +104,7 @@ def run(config: Config, folder: Path, device: str = "cpu", resume: bool = False,
     table = load_measured(config.data, config.label)
     parts = split_measured(table.rows, config.seed)
     result = prove(config, table, parts, folder, folder.name, device, resume, progress).write(folder)
-    for place in range(len(SLOPES)):
-        discard(_checkpoint(folder, place))
+    clear(folder)
     return result
 
 
