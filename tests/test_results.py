@@ -138,3 +138,10 @@ def test_our_attack_finds_what_those_of_libraries_find_where_about_half_resist()
     text = (ROOT / "docs" / "theory" / "certificates.md").read_text()
     assert "cross-entropy is the weaker loss on networks held by `RowL1Ball`" in text
     assert all(each["tightlip, margin"] < each["tightlip"] for each in found if "RowL1Ball" in each["network"])
+
+
+def test_each_question_of_the_log_stands_there_once_with_its_row():
+    entries = re.split(r"^### ", (ROOT / "LOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    questions = [entry.partition("\n")[0] for entry in entries]
+    assert len(set(questions)) == len(questions)
+    assert [question for question, entry in zip(questions, entries, strict=True) if "* **Row.**" not in entry] == []

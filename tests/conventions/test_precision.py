@@ -25,6 +25,24 @@ def test_autocast_never_touches_the_weight(cell):
         assert lipschitz(network[0], *cell.constraint.norms).constant <= 1 + 1e-5
 
 
+@pytest.fixture(params=["matrices", "kernels"])
+def products(request):
+    """A place where torch is told how float32 is multiplied; told here to use bfloat16, and put back afterwards."""
+    place = {"matrices": torch.backends.mkldnn.matmul, "kernels": torch.backends.mkldnn.conv}[request.param]
+    before, place.fp32_precision = place.fp32_precision, "bf16"
+    yield place
+    place.fp32_precision = before
+
+
+@pytest.mark.cells(few=True)
+def test_products_of_fewer_digits_never_touch_the_weight(cell, products):
+    network, optimizer = cell.held()
+    for number in range(3):
+        train(network, optimizer, 1, number)
+        cell.assert_member(network)
+        assert products.fp32_precision == "bf16"
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["before-hold", "while-training"])
 def test_a_network_turned_to_float64_trains_on(cell, late):
     network = cell.network()

@@ -56,8 +56,7 @@ class Summary:
 
     def __str__(self) -> str:
         merged = self.total.bound.merged if self.total.bound is not None else ()
-        lines = [_HEADER, *map(_cells, self.rows), *itertools.starmap(_merged, [*self._joins(), *merged])]
-        lines.append(_cells(self.total))
+        lines = [_HEADER, *self._layers(), *itertools.starmap(_merged, merged), _cells(self.total)]
         if all(row.smallest is None for row in self.rows):  # there are no kernels
             lines = [line[:_SMALLEST] + line[_SMALLEST + 1 :] for line in lines]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -65,10 +64,17 @@ class Summary:
         ruler = "─" * max(map(len, text))
         return "\n".join([text[0], ruler, *text[1:-1], ruler, text[-1]])
 
-    def _joins(self) -> list[tuple[str, str, Bound]]:
-        """Sums and the like, where their constant is not 1."""
-        layers, names = self.total.bound.layers if self.total.bound else (), {row.name for row in self.rows}
-        return [layer for layer in layers if layer[0] not in names and layer[2].constant > 1]
+    def _layers(self) -> list[tuple[str, ...]]:
+        """The rows, and between them sums and the like whose constant is not 1, each where it is computed."""
+        layers = self.total.bound.layers if self.total.bound else ()
+        order, names = {name: number for number, (name, *_) in enumerate(layers)}, {row.name for row in self.rows}
+        lines, place = [], -1
+        for row in self.rows:
+            place = order.get(row.name, place)
+            lines.append((place, _cells(row)))
+        joins = (layer for layer in layers if layer[0] not in names and layer[2].constant != 1)
+        lines += [(order[layer[0]], _merged(*layer)) for layer in joins]
+        return [cells for _, cells in sorted(lines, key=lambda line: line[0])]
 
 
 @torch.no_grad()

@@ -88,8 +88,16 @@ def _narrow(dim: int, start: int, length: int) -> nn.Module:
     return Slice(dim, start, start + length)
 
 
+def _functional(kind: type[nn.Module]) -> Maker:
+    """torch.nn.functional's softmax, with the depth of its warning in the middle."""
+    made = _softmax(kind)
+    return lambda dim, _stacklevel=3, dtype=None: made(dim, dtype)
+
+
 def _softmax(kind: type[nn.Module]) -> Maker:
-    def made(dim: int, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
+    """Torch's own, and the method."""
+
+    def made(dim: int, dtype: Any = None) -> nn.Module:
         if dtype is not None:
             raise ValueError("another dtype")
         return kind(dim)
@@ -146,8 +154,10 @@ FUNCTIONS: dict[Any, Maker] = {
     F.softplus: lambda beta=1.0, threshold=20.0: nn.Softplus(beta, threshold),
     F.softsign: lambda: nn.Softsign(),
     F.logsigmoid: lambda: nn.LogSigmoid(),
-    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax(nn.Softmax)),
-    **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _softmax(nn.LogSoftmax)),
+    F.softmax: _functional(nn.Softmax),
+    F.log_softmax: _functional(nn.LogSoftmax),
+    **dict.fromkeys((torch.softmax, "softmax"), _softmax(nn.Softmax)),
+    **dict.fromkeys((torch.log_softmax, "log_softmax"), _softmax(nn.LogSoftmax)),
     F.avg_pool1d: _pool(nn.AvgPool1d),
     F.avg_pool2d: _pool(nn.AvgPool2d),
     F.avg_pool3d: _pool(nn.AvgPool3d),
@@ -169,6 +179,7 @@ FUNCTIONS: dict[Any, Maker] = {
 _PRODUCT = "multiplies values by one another, and no constant bounds that on all inputs"
 _SUM = "adds up as many entries as there are: use a mean"
 _COPIED = "copies entries as often as the shapes ask for: use a layer, such as nn.Upsample"
+_ROOT = "has a slope without a bound at 0: use a layer with a rule, such as nn.Softplus"
 _SPREAD = "divides by the size of its input, and stretches small ones without a bound: use tightlip.Normalize"
 
 REASONS: dict[Any, str] = {
@@ -179,7 +190,10 @@ REASONS: dict[Any, str] = {
     **dict.fromkeys((torch.tile, torch.repeat_interleave, "expand", "repeat", "expand_as", "tile"), _COPIED),
     **dict.fromkeys(("repeat_interleave", torch.Tensor.expand), _COPIED),
     **dict.fromkeys((F.normalize, F.group_norm, F.instance_norm, F.batch_norm, F.rms_norm), _SPREAD),
-    **dict.fromkeys((torch.var, torch.std, "var", "std", torch.sqrt, "sqrt", torch.rsqrt, "rsqrt"), _SPREAD),
+    **dict.fromkeys((torch.var, torch.std, "var", "std"), _SPREAD),
+    **dict.fromkeys(
+        (torch.sqrt, "sqrt", torch.rsqrt, "rsqrt", torch.log, "log", torch.reciprocal, "reciprocal"), _ROOT
+    ),
     **dict.fromkeys((torch.t, "t", "T"), "may move the axis of the batch: use x.transpose(1, 2) or x.mT"),
 }
 """Why some functions that networks have are not among them."""

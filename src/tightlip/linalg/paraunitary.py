@@ -23,7 +23,7 @@ def correlations(kernel: Float[Tensor, "..."], shape: KernelShape) -> Float[Tens
     batch, small, _, *taps = phases.shape
     signal = phases.movedim(0, 1).flatten(1, 2)
     convolution = F.conv1d if len(taps) == 1 else F.conv2d
-    with full_precision(kernel):
+    with full_precision(kernel, convolves=True):
         found = convolution(signal, phases.flatten(0, 1), padding=[n - 1 for n in taps], groups=batch)
     return found.unflatten(1, (batch, small)).movedim(1, 0)
 

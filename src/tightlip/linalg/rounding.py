@@ -16,8 +16,10 @@ thread, whose mode is looked at (`widened`, `normalize_exactly`); from there on 
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -184,7 +186,35 @@ def all_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor.detach().sum())) or bool(torch.isfinite(tensor).all())
 
 
-def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Autocast never touches the arithmetic of constraints: a context without it."""
+def full_precision(tensor: Tensor, convolves: bool = False) -> AbstractContextManager[object]:
+    """A context whose products are those of the tensor's dtype, whatever torch was told for those of the network.
+
+    Autocast is off in it, and so are TF32 and bfloat16 in the place of float32, as after
+    ``torch.set_float32_matmul_precision("high")`` or ``"medium"``: a held weight would stray by 5e-3 from its set.
+    Of matrices, or where it ``convolves`` of kernels, for which torch takes TF32 unasked. A compiled function keeps to
+    what torch was told.
+    """
     kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    plain = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    products = _PRODUCTS[kind == "cpu"][convolves]
+    if torch.compiler.is_compiling() or products.fp32_precision not in ("tf32", "bf16"):
+        return plain
+    return _as_stored(plain, products)
+
+
+_PRODUCTS: tuple[tuple[Any, Any], ...] = (
+    (torch.backends.cuda.matmul, torch.backends.cudnn.conv),
+    (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv),
+)
+"""Where torch is told how float32 is multiplied: on accelerators and on processors, of matrices and of kernels."""
+
+
+@contextmanager
+def _as_stored(plain: AbstractContextManager[object], products: Any) -> Iterator[None]:
+    """``plain`` without the shortcut of these products, which is put back at its end."""
+    before, products.fp32_precision = products.fp32_precision, "ieee"
+    try:
+        with plain:
+            yield
+    finally:
+        products.fp32_precision = before
