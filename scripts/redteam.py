@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "checker"))
 
 import torch
+from red_team import lives
 from red_team.checks import FAMILIES
 from red_team.tally import Tally
 from tqdm import tqdm
@@ -52,6 +53,7 @@ def main() -> int:
     parser.add_argument("--family", choices=FAMILIES, default=None, help="one family only")
     options = parser.parse_args()
     torch.set_num_threads(1)  # the matrices are tiny
+    lives.serve(lives.MANY)
     first = secrets.randbelow(10**9) if options.seed is None else options.seed
     print(f"seeds from {first} on")
     shares = {options.family: 1} if options.family else {family: share for family, (_, share) in FAMILIES.items()}

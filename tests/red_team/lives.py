@@ -33,14 +33,9 @@ from tightlip.transport import search
 SECONDS = 300
 """After which a process is given up."""
 
-PRELOADED = [
-    "tightlip.cli.train",
-    "tightlip.cli.distance",
-    "tightlip.cli.experiment",
-    "tightlip.report.figures",
-    "matplotlib.backends.backend_svg",
-    "torch._dynamo",  # torch itself loads it when a training begins
-]
+FEW = ["tightlip.cli.experiment", "tightlip.report.figures", "matplotlib.backends.backend_svg"]
+MANY = [*FEW, "tightlip.cli.distance", "tightlip.cli.train", "torch._dynamo"]  # torch loads it when a training begins
+"""What the server imports where few processes are asked of it, and where many are."""
 
 COMMANDS = {
     name: line.split()
@@ -73,6 +68,14 @@ class Whole:
     operations: int
 
 
+def serve(modules: list[str]) -> None:
+    """The server that is to come imports these."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
+
+
+serve(FEW)
+
+
 @contextlib.contextmanager
 def place() -> Iterator[Path]:
     """A folder to run in, with data in it; in memory where that is possible."""
@@ -97,7 +100,6 @@ def words(command: str, folder: Path) -> list[str]:
 def lived(task: Callable[..., None], *arguments: Any) -> Life:
     """A process that does this; `task` takes a file for what it says, and these."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     with tempfile.NamedTemporaryFile() as said:
         process = context.Process(target=_alone, args=(said.name, task, arguments))
         process.start()

@@ -1,4 +1,4 @@
-"""Some networks of each family, 184 in all, 150 pairs of samples, 5 commands and 66 damaged files.
+"""Some networks of each family, 184 in all, 150 pairs of samples, 4 commands and 66 damaged files.
 
 `make redteam` takes 11,500 networks, 1,000 pairs and 135 commands, `make fuzz` 1,000 files a reader.
 """
@@ -22,7 +22,7 @@ SLICE = {
     "distances": 150,
     "machines": 20,
     "checkers": 10,
-    "kills": 2,
+    "kills": 1,
     "failures": 1,
     "blackouts": 1,
     "writers": 1,
@@ -37,7 +37,7 @@ LEAST = {
     "distances": 900,
     "machines": 100,
     "checkers": 80,
-    "kills": 6,
+    "kills": 3,
     "failures": 3,
     "blackouts": 3,
     "writers": 3,
