@@ -20,7 +20,8 @@ from red_team.tally import Tally
 YEARS = (-50, -1, 0, 0, 1, 100)
 """How far off the clocks of these machines are."""
 
-FAILURES = {errno.ENOSPC: "full", errno.EROFS: "read-only", errno.EIO: "broken"}
+FAILURES = (errno.ENOSPC, errno.EROFS, errno.EIO)
+"""The disk is full, read-only or broken."""
 
 
 def kills(seed: int, tally: Tally) -> None:
@@ -49,7 +50,7 @@ def failures(seed: int, tally: Tally) -> None:
         if draw.random() < 0.2:
             life = lived(_limited, command, folder, int(10 ** draw.uniform(0, 5.5)))
         else:
-            number, lasting = draw.choice(list(FAILURES)), draw.random() < 0.5
+            number, lasting = draw.choice(FAILURES), draw.random() < 0.5
             life = lived(live, command, folder, Failing(draw.randint(1, whole(command).operations), number, lasting))
         tally.expect("sentences", life.code == 0 or is_a_sentence(life), command, seed, life.code, life.said)
         _goes_on(command, folder, tally)
@@ -92,7 +93,7 @@ def _recorded(command: str, folder: Path, after: Path, at: int, share: float) ->
     ledger = Ledger(folder, seen)
     code = called(command, folder, ledger)
     wrong += [f"{path} can be lost although the command has ended" for path in ledger.absent()]
-    leave(code or len(wrong) > 0, "; ".join(wrong))
+    leave(code or min(len(wrong), 1), "; ".join(wrong))
 
 
 def writers(seed: int, tally: Tally) -> None:

@@ -82,10 +82,10 @@ class Running(abc.ABC):
     def _train(self, folder: Path, device: str, resume: bool) -> str:
         page = folder / "report.html"
         if resume and (folder / "metrics.json").exists():
-            clear(folder)  # one that was killed at the very end
             self._show(folder, page)
             if written_about(folder / MODEL) and not (folder / MODEL).exists():
                 raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")
+            clear(folder)  # of a run that was killed at the very end
             return f"{folder} is complete already: open {page}"
         if resume and (folder / MODEL).exists() and not (folder / CHECKPOINT).exists():
             raise TightlipError(
