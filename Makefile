@@ -40,7 +40,7 @@ test: $(TEST)  ## every test, doctest and example, on two processes
 sweeps: $(TEST)  ## the tests with every size and seed of the sweeps of which `make test` takes some
 	@SWEEPS=1 $(BIN)/python -m pytest -n 2 -q --durations=10 tests $(ARGS)
 
-redteam: $(TEST)  ## 10,000 networks against exact rationals, 1,000 on machines in float32, 1,000 distances against linear programs, from fresh seeds
+redteam: $(TEST)  ## 10,000 networks against exact rationals, 1,000 on machines in float32, 1,000 distances against linear programs, 135 commands killed or without disk or power, from fresh seeds
 	@$(BIN)/python scripts/redteam.py $(ARGS)
 
 fuzz: $(TEST)  ## 1,000 damaged files for everything that reads one

@@ -1,6 +1,14 @@
-"""Files that are written whole or not at all, and how a file is known again."""
+"""Files that are written whole or not at all, folders that stay made, and how a file is known again.
+
+A name that was given is on the disk when its folder has been flushed, and what a file holds when the file has been. So:
+
+    write a neighbor ▸ flush it ▸ give it the name ▸ flush the folder
+
+whatever is lost or torn that was not flushed, the name is that of the earlier file or of the new one, whole.
+"""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import itertools
@@ -14,6 +22,12 @@ from safetensors import SafetensorError
 from .errors import TightlipError
 
 _NUMBERS = itertools.count()
+
+_WRITING: set[str] = set()
+"""Neighbors that this process is writing, by name: another of its number may have left some before it."""
+
+_NO_SUCH_THING = {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+"""What systems say that cannot open folders, or flush them; all else is a disk that fails."""
 
 
 @contextlib.contextmanager
@@ -30,19 +44,52 @@ def replacing(path: Path) -> Iterator[Path]:
         raise TightlipError(f"{path} cannot be written to (Is a directory): give the name of a file")
     partial = path.with_name(f"{_prefix(path)}{os.getpid()}-{next(_NUMBERS)}.partial")
     try:
+        _WRITING.add(partial.name)
         _remove_abandoned(path)
         partial.touch()
         yield partial
-        _flush(partial)
-        partial.replace(path)
-        with contextlib.suppress(OSError):  # some systems have no folders to open; the file is whole in any case
-            _flush(path.parent)
+        put_in_place(partial, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is a RuntimeError in torch.save
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TightlipError(f"{path} cannot be written to ({reason}): choose another place or make room") from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        discard(partial)
+        _WRITING.discard(partial.name)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Give a file that is written its name: what it holds is on the disk before, and the name when this returns.
+
+    Raises:
+        OSError: if the disk fails; the name is then of the earlier file or of the new one, whole.
+    """
+    _flush(partial)
+    partial.replace(path)
+    _flush_folder(path.parent)
+
+
+def make_folder(folder: Path, anew: bool = False) -> None:
+    """Make a folder that is not there, and those above it; their names are on the disk when this returns.
+
+    Raises:
+        TightlipError: if that cannot be done.
+        FileExistsError: if it is there, and was to be made anew.
+    """
+    try:
+        absent = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=not anew)
+        for place in absent:
+            _flush_folder(place.parent)
+    except OSError as error:
+        if anew and isinstance(error, FileExistsError):
+            raise
+        raise TightlipError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
+
+
+def discard(path: Path) -> None:
+    """Remove a file that nobody needs any more; one that is gone, or that the disk does not let go, is no matter."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -66,12 +113,13 @@ def _remove_abandoned(path: Path) -> None:
     """What killed processes of this machine have left of ``path``."""
     for left in path.parent.glob(f"{glob.escape(_prefix(path))}*.partial"):
         process = left.name.removeprefix(_prefix(path)).partition("-")[0]
-        if process.isdecimal() and not _lives(int(process)):
-            with contextlib.suppress(OSError):
-                left.unlink()
+        if process.isdecimal() and left.name not in _WRITING and not _lives(int(process)):
+            discard(left)
 
 
 def _lives(process: int) -> bool:
+    if process == os.getpid():  # and what is asked about is not of its own
+        return False
     if os.name == "nt":  # os.kill would end it there
         return True
     try:
@@ -90,3 +138,12 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system has such a thing."""
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_THING:
+            raise

@@ -132,5 +132,5 @@ def _holder(file: Path) -> str:
         holder = json.loads(file.read_text())
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
         return f"process {holder['pid']} on {holder['host']} since {since}"
-    except (OSError, ValueError, KeyError, TypeError):  # not yet written, removed, or not to be read while it is locked
-        return "another process"
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return "another process"  # not yet written, removed, or not to be read while it is locked

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
 from torch import nn
 
 from .atomic import replacing
@@ -73,7 +73,7 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
     description = json.dumps({"format": FORMAT, "network": outline}, allow_nan=False)
     weights = {name: value.detach().contiguous().clone() for name, value in state.items()}
     with replacing(Path(path)) as partial:
-        save_file(weights, partial, metadata={"tightlip": description})
+        partial.write_bytes(as_bytes(weights, {"tightlip": description}))  # save_file names a file of its own
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:

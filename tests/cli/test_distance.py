@@ -20,6 +20,7 @@ from tightlip.cli import distance, main
 from tightlip.cli.distance import Distance
 from tightlip.cli.prices import PRICES, kept
 from tightlip.data import load
+from tightlip.locking import sole_writer
 from tightlip.records import DistanceRow
 from tightlip.report import render_distances
 from tightlip.transport import search
@@ -317,7 +318,11 @@ def test_an_interruption_leaves_what_is_proven_and_the_command_that_goes_on(caps
     assert after.history["lower"][: len(row.history["lower"])] == row.history["lower"]
     for column, sign in (("seconds", 1), ("lower", 1), ("upper", -1)):
         assert (sign * np.diff(after.history[column]) >= 0).all(), column
+    Path("runs", name, ".lock").touch()  # of one that was killed at the very end
     assert "is complete already" in said(capsys, "a.npy", "b.npy", "--name", name, "--resume")
+    assert not Path("runs", name, ".lock").exists()
+    with sole_writer(Path("runs", name)):
+        assert "is being written by" in said(capsys, "a.npy", "b.npy", "--name", name, "--resume", code=2)
 
 
 def test_samples_of_other_sizes_keep_what_is_proven_too(capsys, monkeypatch, listening):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from processes import Started
 
-from tightlip.cli import main
+from tightlip import TightlipError
+from tightlip.cli import main, running
 from tightlip.cli.train import Train
 from tightlip.decimals import bracketed, floored
 from tightlip.robustness import wilson
@@ -146,11 +147,24 @@ def test_resume_of_a_complete_run_says_so_and_changes_nothing(capsys):
     assert before == {name: Path(f"runs/r/{name}").read_bytes() for name in os.listdir("runs/r")}
 
 
-def test_resume_makes_the_page_that_a_killed_run_did_not_get_to():
+def test_resume_makes_the_page_that_a_killed_run_did_not_get_to_and_removes_what_it_kept():
     train("--name", "r", "--epochs", "1")
     os.remove("runs/r/report.html")
+    for name in ("checkpoint.pt", "checkpoint-5.pt", "pace.json", ".lock"):
+        Path("runs/r", name).touch()
     assert train("--name", "r", "--epochs", "1", "--resume") == 0
-    assert os.path.exists("runs/r/report.html")
+    assert set(os.listdir("runs/r")) == FILES
+
+
+def test_a_disk_that_is_full_from_the_first_file_on_leaves_no_folder(monkeypatch, capsys):
+    def full(*_):
+        raise TightlipError("full")
+
+    for name in ("pin_config", "sole_writer"):
+        with monkeypatch.context() as patch:
+            patch.setattr(running, name, full)
+            assert train("--name", "r", "--epochs", "1") == 2
+        assert os.listdir("runs") == [] and capsys.readouterr().err == "tightlip: full\n"
 
 
 def test_a_killed_process_resumes_to_the_result_of_an_uninterrupted_one():

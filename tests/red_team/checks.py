@@ -13,6 +13,7 @@ from typing import Any
 import mpmath
 import torch
 from red_team.checkers import checkers
+from red_team.deaths import blackouts, failures, kills, writers
 from red_team.distances import distances
 from red_team.elementwise import number
 from red_team.exact import Values, run, squared_norm
@@ -247,5 +248,9 @@ FAMILIES: dict[str, tuple[Callable[[int, Tally], None], int]] = {
     "distances": (distances, 1000),
     "machines": (machines, 1000),
     "checkers": (checkers, 500),
+    "kills": (kills, 51),
+    "failures": (failures, 48),
+    "blackouts": (blackouts, 24),
+    "writers": (writers, 12),
 }
-"""Each family, and how many of 12,500 networks, or pairs of samples, are its."""
+"""Each family, and how many networks, pairs of samples, or commands are its in the long form."""

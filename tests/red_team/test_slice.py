@@ -1,6 +1,6 @@
-"""Some networks of each family, 92 in all, 75 pairs of samples and 33 damaged files.
+"""Some networks of each family, 92 in all, 75 pairs of samples, 4 commands and 33 damaged files.
 
-`make redteam` takes 11,500 networks and 1,000 pairs, `make fuzz` 1,000 files a reader.
+`make redteam` takes 11,500 networks, 1,000 pairs and 135 commands, `make fuzz` 1,000 files a reader.
 """
 
 import warnings
@@ -22,6 +22,10 @@ SLICE = {
     "distances": 75,
     "machines": 10,
     "checkers": 5,
+    "kills": 1,
+    "failures": 1,
+    "blackouts": 1,
+    "writers": 1,
 }
 LEAST = {
     "matrices": 500,
@@ -33,6 +37,10 @@ LEAST = {
     "distances": 450,
     "machines": 50,
     "checkers": 40,
+    "kills": 3,
+    "failures": 3,
+    "blackouts": 3,
+    "writers": 3,
 }
 """Comparisons in the slice, so that a family that looks at nothing is seen."""
 

@@ -103,12 +103,12 @@ class Distance:
         if self.output is not None:
             replaceable(self.output)
         folder = self._folder()
-        if self.resume and (folder / DISTANCE).exists() and self._is_complete(folder, a, b):
-            page = folder / "report.html"
-            write_distances([folder], page)
-            return f"{folder} is complete already: open {page}"
         try:
             with sole_writer(folder):
+                if self.resume and (folder / DISTANCE).exists() and self._is_complete(folder, a, b):
+                    page = folder / "report.html"
+                    write_distances([folder], page)
+                    return f"{folder} is complete already: open {page}"
                 return self._measure(folder, a, b, device if self.about == "distributions" else "cpu")
         except BaseException:
             remove_if_empty(folder)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from ..atomic import discard, make_folder
 from ..errors import TightlipError
 from ..experiments.pace import PACE
 from ..locking import sole_writer
@@ -50,7 +51,7 @@ def new_folder(runs: Path, stem: str) -> Path:
     for number in itertools.count(1):
         folder = writable(runs) / (name if number == 1 else f"{name}-{number}")
         with contextlib.suppress(FileExistsError):
-            folder.mkdir()
+            make_folder(folder, anew=True)
             break
     return folder
 
@@ -98,11 +99,12 @@ def pin_config(folder: Path, config: Options, resume: bool) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Nothing half-written: a run that failed before its first checkpoint leaves no folder."""
-    if all(path.name in (CONFIG, PACE) for path in folder.iterdir()):
-        (folder / CONFIG).unlink(missing_ok=True)
-        (folder / PACE).unlink(missing_ok=True)
-        folder.rmdir()
+    """Nothing half-written: a run that failed before its first checkpoint leaves no folder, if the disk lets it go."""
+    with contextlib.suppress(OSError):
+        if all(path.name in (CONFIG, PACE) for path in folder.iterdir()):
+            discard(folder / CONFIG)
+            discard(folder / PACE)
+            folder.rmdir()
 
 
 def _began(folder: Path, kind: type[Any]) -> tuple[dict[str, Any], Any] | None:

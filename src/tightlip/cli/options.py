@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..arguments import integer
-from ..atomic import replacing
+from ..atomic import discard, make_folder, replacing
 from ..errors import TightlipError
 
 
@@ -64,13 +64,13 @@ def writable(folder: Path) -> Path:
     Raises:
         TightlipError: if it cannot be made or written to.
     """
+    make_folder(folder)
+    probe = folder / ".writable"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
     except OSError as error:
         raise TightlipError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
+    discard(probe)  # or another command has, that proves the same folder
     return folder
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor
 
 from ..atomic import replacing
@@ -44,7 +44,7 @@ def keep(folder: Path, found: Interval, about: Mapping[str, Any]) -> None:
     said = {name: getattr(found, name) for name in ("lower", "upper", "method", "reason", "seconds", "history")}
     with replacing(folder / PRICES) as partial:
         tensors = {"prices": found.critic.offsets.detach().cpu().contiguous(), "pairs": pairs.cpu().contiguous()}
-        save_file(tensors, partial, {"said": json.dumps(said | {"about": dict(about)})})
+        partial.write_bytes(as_bytes(tensors, {"said": json.dumps(said | {"about": dict(about)})}))
 
 
 def kept(folder: Path, about: Mapping[str, Any]) -> Kept | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import TightlipError
+from ..experiments.leaving import clear
 from ..interruption import Stopped
 from ..linkage import MODEL, written_about
 from ..locking import sole_writer
@@ -72,7 +73,7 @@ class Running(abc.ABC):
                 begun = True
                 return self._train(folder, device, resume)
         except BaseException as problem:
-            if begun:
+            if begun or not resume:  # a new folder is nobody else's
                 remove_if_empty(folder)
             if isinstance(problem, KeyboardInterrupt) and folder.exists():
                 raise Stopped(folder.name) from problem
@@ -84,6 +85,7 @@ class Running(abc.ABC):
             self._show(folder, page)
             if written_about(folder / MODEL) and not (folder / MODEL).exists():
                 raise TightlipError(f"{folder} is complete, but its {MODEL} is gone: restore it, or train anew")
+            clear(folder)  # of a run that was killed at the very end
             return f"{folder} is complete already: open {page}"
         if resume and (folder / MODEL).exists() and not (folder / CHECKPOINT).exists():
             raise TightlipError(

@@ -1,11 +1,10 @@
 """One file from the first mirror that gives exactly the right bytes, put in place whole or not at all.
 
-Under a file lock, into ``NAME.part``, checked, then `os.replace`: a reader sees the complete, verified file or none,
+Under a file lock, into ``NAME.part``, checked, flushed, then named: a reader sees the complete, verified file or none,
 however many processes ask at once and however a download ends.
 """
 
 import logging
-import os
 import urllib.request
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
@@ -15,6 +14,7 @@ from typing import Any
 import filelock
 from tqdm import tqdm
 
+from tightlip.atomic import put_in_place
 from tightlip.errors import TightlipError
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def _first_good(urls: Sequence[str], target: Path, limit: int, verify: Callable[
         for url in urls:
             reason = _try(url, part, limit, verify)
             if reason is None:
-                os.replace(part, target)
+                put_in_place(part, target)
                 logger.info("downloaded %s from %s", target, url)
                 return url
             logger.warning("%s: %s", url, reason)

@@ -34,10 +34,10 @@ from . import architectures
 from .classification_options import Config, check
 from .evidence import Attack, attack_curve, certificate_file
 from .laps import Laps
-from .leaving import leave
+from .leaving import clear, leave
 from .loading import described, loaded, suited
 from .methods import Adversary, box_of, fitting, standing
-from .pace import PACE, paced
+from .pace import paced
 from .scaling import Scaling, scaling_of, warning_of
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,7 @@ def run(
     """
     checkpoint = folder / "checkpoint.pt"
     result = prove(config, checkpoint, folder.name, device, root, download, resume, progress).write(folder)
-    checkpoint.unlink(missing_ok=True)
-    checkpoint.with_name(PACE).unlink(missing_ok=True)
+    clear(folder)
     return result
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..atomic import make_folder
 from ..decimals import exact
 from ..errors import TightlipError
 from ..provenance import provenance
@@ -55,7 +56,7 @@ def points_at(rows: Sequence[CellRow], eps: float) -> list[Point]:
 def write_fronts(rows: Sequence[CellRow], radii: Sequence[float], folder: Path) -> Path:
     """A row for each radius, in a folder of their own in this one, which is returned; those there are replaced."""
     place = folder / NAME
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     _DEFINITION.write(place / FILE)
     for number, eps in enumerate(radii):
         _row(rows, eps, number).write(place / f"eps={exact(eps)}_seed0.json")

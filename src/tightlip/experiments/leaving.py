@@ -6,10 +6,11 @@ from typing import TypeVar
 
 from torch import nn
 
-from ..atomic import sha256
+from ..atomic import discard, sha256
 from ..linkage import MODEL
 from ..records import CertificateFile, RegressionRow, RunRow, SlopesFile
 from ..serialization import save
+from .pace import PACE
 
 Row = TypeVar("Row", RunRow, RegressionRow)
 Proof = TypeVar("Proof", CertificateFile, SlopesFile)
@@ -26,3 +27,9 @@ def leave(folder: Path, network: nn.Module, row: Row, proof: Proof) -> tuple[Row
     proof.write(folder / "certificate.json")
     row.write(folder / "metrics.json")
     return row, proof
+
+
+def clear(folder: Path) -> None:
+    """Remove what a stopped run would have gone on from, when ``metrics.json`` is there."""
+    for path in (folder / PACE, folder / "checkpoint.pt", *folder.glob("checkpoint-[0-9].pt")):
+        discard(path)

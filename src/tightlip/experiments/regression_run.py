@@ -37,7 +37,7 @@ from ..provenance import provenance
 from ..records import TASK, Audit, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried
 from ..training import History, fit, predict
 from .laps import Laps
-from .leaving import leave
+from .leaving import clear, leave
 from .regression_options import CONSTRAINTS, LOSSES, SLOPES, Config, check, suited
 
 logger = logging.getLogger(__name__)
@@ -104,8 +104,7 @@ def run(config: Config, folder: Path, device: str = "cpu", resume: bool = False,
     table = load_measured(config.data, config.label)
     parts = split_measured(table.rows, config.seed)
     result = prove(config, table, parts, folder, folder.name, device, resume, progress).write(folder)
-    for place in range(len(SLOPES)):
-        _checkpoint(folder, place).unlink(missing_ok=True)
+    clear(folder)
     return result
 
 

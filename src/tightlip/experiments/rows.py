@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..arguments import integer
+from ..atomic import make_folder
 from ..choices import chosen
 from ..errors import TightlipError
 from ..locking import sole_writer
@@ -54,7 +55,7 @@ def run_cells(
     integer("jobs", jobs, most=256)
     compute = chosen("executor", executor, EXECUTORS)
     todo = list(cells(experiment, preset))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with sole_writer(folder):
         definition_of(experiment).write(folder / FILE)
         there = [_row_there(cell, folder) for cell in todo]
@@ -119,7 +120,7 @@ def _attempt(experiment: Experiment | str, folder: Path, cell: Cell) -> str | No
         with shelf(folder):
             outcome: Outcome = module.run(config_of(module, cell.config), cell.seed)
         if outcome.write is not None:
-            (folder / cell.stem).mkdir(parents=True, exist_ok=True)
+            make_folder(folder / cell.stem)
             outcome.write(folder / cell.stem)
     except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the other cells go on
         return f"{type(error).__name__}: {error}"
@@ -138,7 +139,7 @@ def _attempt(experiment: Experiment | str, folder: Path, cell: Cell) -> str | No
         seconds={"total": round(time.perf_counter() - began, 3)},
         **provenance("cpu"),
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     row.write(folder / cell.file)
     return None
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ..atomic import replacing
+from ..atomic import discard, make_folder, replacing
 from ..provenance import commit
 from ..training.identity import identity
 
@@ -53,7 +53,7 @@ class Progress:
         """
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         file: dict[str, Any] = {"key": self.key, "content": dict(content)}
         with replacing(self.path) as partial:
             torch.save(file | {"sha256": identity(file, "a file of unfinished work")}, partial)
@@ -91,5 +91,5 @@ def kept(key: Mapping[str, Any], make: Callable[[Progress], dict[str, Any]]) -> 
         found = make(part)
         whole.write(found)
     if part.path is not None:
-        part.path.unlink(missing_ok=True)
+        discard(part.path)
     return found

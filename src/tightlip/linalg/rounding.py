@@ -202,9 +202,10 @@ def full_precision(tensor: Tensor, convolves: bool = False) -> AbstractContextMa
     return _as_stored(plain, products)
 
 
-_PRODUCTS: tuple[tuple[Any, Any], ...] = (
-    (torch.backends.cuda.matmul, torch.backends.cudnn.conv),
-    (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv),
+_TORCH: Any = torch.backends
+_PRODUCTS = (
+    (_TORCH.cuda.matmul, _TORCH.cudnn.conv),
+    (_TORCH.mkldnn.matmul, _TORCH.mkldnn.conv),
 )
 """Where torch is told how float32 is multiplied: on accelerators and on processors, of matrices and of kernels."""
 
