@@ -358,3 +358,10 @@ def test_what_a_file_cannot_hold_is_refused_before_writing(tmp_path):
     with pytest.raises(TightlipError, match="beside"):
         save(network, tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_to_be_made_first(tmp_path):
+    with pytest.raises(
+        TightlipError, match=r"m cannot be written to \(No such file.*\): make the folder .*absent first"
+    ):
+        save(nn.Sequential(nn.ReLU()), tmp_path / "absent" / "m")

@@ -51,7 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
         put_in_place(partial, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is a RuntimeError in torch.save
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TightlipError(f"{path} cannot be written to ({reason}): choose another place or make room") from error
+        advice = "choose another place or make room" if path.parent.is_dir() else f"make the folder {path.parent} first"
+        raise TightlipError(f"{path} cannot be written to ({reason}): {advice}") from error
     finally:
         discard(partial)
         _WRITING.discard(partial.name)
