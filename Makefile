@@ -26,7 +26,7 @@ DOCS := $(VENV)/.docs-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conventions redteam fuzz bench paper docs docs-serve package lint format clean
+.PHONY: help demo test sweeps conventions redteam fuzz bench paper docs docs-serve package lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -36,6 +36,9 @@ demo: $(RUN)  ## train on real images, audit, certify, attack; says where the pa
 
 test: $(TEST)  ## every test, doctest and example, on two processes
 	@$(BIN)/python -m pytest -n 2 -q --durations=10 $(ARGS)
+
+sweeps: $(TEST)  ## the tests with every size and seed of the sweeps of which `make test` takes some
+	@SWEEPS=1 $(BIN)/python -m pytest -n 2 -q --durations=10 tests $(ARGS)
 
 redteam: $(TEST)  ## 10,000 networks against exact rationals, 1,000 on machines in float32, 1,000 distances against linear programs, from fresh seeds
 	@$(BIN)/python scripts/redteam.py $(ARGS)

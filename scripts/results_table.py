@@ -21,7 +21,7 @@ OWN = {"distances": "–"}
 """Methods whose layers have no activations."""
 
 COLUMNS = ("data", "norm", "method", "network", "activation", "runs", "clean", "ε")
-COLUMNS += ("certified", "attacked", "of those certified", "K ≤", "training")
+COLUMNS += ("certified", "attacked, of them certified", "K ≤", "training")
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
 
 
@@ -45,7 +45,7 @@ def _network(config: Mapping[str, Any]) -> str:
 
 def _line(key: tuple[str, ...], runs: list[Run]) -> str:
     data, norm, method, network, activation, eps = key
-    tests = [run.row.test for run in runs]
+    tests, resisting = [run.row.test for run in runs], [_certified_of_attacked(run) for run in runs]
     cells = [
         data,
         NORMS[norm],
@@ -56,10 +56,9 @@ def _line(key: tuple[str, ...], runs: list[Run]) -> str:
         _percent([test.accuracy for test in tests]),
         eps,
         _percent([test.certified[eps] for test in tests], math.floor),
-        _percent([test.attacked[eps] for test in tests]),
-        _percent([_certified_of_attacked(run) for run in runs], math.floor),
-        f"{round_up(max(run.proof.bound.constant for run in runs), 9)}",
-        f"≤ {_minutes(runs)}, {_where(runs)}",
+        f"{_mean([test.attacked[eps] for test in tests])}, {_mean(resisting, math.floor)}",
+        f"{round_up(max(run.proof.bound.constant for run in runs), 6)}",
+        f"≤ {_minutes(runs)}",
     ]
     return f"| {' | '.join(cells)} |\n"
 
@@ -71,12 +70,14 @@ def _certified_of_attacked(run: Run) -> float:
 
 def _percent(values: list[float], rounding: Callable[[float], int] = round) -> str:
     """The mean, and the range where there are several; shares that are proven are rounded down."""
+    if len(values) == 1:
+        return f"{_mean(values, rounding)} %"
+    least, most = _mean([min(values)], rounding), _mean([max(values)], rounding)
+    return f"{_mean(values, rounding)} % ({least}–{most})"
 
-    def text(value: float) -> str:
-        return f"{rounding(round(1e4 * value, 6)) / 100:.2f}"
 
-    mean = text(sum(values) / len(values))
-    return f"{mean} %" if len(values) == 1 else f"{mean} % ({text(min(values))}–{text(max(values))})"
+def _mean(values: list[float], rounding: Callable[[float], int] = round) -> str:
+    return f"{rounding(round(1e4 * sum(values) / len(values), 6)) / 100:.2f}"
 
 
 def _minutes(runs: list[Run]) -> str:
@@ -85,10 +86,6 @@ def _minutes(runs: list[Run]) -> str:
     if len(computed) == len(runs):
         return f"{math.ceil(max(computed) / 60)} CPU min"
     return f"{math.ceil(max(run.row.seconds['train'] for run in runs) / 60)} min"
-
-
-def _where(runs: list[Run]) -> str:
-    return ", ".join(sorted({f"{run.row.threads} {run.row.device} thread(s)" for run in runs}))
 
 
 def main() -> None:

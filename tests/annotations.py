@@ -1,11 +1,13 @@
-"""How the annotations of tightlip are checked in tests: all of them at every call, and at less cost than by jaxtyping.
+"""How the annotations of tightlip are checked in tests: all of them in every test, and at less cost than by jaxtyping.
 
 The decorator of its import hook binds the arguments of each call anew, for sizes that are computed from them
 (tightlip has none), checks them once more after it, and does so too where no array is spoken of. That is three quarters
 of the time of a test that trains. Here the type checker looks at arguments and at what is returned, once each, and
-sizes are remembered from the one to the other where there are arrays.
+sizes are remembered from the one to the other where there are arrays. What a test calls over and over is checked the
+first `ENOUGH` times: the calls of a loop are of one kind.
 """
 
+import collections
 import dataclasses
 import functools
 import inspect
@@ -15,9 +17,16 @@ from typing import Any
 
 import jaxtyping
 from jaxtyping import AbstractArray, config
+from sweeps import EVERYTHING
 
 SHAPES = jaxtyping.jaxtyped
 """jaxtyping's own decorator."""
+
+ENOUGH = 10**9 if EVERYTHING else 8
+"""Calls of one function in one test."""
+
+CALLS: collections.defaultdict[Callable[..., Any], int] = collections.defaultdict(int)
+"""How often each function was called in this test; whoever runs tests clears it before each."""
 
 
 def jaxtyped(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -31,16 +40,19 @@ def checked(typechecker: Callable[..., Any], subject: Any) -> Any:
         if dataclasses.is_dataclass(subject) and "__init__" in vars(subject):
             subject.__init__ = checked(typechecker, subject.__init__)
         return subject
-    if inspect.isgeneratorfunction(subject) or (hints := known(subject)) is None:
+    hints = known(subject)
+    if hints is None or (inspect.isgeneratorfunction(subject) and speaks_of_arrays(hints)):
         return SHAPES(subject, typechecker=typechecker)
     return _with_sizes(typechecker(subject), subject) if speaks_of_arrays(hints) else _plain(typechecker, subject)
 
 
 def known(function: Callable[..., Any]) -> list[Any] | None:
-    """Its annotations, or None where one cannot be told yet."""
+    """Its annotations, as they stand where a class is defined below (no array is); None where one has no meaning."""
     try:
         return list(typing.get_type_hints(function, include_extras=True).values())
-    except (NameError, TypeError):  # a name that is defined below, or one that is an argument of nothing at run time
+    except NameError:
+        return list(inspect.get_annotations(function).values())
+    except TypeError:  # an argument of what takes none at run time
         return None
 
 
@@ -50,11 +62,17 @@ def speaks_of_arrays(hint: Any) -> bool:
     return (inspect.isclass(hint) and issubclass(hint, AbstractArray)) or any(map(speaks_of_arrays, inside))
 
 
+def _seen_enough(function: Callable[..., Any]) -> bool:
+    """Whether a call needs no check, be it that a test asks for none."""
+    CALLS[function] += 1
+    return CALLS[function] > ENOUGH or config.jaxtyping_disable
+
+
 def _with_sizes(by_type: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
-        if config.jaxtyping_disable:
+        if _seen_enough(function):
             return function(*arguments, **options)
         with SHAPES("context"):
             return by_type(*arguments, **options)
@@ -70,7 +88,7 @@ def _plain(typechecker: Callable[..., Any], function: Callable[..., Any]) -> Cal
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
-        return (function if config.jaxtyping_disable else by_type)(*arguments, **options)
+        return (function if _seen_enough(function) else by_type)(*arguments, **options)
 
     return wrapped
 

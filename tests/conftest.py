@@ -4,6 +4,7 @@ Nothing of tightlip is imported here: jaxtyping's checks must be in place before
 """
 
 import gc
+import io
 import os
 import shutil
 import signal
@@ -49,6 +50,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_setup() -> None:
+    annotations.CALLS.clear()
+
+
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # Triton complains of what it finds alive at the end
 
@@ -59,3 +64,14 @@ def seed() -> int:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - for third-party code that still reads the global state
     return 0
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of pages are laid out and stay empty, where nothing is asked of them: tests/report looks at them."""
+    from matplotlib.figure import Figure
+
+    def empty(figure: Figure, file: io.StringIO, **_: object) -> None:
+        file.write('<svg viewBox="0 0 1 1"></svg>')
+
+    monkeypatch.setattr(Figure, "savefig", empty)

@@ -42,9 +42,9 @@ class Tab:
         assert "error" not in answer, (method, answer)
         return answer["result"]
 
-    def open(self, page, width=400, height=800):
-        """A file, in a window of this size."""
-        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=True)
+    def open(self, page, width=400, height=800, mobile=True):
+        """A file, in a window of this size, on a phone or not."""
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.events.clear()
         self.ask("Page.navigate", url=page.as_uri())
         while "Page.loadEventFired" not in self.events:

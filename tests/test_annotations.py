@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import beartype
 import jaxtyping
 import pytest
 import torch
-from annotations import SHAPES, checked
+from annotations import CALLS, ENOUGH, SHAPES, checked
 from jaxtyping import Float
 from torch import Tensor
 
@@ -88,6 +89,40 @@ def test_records_and_generators_are_checked(check):
     assert list(few(2)) == [0, 1]
     with pytest.raises(TypeError, match="few"):
         list(few("2"))
+
+
+def first(x: Float[Tensor, " n"], count: "Count") -> Float[Tensor, " n"]:
+    return x[: count.number]
+
+
+EARLY = {"ours": checked(by_type, first), "jaxtyping's": SHAPES(first, typechecker=by_type)}
+
+
+@dataclass(frozen=True)
+class Count:
+    number: int
+
+
+@pytest.mark.parametrize("whose", EARLY)
+def test_a_class_that_is_defined_below_hides_nothing(whose):
+    assert len(EARLY[whose](torch.zeros(3), Count(3))) == 3
+    for arguments in ((torch.zeros(3), 3), (torch.zeros(3), Count(2)), (torch.zeros(3, 3), Count(3))):
+        with pytest.raises(TypeError, match="first"):
+            EARLY[whose](*arguments)
+
+
+def test_in_a_loop_the_first_calls_are_checked_and_in_another_test_they_are_again():
+    @partial(checked, by_type)
+    def half(n: int) -> float:
+        return n / 2
+
+    for _ in range(2):
+        CALLS.clear()
+        for _ in range(min(ENOUGH, 20)):
+            with pytest.raises(TypeError, match="half"):
+                half("4")
+        if ENOUGH < 20:
+            assert half(4.0) == 2  # which is no int
 
 
 def test_nothing_is_checked_where_a_test_asks_for_that(check):

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 from slopes import PAIRS, largest_slope
+from sweeps import seeds
 from torch import nn
 from truths import exact_norm, linear
 
@@ -88,7 +89,7 @@ def random_network(seed):
     return nested.double(), layers, widths[0]
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", seeds(60, 200))
 def test_the_bound_of_a_random_network_is_above_every_slope_found_and_at_the_best_exact_path(seed):
     network, layers, inputs = random_network(seed)
     for p, q in PAIRS:

@@ -1,10 +1,9 @@
 """The examples are the manual: each runs as it stands, and each is short."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import python
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 ABSENT = """
@@ -28,14 +27,13 @@ def test_there_are_examples():
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_and_is_short(example, tmp_path):
     assert len(example.read_text(encoding="utf-8").splitlines()) <= 60
-    command = [sys.executable, str(example)]
-    done = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    done = python(example, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 def test_without_its_package_an_example_says_so_in_one_sentence_and_stops():
     optional = [path for path in EXAMPLES if "skipped: this example needs" in path.read_text(encoding="utf-8")]
-    done = subprocess.run([sys.executable, "-c", ABSENT, *optional], capture_output=True, text=True, timeout=120)
+    done = python("-c", ABSENT, *optional)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert len(said) == len(optional) > 5

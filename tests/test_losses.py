@@ -392,7 +392,7 @@ def test_the_gradient_of_the_norm_product_equals_finite_differences(p):
     def product(*weights):
         return functional_call(Product(), {f"network.{n}": w for n, w in zip(names, weights, strict=True)}, ())
 
-    assert torch.autograd.gradcheck(product, values)
+    assert torch.autograd.gradcheck(product, values, fast_mode=True)  # along random directions
 
 
 @pytest.mark.parametrize("way", ["step", "forward"])

@@ -3,12 +3,11 @@
 import ast
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import python
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -44,8 +43,8 @@ NETWORK = nn.Linear(3, 3)
 def test_a_newcomer_meets_answers_and_sentences_and_no_traceback():
     """In a process of its own, without the tests' shape checks."""
     script = Path(__file__).with_name("clumsy.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout == ""
+    done = python(script)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def messages():

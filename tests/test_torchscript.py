@@ -1,7 +1,6 @@
 """What is frozen can be scripted, traced, exported and compiled, what is trained be traced, with the same outputs."""
 
-import subprocess
-import sys
+from processes import python
 
 PROGRAM = """
 import io
@@ -80,5 +79,5 @@ for network, x in FROZEN:
 
 def test_scripts_traces_exports_and_compiled_networks_compute_what_the_modules_do():
     """In a process of its own: the shape checks of the tests cannot be scripted."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+    done = python("-c", PROGRAM, timeout=300)
     assert done.returncode == 0, done.stderr

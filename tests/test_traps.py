@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from truths import linear
 
-from tightlip import Gains, MaxMin, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp, rule
+from tightlip import Gains, MaxMin, RowL1Ball, Scale, TightlipError, freeze, lipschitz, mlp, rule, save
 from tightlip.losses import multiclass_hinge
 from tightlip.robustness import certify, pgd
 
@@ -237,3 +237,12 @@ def test_flushed_denormals_are_refused():
     finally:
         torch.set_flush_denormal(False)
     assert lipschitz(layer, 2).constant > 0
+
+
+def test_a_tensor_that_hides_the_one_in_the_state_dict_is_refused(tmp_path):
+    """The layer computes with the attribute, and its file would hold the parameter: ten times less here."""
+    layer = nn.Linear(3, 3)
+    layer.__dict__["weight"] = 10 * layer.weight.detach()
+    for ask in (lambda: lipschitz(layer, 2), lambda: save(layer, tmp_path / "m")):
+        with pytest.raises(TightlipError, match="a weight that hides the one in its state_dict"):
+            ask()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import Started
 
 import tightlip
 from tightlip import TightlipError
@@ -259,16 +260,14 @@ def wait_for(path, process):
         time.sleep(0.02)
 
 
-def test_two_trainings_in_one_folder_are_one_training_and_one_sentence(start, tmp_path, capsys):
+def test_two_trainings_in_one_folder_are_one_training_and_one_sentence(tmp_path, capsys):
     command = ["train", "--runs", str(tmp_path), "--name", "r", "--hidden", "4", "--threads", "1", "--epochs"]
-    first = start(TRAIN, *command, "2000")
-    wait_for(tmp_path / "r" / "checkpoint.pt", first)
-    assert main([*command, "2000", "--resume"]) == 2
-    error = capsys.readouterr().err
-    assert f"r is being written by process {first.pid}" in error and error.count("\n") == 1
-    assert first.poll() is None and (tmp_path / "r" / "config.json").exists()
-    first.kill()
-    first.wait()
+    with Started("-c", TRAIN, *command, "2000") as first:
+        wait_for(tmp_path / "r" / "checkpoint.pt", first)
+        assert main([*command, "2000", "--resume"]) == 2
+        error = capsys.readouterr().err
+        assert f"r is being written by process {first.pid}" in error and error.count("\n") == 1
+        assert first.poll() is None and (tmp_path / "r" / "config.json").exists()
     assert main([*command, "2", "--resume"]) == 2
     assert "began with epochs=2000" in capsys.readouterr().err  # and not: is being written
 
@@ -299,12 +298,11 @@ def run(config, seed):
 '''
 
 
-def test_two_runs_of_an_experiment_in_one_folder_are_one_run_and_one_sentence(start, tmp_path, monkeypatch, capsys):
+def test_two_runs_of_an_experiment_in_one_folder_are_one_run_and_one_sentence(tmp_path, monkeypatch, capsys):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    first = start(RUN, tmp_path / "runs")
-    wait_for(tmp_path / "started", first)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(EXPERIMENTS, "sleeper", importlib.import_module("sleeper"))
-    assert main(["run", "sleeper", "--output", str(tmp_path / "runs")]) == 2
-    assert f"is being written by process {first.pid}" in capsys.readouterr().err
+    with Started("-c", RUN, tmp_path / "runs", cwd=tmp_path) as first:
+        wait_for(tmp_path / "started", first)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(EXPERIMENTS, "sleeper", importlib.import_module("sleeper"))
+        assert main(["run", "sleeper", "--output", str(tmp_path / "runs")]) == 2
+        assert f"is being written by process {first.pid}" in capsys.readouterr().err

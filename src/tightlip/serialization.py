@@ -98,7 +98,9 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
                 f"{path} is a torch file (torch.save), and load reads what tightlip.save wrote: put its weights into a "
                 "network with load_state_dict, and write that one with tightlip.save(freeze(network), path)"
             ) from error
-        raise TightlipError(f"{path} is not a complete safetensors file: copy or train it again") from error
+        raise TightlipError(
+            f"{path} is no safetensors file, or not a complete one: give what tightlip.save wrote, or copy it again"
+        ) from error
     except _MismatchError as problem:
         raise TightlipError(
             f"the weights in {path} do not fit its description ({problem}): copy or train it again"

@@ -2,6 +2,11 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(undrawn):
+    pass
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """An empty working folder, no data root, and the threads as they were."""

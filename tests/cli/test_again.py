@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,25 @@ def runs():
     return sorted(os.listdir("runs"))
 
 
-@pytest.fixture
-def stopped(monkeypatch):
-    """The folder of a demo that was stopped after its training."""
+@pytest.fixture(scope="module")
+def halted(tmp_path_factory):
+    """Where a demo was stopped after its training."""
 
     def stop(network):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("halted"))
         patch.setattr(certified_run, "freeze", stop)
+        write_data()
         assert main(DEMO) == 130
+        return Path.cwd()
+
+
+@pytest.fixture
+def stopped(halted):
+    """The folder of that demo, copied to where the test is."""
+    shutil.copytree(halted, ".", dirs_exist_ok=True)
     (name,) = runs()
     return Path("runs") / name
 

@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import python
 from torch import nn
 
 from tightlip import Scale, lipschitz
@@ -134,9 +133,8 @@ def test_the_worst_class_is_told_by_its_name_where_the_data_have_some(capsys, tm
 
 def test_as_a_process(run):
     """Without the tests' shape checks, and with the exit code of the process."""
-    command = [sys.executable, "-c", "import sys; from tightlip.cli import main; sys.exit(main())"]
-    arguments = ["certify", str(run / "model.safetensors"), "--seed", "2", "--threads", "1"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+    program = "import sys; from tightlip.cli import main; sys.exit(main())"
+    done = python("-c", program, "certify", run / "model.safetensors", "--seed", "2", "--threads", "1")
     metrics = json.loads((run / "metrics.json").read_text())
     assert (done.returncode, done.stderr) == (0, "")
     assert f"certified at 0.3: {floored(metrics['test']['certified']['0.3'])}%" in done.stdout

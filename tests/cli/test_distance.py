@@ -6,8 +6,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import Started
 
 from tightlip import wasserstein1
 from tightlip.cli import distance, main
@@ -411,16 +410,16 @@ sys.exit(main())
 def test_a_killed_search_goes_on_from_what_it_has_kept(capsys, how, code):
     two(1500, 1500, 8)
     command = ["a.npy", "b.npy", "--name", "r", "--tolerance", "1e-9", "--threads", "1"]
-    process = subprocess.Popen([sys.executable, "-c", SLOW, "distance", *command], stderr=subprocess.PIPE, text=True)
-    while not Path("runs/r", PRICES).exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(how)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == code
+    with Started("-c", SLOW, "distance", *command) as process:
+        while not Path("runs/r", PRICES).exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(how)
+        done = process.end()
+    assert done.returncode == code
     assert Path("runs/r/distance.json").exists() == (how == signal.SIGTERM)
     if how == signal.SIGTERM:
-        assert "terminated; continue with: tightlip distance" in error
+        assert "terminated; continue with: tightlip distance" in done.stderr
     said(capsys, *command[:4], "--resume", "--tolerance", "0.05")
     row = DistanceRow.read(Path("runs/r/distance.json"))
     assert row.gap <= 0.05 and row.history["seconds"] == sorted(row.history["seconds"])

@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from processes import python
 from torch import nn
 
 from tightlip import MaxMin
@@ -249,9 +248,9 @@ def test_an_interruption_is_one_sentence_and_130(capsys, monkeypatch):
 
 def test_the_process_itself_ends_with_one_sentence_and_exit_code_2():
     """Outside the tests' shape checks, as a user meets it."""
-    command = [sys.executable, "-c", "import sys; from tightlip.cli import main; sys.exit(main())"]
     data = own(x=np.full((60, 1, 6, 6), np.nan, np.float32))
-    done = subprocess.run([*command, "train", "--data", data, *SMALL], capture_output=True, text=True, timeout=60)
+    program = "import sys; from tightlip.cli import main; sys.exit(main())"
+    done = python("-c", program, "train", "--data", data, *SMALL)
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
     assert done.stderr.startswith("tightlip: ") and "NaN" in done.stderr
     assert files() == ["./own.npz"]

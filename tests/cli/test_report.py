@@ -1,6 +1,7 @@
 """`tightlip report` makes the page again, of one run or of several, from their JSON alone."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,14 +11,23 @@ from tightlip.cli import main
 QUICK = ["--hidden", "8", "--epochs", "1", "--attack-images", "4", "--attack-steps", "2", "--attack-restarts", "1"]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with two finished runs, ``a`` and ``b``."""
+    folder, generator = tmp_path_factory.mktemp("finished"), np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        np.savez("d.npz", x=generator.random((30, 1, 4, 4)).astype(np.float32), y=np.arange(30) % 3)
+        for name, norm in (("a", "2"), ("b", "inf")):
+            assert main(["train", "--data", "d.npz", "--name", name, "--norm", norm, *QUICK]) == 0
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def runs(tmp_path, monkeypatch):
-    """Two finished runs, ``a`` and ``b``."""
+def runs(finished, tmp_path, monkeypatch):
+    """Copies of them, to be changed."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    generator = np.random.default_rng(0)
-    np.savez("d.npz", x=generator.random((30, 1, 4, 4)).astype(np.float32), y=np.arange(30) % 3)
-    for name, norm in (("a", "2"), ("b", "inf")):
-        assert main(["train", "--data", "d.npz", "--name", name, "--norm", norm, *QUICK]) == 0
 
 
 def page(path):

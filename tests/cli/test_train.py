@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import Started
 
 from tightlip.cli import main
 from tightlip.cli.train import Train
@@ -156,13 +155,11 @@ def test_resume_makes_the_page_that_a_killed_run_did_not_get_to():
 
 def test_a_killed_process_resumes_to_the_result_of_an_uninterrupted_one():
     options = ["train", "--data", "stripes.npz", *QUICK, "--epochs", "60", "--threads", "1"]
-    command = [sys.executable, "-c", "import sys; from tightlip.cli import main; sys.exit(main())"]
-    process = subprocess.Popen([*command, *options, "--name", "killed"], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not os.path.exists("runs/killed/checkpoint.pt") and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
+    program = "import sys; from tightlip.cli import main; sys.exit(main())"
+    with Started("-c", program, *options, "--name", "killed") as process:
+        late = time.monotonic() + 60
+        while not os.path.exists("runs/killed/checkpoint.pt") and process.poll() is None and time.monotonic() < late:
+            time.sleep(0.01)
     assert os.path.exists("runs/killed/checkpoint.pt") and not os.path.exists("runs/killed/metrics.json")
     assert main([*options, "--name", "killed", "--resume"]) == 0
     assert main([*options, "--name", "whole"]) == 0

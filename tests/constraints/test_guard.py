@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from processes import python
 from torch import nn
 
 from tightlip import Orthonormal, RowL1Ball, TightlipError, constrain, hold, mlp
@@ -321,8 +322,7 @@ print(json.dumps(said))
 @pytest.fixture(scope="module")
 def said_alone():
     """What each way says, in one process of their own: the checks of shapes that tests switch on cannot be traced."""
-    command = [sys.executable, "-c", STEPS_ALONE, json.dumps(WAYS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = python("-c", STEPS_ALONE, json.dumps(WAYS))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

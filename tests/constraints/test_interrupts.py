@@ -1,15 +1,19 @@
-"""A step interrupted at a line of ours, every third: weights are weights, on their sets, and training goes on."""
+"""A step interrupted at a line of ours, every seventh: weights are weights, on their sets, and training goes on."""
 
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from sweeps import EVERYTHING
 from torch import nn
 
 import tightlip
 from tightlip import Orthonormal, RowL1Ball, constrain, hold
 from tightlip.constraints import constraint_of
+
+EVERY = 3 if EVERYTHING else 7
+"""Lines from one interruption to the next."""
 
 OURS = str(Path(tightlip.__file__).parent / "constraints")
 
@@ -55,7 +59,7 @@ def backward(network, optimizer):
 def test_a_step_may_be_interrupted(constraint):
     number, interrupted = 0, True
     while interrupted:
-        number += 3
+        number += EVERY
         network = network_of(constraint)
         optimizer = hold(network, torch.optim.Adam(network.parameters(), 0.01))
         backward(network, optimizer)

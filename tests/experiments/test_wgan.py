@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sweeps import some
 from torch import nn
 
 from tightlip import TightlipError, freeze, lipschitz
@@ -135,7 +136,7 @@ def without_seconds(outcome):
     return metrics, curve, outcome.drawings["images"]
 
 
-@pytest.mark.parametrize("critic", ["clip", "orthonormal dense"])
+@pytest.mark.parametrize("critic", some(["orthonormal dense"], ["clip"]))
 def test_a_cell_that_was_interrupted_has_the_numbers_of_one_that_was_not(critic, tmp_path, monkeypatch):
     config = replace(SMALL, critic=critic)
     whole = wgan.run(config, 1)

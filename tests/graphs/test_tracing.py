@@ -227,7 +227,11 @@ LIES = {
     "a clamp with one end": (lambda m, x: x.clamp(min=1.0), "has one end"),
     "computed sizes": (lambda m, x: x.reshape(x.size(0), x.size(1) // 2, 2), "no rule|computed sizes"),
     "an interpolation to a size": (lambda m, x: F.interpolate(x[:, None], size=9), "as often as"),
-    "a logarithm": (lambda m, x: torch.log(x), "no rule"),
+    "a logarithm": (lambda m, x: torch.log(x), "a slope without a bound at 0"),
+    "a root": (lambda m, x: x.sqrt(), "a slope without a bound at 0"),
+    "a softmax in another type by position": (lambda m, x: x.softmax(1, torch.float16), "arguments"),
+    "torch softmax in another type by position": (lambda m, x: torch.softmax(x, 1, torch.float16), "arguments"),
+    "a log softmax in another type": (lambda m, x: torch.log_softmax(x, 1, torch.float16), "arguments"),
     "repeated": (lambda m, x: x.repeat(1, 5), "copies entries"),
 }
 
@@ -457,7 +461,7 @@ class TwoInTraining(Moody):
 
 
 @pytest.mark.parametrize("kind", [Moody, Dropping, TwoInTraining])
-def test_a_forward_that_asks_for_training_is_refused_there_and_its_graph_stays_in_eval_mode(kind):
+def test_a_forward_that_asks_for_training_is_refused_there_and_its_graph_stays_in_eval_mode(kind, tmp_path):
     network = kind().train()
     for ask in (trace, lambda n: lipschitz(n, 2)):
         with pytest.raises(TightlipError, match=r"something else in training: call network\.eval\(\) first"):
@@ -467,8 +471,10 @@ def test_a_forward_that_asks_for_training_is_refused_there_and_its_graph_stays_i
     assert not graph.training and lipschitz(network, 2).constant == pytest.approx(
         float(torch.linalg.matrix_norm(network.f.weight.detach().double(), 2)), rel=1e-6
     )
-    with pytest.raises(TightlipError, match="does something else in training"):
-        graph.train()
+    save(graph, tmp_path / "m")
+    for again in (graph, load(tmp_path / "m")):
+        with pytest.raises(TightlipError, match="does something else in training"):
+            again.train()
 
 
 def test_a_graph_of_layers_is_in_the_mode_of_its_network():

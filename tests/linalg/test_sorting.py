@@ -134,7 +134,7 @@ def test_another_default_device_does_not_matter():
 @pytest.mark.parametrize("dim", [1, 2])
 def test_first_and_second_derivatives(size, dim):
     x = gaussian(2, size, size).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: sort_members(x, dim).pow(3), x)
+    assert torch.autograd.gradcheck(lambda x: sort_members(x, dim).pow(3), x, fast_mode=size >= 8)
     if size < 8:
         assert torch.autograd.gradgradcheck(lambda x: sort_members(x, dim).pow(3), x)
 

@@ -353,7 +353,10 @@ def test_only_the_pairs_asked_for():
 
 @pytest.mark.parametrize(
     ("taps", "stride", "dilation", "shape"),
-    [(3, 1, 4, (1, 3)), (3, 2, 4, (1, 3)), (3, 2, 1, (2, 2)), (4, 4, 1, (4, 1)), (3, 4, 2, (2, 2)), (3, 2, 3, (2, 4))],
+    [
+        *[(3, 1, 4, (1, 3)), (3, 2, 4, (1, 3)), (3, 2, 1, (2, 2)), (4, 4, 1, (4, 1)), (3, 4, 2, (2, 2))],
+        *[(3, 2, 3, (2, 2)), (3, 3, 1, (3, 1)), (3, 4, 1, (4, 1)), (3, 300_001, 2, (4, 1)), (3, 2, 3_000_001, (2, 2))],
+    ],
 )
 def test_phases_are_no_more_than_needed(taps, stride, dilation, shape):
     phases = polyphase(gaussian(1, 1, 1, taps), (stride,), (dilation,))

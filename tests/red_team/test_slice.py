@@ -1,4 +1,4 @@
-"""Some networks of each family, 184 in all, 150 pairs of samples and 66 damaged files.
+"""Some networks of each family, 92 in all, 75 pairs of samples and 33 damaged files.
 
 `make redteam` takes 11,500 networks and 1,000 pairs, `make fuzz` 1,000 files a reader.
 """
@@ -13,26 +13,26 @@ from red_team.readers import READERS, damage_once, good_file
 from red_team.tally import Tally
 
 SLICE = {
-    "matrices": 100,
-    "affine": 24,
-    "nests": 8,
-    "smooth": 6,
-    "pools": 12,
-    "interpolants": 4,
-    "distances": 150,
-    "machines": 20,
-    "checkers": 10,
+    "matrices": 50,
+    "affine": 12,
+    "nests": 4,
+    "smooth": 3,
+    "pools": 6,
+    "interpolants": 2,
+    "distances": 75,
+    "machines": 10,
+    "checkers": 5,
 }
 LEAST = {
-    "matrices": 1000,
-    "affine": 400,
-    "nests": 80,
-    "smooth": 60,
-    "pools": 120,
-    "interpolants": 130,
-    "distances": 900,
-    "machines": 100,
-    "checkers": 80,
+    "matrices": 500,
+    "affine": 200,
+    "nests": 40,
+    "smooth": 30,
+    "pools": 60,
+    "interpolants": 65,
+    "distances": 450,
+    "machines": 50,
+    "checkers": 40,
 }
 """Comparisons in the slice, so that a family that looks at nothing is seen."""
 
@@ -50,7 +50,7 @@ def test_no_bound_is_below_the_truth_and_no_radius_above_it(family):
 def test_damaged_files_get_one_sentence_and_no_memory(name, tmp_path):
     reader = READERS[name]
     good = good_file(reader, tmp_path)
-    assert [found for seed in range(6) if (found := damage_once(reader, good, tmp_path, seed))] == []
+    assert [found for seed in range(3) if (found := damage_once(reader, good, tmp_path, seed))] == []
 
 
 def test_a_reader_that_errs_warns_asks_or_hangs_is_seen(tmp_path, monkeypatch):

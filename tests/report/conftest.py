@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from driving import driven
 
 # Tests are imported by file (importlib mode), so a neighbor that holds no tests is loaded by its path.
 _SPEC = importlib.util.spec_from_file_location("synthetic_runs", Path(__file__).with_name("synthetic.py"))
@@ -19,6 +20,14 @@ def synthetic():
 @pytest.fixture
 def folder(synthetic, tmp_path):
     return synthetic.write_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    """One browser for the pages of a file of tests, none of which it complains of."""
+    with driven(tmp_path_factory.mktemp("driven")) as tab:
+        yield tab
+        assert tab.said == []
 
 
 @pytest.fixture(scope="session")

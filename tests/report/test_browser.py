@@ -20,14 +20,14 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason=REASON)
 
 ERRANDS = re.compile(r"\b(google|googleapis|gvt1)\.com\b")  # the browser's own: its clock, its updates
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-MEASURE = """<script>
+MEASURE = """(() => {
 const size = element => { const box = element.getBoundingClientRect(); return [box.width, box.height]; };
 const lines = element => {
   const range = document.createRange();
   range.selectNodeContents(element);
   return new Set([...range.getClientRects()].map(box => box.top)).size;
 };
-document.body.dataset.sizes = JSON.stringify({
+return {
   plots: [...document.querySelectorAll(".plot svg")].map(size),
   images: [...document.images].map(image => [image.naturalWidth, image.naturalHeight, ...size(image)]),
   texts: [...document.querySelectorAll(".plot text")].map(size),
@@ -36,8 +36,8 @@ document.body.dataset.sizes = JSON.stringify({
   audit: [...document.querySelectorAll(".audit .number")].map(cell => cell.getBoundingClientRect().right),
   shadows: [...document.querySelectorAll(".scroll")].map(box => [box.scrollWidth > box.clientWidth,
     getComputedStyle(box).backgroundAttachment]),
-});
-</script>"""
+};
+})()"""
 TURN = """<script>
 const canvases = [...document.querySelectorAll("canvas")];
 const ink = () => canvases.map(canvas => canvas.toDataURL());
@@ -113,14 +113,12 @@ def browse(tmp_path, proxy):
     return run
 
 
-def measured(browse, page, folder, *flags):
-    """What a script measures in a copy of the page that lets it run."""
-    assert POLICY in page
-    copy = folder / "measured.html"
-    copy.write_text(page.replace(POLICY, "script-src 'unsafe-inline'").replace("</body>", f"{MEASURE}</body>"), "utf-8")
-    dom, _ = browse(copy, "--dump-dom", *flags)
-    sizes = re.search(r'data-sizes="([^"]*)"', dom).group(1)
-    return json.loads(sizes.replace("&quot;", '"'))
+def measured(tab, page, folder, width=1280, height=1000):
+    """Sizes on the page in a window of this size."""
+    target = folder / "measured.html"
+    target.write_text(page, encoding="utf-8")
+    tab.open(target, width, height, mobile=False)
+    return tab.tell(MEASURE)
 
 
 def test_the_page_opens_quietly_and_asks_for_nothing(pair, tmp_path, browse, proxy):
@@ -143,8 +141,8 @@ def test_the_check_itself_hears_requests_and_complaints(tmp_path, browse, proxy)
     assert any("Content Security Policy" in line for line in browse(loud, "--dump-dom")[1])
 
 
-def test_figures_and_images_have_size(page, tmp_path, browse):
-    sizes = measured(browse, page, tmp_path, "--window-size=1280,1000")
+def test_figures_and_images_have_size(page, tmp_path, tab):
+    sizes = measured(tab, page, tmp_path)
     assert len(sizes["plots"]) == 4
     assert all(width > 300 and height > 200 for width, height in sizes["plots"])
     assert len(sizes["images"]) == 6
@@ -153,26 +151,26 @@ def test_figures_and_images_have_size(page, tmp_path, browse):
     assert all(min(size) > 0 for size in sizes["texts"])
 
 
-def test_a_narrow_window_does_not_scroll_sideways(folder, synthetic, tmp_path, browse):
+def test_a_narrow_window_does_not_scroll_sideways(folder, synthetic, tmp_path, tab):
     wordy = synthetic.write_run(tmp_path / "wordy", [("name", "x" * 200), ("config.activation", "y" * 200)])
-    needed, given = measured(browse, render([folder, wordy]), tmp_path, "--window-size=500,900")["page"]
+    needed, given = measured(tab, render([folder, wordy]), tmp_path, 500)["page"]
     assert given <= 500
     assert needed <= given
 
 
-def test_a_narrow_window_shows_the_numbers_of_the_audit_and_where_a_table_goes_on(folder, tmp_path, browse):
-    sizes = measured(browse, render([folder, folder]), tmp_path, "--window-size=500,900")
+def test_a_narrow_window_shows_the_numbers_of_the_audit_and_where_a_table_goes_on(folder, tmp_path, tab):
+    sizes = measured(tab, render([folder, folder]), tmp_path, 500)
     assert len(sizes["audit"]) > 4 and max(sizes["audit"]) <= sizes["page"][1]
     hidden = [attachment for more, attachment in sizes["shadows"] if more]
     assert hidden and all(attachment == "local, local, scroll, scroll" for attachment in hidden)
 
 
 @pytest.mark.parametrize("width", [1250, 1100, 970, 720, 500])
-def test_no_number_of_the_cards_is_broken(synthetic, tmp_path, browse, width):
+def test_no_number_of_the_cards_is_broken(synthetic, tmp_path, tab, width):
     long = [("seconds.train", 1507.2)], [("bound.constant", 0.99999993)]
     page = render([synthetic.write_run(tmp_path / "long", *long)])
     assert "0.99999993<" in page
-    assert measured(browse, page, tmp_path, f"--window-size={width},1000")["values"] == [1] * 5
+    assert measured(tab, page, tmp_path, width)["values"] == [1] * 5
 
 
 @pytest.mark.parametrize(("scheme", "bright"), [("1", True), ("0", False)])
@@ -186,29 +184,28 @@ def test_screenshots_have_ink_in_light_and_dark(page, tmp_path, browse, scheme, 
     assert pixels.std() > 0.05
 
 
-def test_a_grid_of_images_keeps_their_size_in_a_narrow_window(synthetic, tmp_path, browse):
+def test_a_grid_of_images_keeps_their_size_in_a_narrow_window(synthetic, tmp_path, tab):
     lines = [
         {"heading": f"target {place}", "signed": True, "images": [[[-1.0, 0.0], [0.5, 1.0]]] * 9} for place in (0, 1)
     ]
     drawings = {"images": {"columns": list("012345678"), "scale": "column", "rows": lines}}
     folder = synthetic.write_cell(tmp_path / "grid", {"activation": "relu"}, format=2, drawings=drawings)
-    sizes = measured(browse, render_experiments([folder]), tmp_path, "--window-size=500,900")
+    sizes = measured(tab, render_experiments([folder]), tmp_path, 500)
     assert len(sizes["images"]) == 18 and all(min(image[2:]) > 50 for image in sizes["images"])
     assert sizes["page"][0] <= sizes["page"][1] <= 500
     assert any(more for more, _ in sizes["shadows"])
 
 
-@pytest.fixture
-def distances(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def distances(tmp_path_factory):
     """A page of three distances: of images, of points in a plane, and of rows with many columns."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    folders = []
-    for name, shape in (("images", (9, 1, 5, 5)), ("plane", (30, 2)), ("rows", (20, 40))):
-        np.savez(f"{name}.npz", x=rng.random(shape), y=rng.random(shape) + 0.2)
-        assert main(["distance", f"{name}.npz:x", f"{name}.npz:y", "--name", name]) == 0
-        folders.append(tmp_path / "runs" / name)
-    capsys.readouterr()
+    folder, rng, folders = tmp_path_factory.mktemp("distances"), np.random.default_rng(0), []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        for name, shape in (("images", (9, 1, 5, 5)), ("plane", (30, 2)), ("rows", (20, 40))):
+            np.savez(f"{name}.npz", x=rng.random(shape), y=rng.random(shape) + 0.2)
+            assert main(["distance", f"{name}.npz:x", f"{name}.npz:y", "--name", name]) == 0
+            folders.append(folder / "runs" / name)
     return render_distances(folders)
 
 
@@ -221,22 +218,22 @@ def test_the_page_of_distances_opens_quietly_and_draws_what_it_says(distances, t
 
 
 @pytest.mark.parametrize("width", [1250, 970, 500])
-def test_the_page_of_distances_fits_its_window(distances, tmp_path, browse, width):
-    policy = re.search(r"; script-src 'sha256-[^']*'", distances).group()
-    sizes = measured(browse, distances.replace(policy, ""), tmp_path, f"--window-size={width},1000")
-    assert sizes["page"][0] <= sizes["page"][1]
+def test_the_page_of_distances_fits_its_window(distances, tmp_path, tab, width):
+    sizes = measured(tab, distances, tmp_path, width)
+    assert sizes["page"][0] <= sizes["page"][1] == width
     assert len(sizes["images"]) == 4 * 6 + 2 * 8 and all(min(image[2:]) > 40 for image in sizes["images"])
     lines = sizes["values"]
     assert [lines[place] for place in range(len(lines)) if place % 5] == [1] * 12  # the first of five has two ends
 
 
-@pytest.fixture
-def cones(synthetic, tmp_path):
+@pytest.fixture(scope="module")
+def cones(synthetic, tmp_path_factory):
     """A page of two surfaces."""
+    folder = tmp_path_factory.mktemp("cones")
     for place, name in enumerate(("relu", "maxmin")):
         metrics = {"objective": 0.5, "surface": synthetic.surface(1.0 + place, 21, 11)}
-        synthetic.write_cell(tmp_path / "cones", {"activation": name}, place=place, metrics=metrics)
-    return render_experiments([tmp_path / "cones"])
+        synthetic.write_cell(folder, {"activation": name}, place=place, metrics=metrics)
+    return render_experiments([folder])
 
 
 def test_surfaces_are_drawn_by_the_one_script_that_the_policy_allows(cones, tmp_path, browse, proxy):

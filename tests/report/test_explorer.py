@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browser import BROWSER, REASON
-from driving import driven
 from looking import axe
 
 from tightlip.report import render
@@ -60,13 +59,6 @@ def files(folders, tmp_path_factory):
         made[name] = tmp_path_factory.mktemp("pages") / f"{name}.html"
         made[name].write_text(render(some), encoding="utf-8")
     return made
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    with driven(tmp_path_factory.mktemp("driven")) as tab:
-        yield tab
-        assert tab.said == []
 
 
 def test_what_stands_for_a_radius_tells_each_eps_of_four_digits_and_never_too_much():

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from sweeps import seeds
 from torch import nn
 
 from tightlip import MaxMin, RowL1Ball, Scale, TightlipError, certify, freeze, lipschitz, mlp, pgd
@@ -110,7 +111,7 @@ def test_no_pair_is_less_steep_than_its_rows_at_any_scale(p, seed):
     """Layers diag(d) and then rows at scales from 1e-320 to 1e300, composed in rationals; rows that differ in one entry
     only, or by less than a float64 can square."""
     draw = torch.Generator().manual_seed(0)
-    for _ in range(100):
+    for _ in seeds(25, 100):
         scales = 10.0 ** torch.empty(7, dtype=torch.float64).uniform_(-320, 150, generator=draw)
         first = torch.diag(torch.minimum(1 / scales[:3], torch.tensor(1e150, dtype=torch.float64)))
         last = torch.randn(4, 3, dtype=torch.float64, generator=draw) * scales[:3]

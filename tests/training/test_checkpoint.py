@@ -3,8 +3,6 @@
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from blobs import blobs, regress, same_weights, seeded, train, without_seconds
+from processes import Started
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
@@ -52,7 +51,7 @@ def run_here(path, hold):
 
 def start(path, hold):
     code = f"{SCRIPT}\nrun({str(path)!r}, {hold!r}, 0.3)"
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    return Started("-c", code)
 
 
 def epochs_done(path: Path) -> int:
@@ -62,13 +61,13 @@ def epochs_done(path: Path) -> int:
 @pytest.mark.parametrize("hold", ["step", "forward"])
 def test_a_run_killed_in_the_middle_resumes_as_if_nothing_had_happened(hold, tmp_path):
     path = tmp_path / "killed.pt"
-    process = start(path, hold)
-    deadline = time.monotonic() + 60
-    while epochs_done(path) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL and 2 <= epochs_done(path) < 6
+    with start(path, hold) as process:
+        deadline = time.monotonic() + 60
+        while epochs_done(path) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        assert process.end().returncode == -signal.SIGKILL
+    assert 2 <= epochs_done(path) < 6
     history, network = run_here(path, hold)
     expected_history, expected = run_here(tmp_path / "whole.pt", hold)
     assert history == expected_history and len(history) == 6

@@ -2,12 +2,11 @@
 
 import inspect
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from processes import python
 from torch import nn
 
 from tightlip import MaxMin, Orthonormal, TightlipError, constrain, lipschitz, mlp
@@ -223,7 +222,7 @@ print(found.lower, found.upper, found.estimate, found.p_value)
 
 
 def test_another_process_finds_the_same_interval(brief, capsys):
-    other = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
+    other = python("-c", SCRIPT).stdout
     exec(SCRIPT, {})
     assert capsys.readouterr().out == other
     assert float(other.split()[0]) > 0

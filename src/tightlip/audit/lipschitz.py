@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import reduce
 
 from torch import nn
+from tqdm import tqdm
 
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
@@ -107,7 +108,8 @@ def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
 def audit(module: nn.Module, name: str = "") -> Audit:
     """What every rule in a network has to say."""
     network = expand(module, name)
-    return composed(network, tuple(map(_alone, network.nodes)))
+    shown = tqdm(network.nodes, "audit", unit="layer", delay=5.0, leave=False, disable=None)
+    return composed(network, tuple(map(_alone, shown)))
 
 
 def composed(network: Nodes, known: tuple[Gains, ...]) -> Audit:

@@ -28,6 +28,8 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
     refuse_hidden_code(module, where)
     if type(module).forward is not known:
         raise TightlipError(f"the forward of {where} has been replaced, so its rule proves nothing: restore it")
+    if hidden := vars(module).keys() & {*module._parameters, *module._buffers, *module._modules}:
+        raise TightlipError(f"{where} has a {min(hidden)} that hides the one in its state_dict: delete the attribute")
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None and type(tensor) not in (torch.Tensor, nn.Parameter):
             kind = type(tensor).__name__

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..audit import Concat, Gains, Join, Part, Sum, container
 from ..errors import TightlipError
 from ..layers import Scale
-from ..options import Kind
+from ..options import FLAG, Kind
 from .arithmetic import Offset
 from .axes import Unsqueeze
 
@@ -184,17 +184,20 @@ def _is_table(rows: Any) -> bool:
     return isinstance(rows, list) and all(map(is_row, rows))
 
 
-def _from_rows(modules: Mapping[str, nn.Module], rows: Sequence[Any]) -> Graph:
+def _from_rows(modules: Mapping[str, nn.Module], rows: Sequence[Any], eval_only: bool) -> Graph:
     table: list[Row] = []
     for name, options, inputs in rows:
         operation = name.removeprefix("layer ") if name.startswith("layer ") else _JOINS[name](*options)
         table.append((operation, tuple(inputs)))
-    return Graph(modules, table)
+    graph = Graph(modules, table)
+    graph.eval_only = eval_only
+    return graph
 
 
-@container(
-    Graph, build=_from_rows, options={"rows": Kind("a list of operations, their options and their values", _is_table)}
-)
+_OPTIONS = {"rows": Kind("a list of operations, their options and their values", _is_table), "eval_only": FLAG}
+
+
+@container(Graph, build=_from_rows, options=_OPTIONS)
 def _graph(module: Graph) -> list[Part]:
     return [
         Part(f"value {number}", operation, inputs)

@@ -88,8 +88,16 @@ def _narrow(dim: int, start: int, length: int) -> nn.Module:
     return Slice(dim, start, start + length)
 
 
+def _functional(kind: type[nn.Module]) -> Maker:
+    """torch.nn.functional's softmax, with the depth of its warning in the middle."""
+    made = _softmax(kind)
+    return lambda dim, _stacklevel=3, dtype=None: made(dim, dtype)
+
+
 def _softmax(kind: type[nn.Module]) -> Maker:
-    def made(dim: int, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
+    """Torch's own, and the method."""
+
+    def made(dim: int, dtype: Any = None) -> nn.Module:
         if dtype is not None:
             raise ValueError("another dtype")
         return kind(dim)
@@ -146,8 +154,10 @@ FUNCTIONS: dict[Any, Maker] = {
     F.softplus: lambda beta=1.0, threshold=20.0: nn.Softplus(beta, threshold),
     F.softsign: lambda: nn.Softsign(),
     F.logsigmoid: lambda: nn.LogSigmoid(),
-    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax(nn.Softmax)),
-    **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _softmax(nn.LogSoftmax)),
+    F.softmax: _functional(nn.Softmax),
+    F.log_softmax: _functional(nn.LogSoftmax),
+    **dict.fromkeys((torch.softmax, "softmax"), _softmax(nn.Softmax)),
+    **dict.fromkeys((torch.log_softmax, "log_softmax"), _softmax(nn.LogSoftmax)),
     F.avg_pool1d: _pool(nn.AvgPool1d),
     F.avg_pool2d: _pool(nn.AvgPool2d),
     F.avg_pool3d: _pool(nn.AvgPool3d),

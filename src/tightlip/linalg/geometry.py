@@ -1,10 +1,11 @@
 """A convolution as a stride-1 convolution of its phases, and how often padding repeats a pixel.
 
 With stride s and dilation d an output at i reads the inputs at s·i + d·t for the taps t (padding moves them all).
-Along an axis, write d·t = s·q + r with 0 ≤ r < s: the inputs of each residue r are a channel of their own, in which
-tap t stands at place q, and the stride is 1. Where s and d share a factor, only its multiples are read: both are
-divided by it. If s is then 1, so may d be: the pixels of each residue modulo d are an image of their own. So every
-operator here is a part of *one* convolution on ℤᵈ, the **polyphase kernel**, whatever the size of the image.
+Where s and d share a factor, only its multiples are read: both are divided by it. Along an axis, write t = s·j + r with
+0 ≤ r < s. The inputs d·r + s·ℤ of each r are a channel of their own, since d·r has another residue modulo s for each;
+in it tap t stands d·j places on, and the stride is 1. The dilation may then be 1: the places of each residue modulo d
+are an image of their own. So every operator here is a part of *one* convolution on ℤᵈ, the **polyphase kernel**, in
+which tap t is place j of phase r, whatever the size of the image.
 """
 
 import math
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import TightlipError
 
@@ -78,23 +80,17 @@ def grouped(weight: Float[Tensor, "out in *taps"], geometry: Geometry) -> Float[
 def polyphase(
     kernel: Float[Tensor, "groups rows columns *taps"], stride: Sequence[int], dilation: Sequence[int]
 ) -> Float[Tensor, "groups rows phases *places"]:
-    """The kernel of the stride-1 convolution of the phases; outer slabs of zeros are cut away."""
+    """The kernel of the stride-1 convolution of the phases; outer slabs of zeros are cut away.
+
+    Of the phases that no tap reads one is kept, so that a kernel which leaves pixels unread shows it.
+    """
     for axis, (s, d) in enumerate(zip(stride, dilation, strict=True), start=3):
-        if d % s:
-            kernel = _split_phases(kernel, axis, s // math.gcd(s, d), d // math.gcd(s, d))
+        phases = min(s // math.gcd(s, d), kernel.shape[axis] + 1)
+        fill = [0, 0] * (kernel.dim() - 1 - axis) + [0, -kernel.shape[axis] % phases]
+        kernel = F.pad(kernel, fill).unflatten(axis, (-1, phases)).movedim(axis + 1, 3).flatten(2, 3)
     for axis in range(3, kernel.dim()):
         kernel = _trimmed(kernel, axis)
     return kernel
-
-
-def _split_phases(kernel: Tensor, axis: int, s: int, d: int) -> Tensor:
-    taps = kernel.shape[axis]
-    places = -(-(d * (taps - 1) + 1) // s)
-    shape = list(kernel.shape)
-    shape[axis] = places * s
-    spread = kernel.new_zeros(shape)
-    spread.narrow(axis, 0, d * (taps - 1) + 1).movedim(axis, 0)[::d] = kernel.movedim(axis, 0)
-    return spread.unflatten(axis, (places, s)).movedim(axis + 1, 3).flatten(2, 3)
 
 
 def _trimmed(kernel: Tensor, axis: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -170,8 +171,9 @@ def write(run_folders: Sequence[Path], path: Path) -> None:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
+@cache
 def environment() -> Environment:
-    """The templates, with the words that they use."""
+    """The templates, with the words that they use; compiled once, as that takes longer than to fill them."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
