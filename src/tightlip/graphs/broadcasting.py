@@ -1,10 +1,10 @@
 """Sums of a forward whose terms may have different shapes: torch would repeat one of them, and the bound be too small.
 
 0.01·x + layer(x) with `layer = nn.Linear(64, 1)` adds one number to 64 others, so √64 times as much as its rule says.
-A `Graph` raises where that happens; the forward that it was traced from does not. So shapes are followed for inputs with
-any numbers of entries that the layers take, along the least number of axes that they take, and a sum is refused unless
-its terms have one shape for all of them. (Of more axes, the same index means another one: x[:, :2] takes features of
-rows and tokens of sequences. There the graph itself is left to raise.)
+A `Graph` raises where that happens; the forward that it was traced from does not. So shapes are followed for inputs
+with any numbers of entries that the layers take, along the least number of axes that they take, and a sum is refused
+unless its terms have one shape for all of them. (Of more axes, the same index means another one: x[:, :2] takes
+features of rows and tokens of sequences. There the graph itself is left to raise.)
 """
 
 from collections.abc import Callable, Sequence
@@ -71,10 +71,12 @@ def _join(extents: Extents, check: bool) -> Callable[[Node, list[Any]], Any]:
     def join(node: Node, shapes: list[Shape]) -> Shape:
         if isinstance(node.operation, Concat):
             return _put_together(extents, node.operation, shapes)
-        own = isinstance(node.operation, Sum) and node.name.startswith("value ")  # others raise in the forward too
+        checked: Join | None = None
+        if check and isinstance(node.operation, Sum) and node.name.startswith("value "):  # others raise by themselves
+            checked = node.operation
         made = shapes[0]
         for shape in shapes[1:] if isinstance(node.operation, Sum) else []:
-            made = _added(extents, made, shape, node.operation if own and check else None)
+            made = _added(extents, made, shape, checked)
         return made
 
     return join

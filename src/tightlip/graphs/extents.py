@@ -116,8 +116,9 @@ class Extents:
         axes = {term.axis for term in terms if isinstance(term, Along)}
         if any(isinstance(term, Other) for term in terms) or len(axes) > 1:
             return Other(("sum", *map(key_of, terms)))
-        numbers = [term.sizes if isinstance(term, Along) else term for term in terms]
-        return Along(axes.pop(), np.asarray(sum(numbers))) if axes else int(sum(numbers))
+        number = sum(term for term in terms if isinstance(term, int))
+        sizes = [term.sizes for term in terms if isinstance(term, Along)]
+        return Along(axes.pop(), np.sum(sizes, 0) + number) if axes else number
 
     def agree(self, one: Extent, other: Extent) -> None:
         """Two axes must have one size, or torch raises."""
@@ -137,7 +138,7 @@ class Extents:
         axes = {extent.axis for extent in (one, other) if isinstance(extent, Along)}
         if len(axes) == 1 and not any(isinstance(extent, Other) for extent in (one, other)):
             axis = next(iter(axes))
-            a, b = (extent.sizes if isinstance(extent, Along) else extent for extent in (one, other))
+            a, b = (np.asarray(extent.sizes if isinstance(extent, Along) else extent) for extent in (one, other))
             self.keep(axis, (a == b) | (a == 1) | (b == 1))
             return bool((self.left[axis] & (a != b)).any())
         if isinstance(one, int) and isinstance(other, int) and 1 not in (one, other):

@@ -4,6 +4,7 @@ Along one axis with n entries, padding p, kernel k, stride s and dilation d ther
 ⌊(n + 2p − d(k − 1) − 1)/s⌋ + 1 windows.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,12 +54,14 @@ def spread_out(extents: Extents, layer: Any, shape: Axes) -> Axes:
     """A transposed convolution: (n − 1)s − 2p + d(k − 1) + extra + 1."""
     channels, out, *taps = layer.weight.shape
     _image(extents, shape, len(taps), channels)
-    sides = (taps, layer.stride, layer.padding, layer.dilation, layer.output_padding)
-    made = [
-        extents.turned(extent, lambda n, o=o: (n - 1) * o[1] - 2 * o[2] + o[3] * (o[0] - 1) + o[4] + 1, ("spread", o))
-        for extent, *o in zip(shape[1:], *sides, strict=True)
-        for o in [tuple(o)]
-    ]
+    options = (taps, layer.stride, layer.padding, layer.dilation, layer.output_padding)
+    made = []
+    for extent, k, s, p, d, extra in zip(shape[1:], *options, strict=True):
+
+        def length(n: Any, k: int = k, s: int = s, p: int = p, d: int = d, extra: int = extra) -> Any:
+            return (n - 1) * s - 2 * p + d * (k - 1) + extra + 1
+
+        made.append(extents.turned(extent, length, ("spread out", k, s, p, d, extra)))
     return (out * layer.groups, *made)
 
 
@@ -85,10 +88,7 @@ def padded(extents: Extents, layer: Any, shape: Axes) -> Axes:
     if len(shape) < len(sides):
         raise Misfit
     last = shape[len(shape) - len(sides) :]
-    made = [
-        extents.turned(extent, lambda n, s=side: n + sum(s), ("padded", *side))
-        for extent, side in zip(last, sides, strict=True)
-    ]
+    made = [extents.total([extent, sum(side)]) for extent, side in zip(last, sides, strict=True)]
     return (*shape[: len(shape) - len(sides)], *made)
 
 
@@ -101,13 +101,11 @@ def upsampled(extents: Extents, layer: Any, shape: Axes) -> Axes:
     factors = _each(layer.scale_factor, len(shape) - 1)
     if len(factors) != len(shape) - 1:
         raise Misfit
-    return (
-        shape[0],
-        *(
-            extents.turned(extent, lambda n, f=factor: np.floor(n * f).astype(np.int64), ("scaled", factor))
-            for extent, factor in zip(shape[1:], factors, strict=True)
-        ),
-    )
+    return (shape[0], *map(functools.partial(_scaled, extents), shape[1:], factors))
+
+
+def _scaled(extents: Extents, extent: Extent, factor: float) -> Extent:
+    return extents.turned(extent, lambda n: np.floor(n * factor).astype(np.int64), ("scaled", factor))
 
 
 def divided(extents: Extents, extent: Extent, by: int) -> Extent:
