@@ -24,6 +24,7 @@ from tightlip import (
 )
 from tightlip.audit import Sum
 from tightlip.graphs import Outputs, Slice
+from tightlip.graphs.agreement import refuse_disagreement
 
 
 class Module(nn.Module):
@@ -152,7 +153,7 @@ LIES = {
     "a random tensor": (lambda m, x: x + torch.randn(4), "random|outside of a layer"),
     "a coin": (lambda m, x: x if random.random() < 0.5 else -x, "random"),
     "dropout": (lambda m, x: F.dropout(x), "is random: give training"),
-    "a branch on data": (lambda m, x: x if x.sum() > 0 else -x, "cannot be traced"),
+    "a branch on data": (lambda m, x: x if x.sum() > 0 else -x, "branches on the values"),
     "a product of two": (lambda m, x: x * m.layer(x), "no rule"),
     "a quotient": (lambda m, x: 1 / x, "no rule"),
     "division by zero": (lambda m, x: x / 0, "no rule"),
@@ -165,7 +166,7 @@ LIES = {
     "transposed": (lambda m, x: x.t(), "may move the axis of the batch"),
     "matrix product with the input": (lambda m, x: x @ x.t(), "multiplies values|may move the axis"),
     "a sum scaled by a value": (lambda m, x: torch.add(x, x, alpha=x.size(1)), "sizes|arguments|number"),
-    "an item assigned": (lambda m, x: x.__setitem__(0, 1.0) or x, "cannot be traced|no rule"),
+    "an item assigned": (lambda m, x: x.__setitem__(0, 1.0) or x, "cannot be traced|no rule|branches"),
     "a number returned": (lambda m, x: 3.0, "returns what"),
     "a size returned": (lambda m, x: x.size(0), "returns what"),
     "layer norm": (lambda m, x: F.layer_norm(x, (4,)), "divides each input by its own spread|LayerNorm"),
@@ -301,7 +302,7 @@ def test_two_inputs_and_options_are_refused():
 
 
 def test_shapes_that_would_be_broadcast_are_refused_when_the_graph_runs():
-    network = trace(Module(lambda m, x: m.layer(x) + x, nn.Linear(1, 4)))
+    network = Graph({"layer": nn.Linear(1, 4)}, [("layer", (0,)), (Sum(1.0, 1.0), (0, 1))])
     with pytest.raises(TightlipError, match="cannot be added"):
         network(torch.ones(2, 1))
 
@@ -420,10 +421,22 @@ def test_a_forward_that_asks_what_it_is_called_with_is_not_certified(seed):
         return m.layer(100 * x if isinstance(x, torch.Tensor) else x)
 
     network, x = Module(forward).eval(), torch.randn(6, 4)
-    with pytest.raises(TightlipError, match="makes of these inputs what its trace does not"):
-        certify(network, x)
-    assert certify(trace(network), x).radius.shape == (6,)
+    for ask in (trace, lambda network: lipschitz(network, 2), lambda network: certify(network, x)):
+        with pytest.raises(TightlipError, match="makes of these inputs what its trace does not"):
+            ask(network)
     assert certify(Module(lambda m, x: m.layer(x) + x).train(), x).radius.shape == (6,)
+
+
+def test_a_forward_is_compared_with_its_trace_on_what_is_certified(seed):
+    network, x = Module(lambda m, x: m.layer(x)).eval(), torch.randn(6, 4)
+    graph = trace(network)
+    network.layer = nn.Linear(4, 4)
+    with pytest.raises(TightlipError, match="makes of these inputs what its trace does not"):
+        refuse_disagreement(network, graph, x)
+    network.layer = nn.Linear(9, 4)
+    with pytest.raises(TightlipError, match="raises on these inputs"):
+        refuse_disagreement(network, graph, x)
+    refuse_disagreement(network, graph, torch.zeros(2, 7))
 
 
 class Moody(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from ..errors import TightlipError
 from ..options import Kind
 from .affine import Affine
 from .gains import Gains
@@ -100,7 +101,14 @@ def container(
     """
 
     def register(function: Callable[[Any], Sequence[Part]]) -> Callable[[Any], Sequence[Part]]:
-        _KNOWN[kind] = Registration(kind.forward, None, function, options or {}, build)
+        def parts(module: Any) -> Sequence[Part]:
+            made = function(module)
+            for part in made:
+                if part.operation is None:
+                    raise TightlipError(f"{kind.__name__} holds None at {part.key!r}: put a layer there, or remove it")
+            return made
+
+        _KNOWN[kind] = Registration(kind.forward, None, parts, options or {}, build)
         return function
 
     return register

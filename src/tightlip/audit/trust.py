@@ -14,6 +14,9 @@ from .registry import registered
 TRUSTED_PARAMETRIZATIONS: set[type] = set()
 TRUSTED_HOOKS: set[Callable[..., Any]] = set()
 
+_AROUND = {"__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward", "__getattr__", "__getattribute__"}
+"""What runs around a forward, or gives it its layers: torch's own, unless a class says otherwise."""
+
 
 def refuse_altered(module: nn.Module, name: str = "") -> None:
     """Raise unless the module is exactly what its rule describes."""
@@ -43,8 +46,10 @@ def refuse_hidden_code(module: nn.Module, where: str) -> None:
         if callable(value) and callable(getattr(type(module), key, None)):
             what = "forward" if key in ("forward", "_call_impl") else f"method {key}"
             raise TightlipError(f"the {what} of {where} has been replaced, so its rule proves nothing: restore it")
-    if type(module).__call__ is not nn.Module.__call__:
-        raise TightlipError(f"{where} has a __call__ of its own, which may do more than its forward: remove it")
+    for kind in type(module).__mro__[: type(module).__mro__.index(nn.Module)]:
+        for name in _AROUND & vars(kind).keys():
+            if vars(kind)[name] is not vars(nn.Module).get(name):
+                raise TightlipError(f"{where} has a {name} of its own, which may do more than its forward: remove it")
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     hooks += [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
     if any(hook not in TRUSTED_HOOKS for hook in hooks):

@@ -21,6 +21,8 @@ class Outputs(Join):
     """Several outputs: a tuple, or a dictionary where they have names. To the audit they are one long vector."""
 
     def __init__(self, *names: str) -> None:
+        if any(names) and (not all(names) or len({*names}) < len(names)):
+            raise TightlipError(f"outputs are called {', '.join(map(repr, names))}: give each its own name")
         self.names = names
 
     def __call__(self, *values: Tensor) -> Any:

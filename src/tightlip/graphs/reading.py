@@ -8,8 +8,7 @@ from typing import Any
 from torch import fx, nn
 from torch.nn import functional as F
 
-from ..audit import Concat, Join, Sum, refuse_altered, registered
-from ..audit.trust import original_type, refuse_hidden_code
+from ..audit import Concat, Join, Sum
 from ..errors import TightlipError
 from ..linalg.rounding import round_up
 from ..stored import exact_float
@@ -19,79 +18,9 @@ from .axes import Unsqueeze
 from .graph import Graph, Outputs, Row
 from .indexing import indexed, pieces
 from .overwriting import FxNode, overwrites, refuse_shared, refused
+from .placeholders import followed
 from .sizes import is_size, reshaped
 from .tied import serves, transposed
-
-_FAULTS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, NameError, NotImplementedError)
-"""What forwards raise when they are run on a placeholder, torch.fx.proxy.TraceError among them."""
-
-
-def _is_leaf(module: nn.Module) -> bool:
-    """Whether the module is known, and so is all that it is made of."""
-    known = registered().get(original_type(module))
-    if known is None:
-        return type(module).__module__.startswith("torch.nn.modules") and type(module) is not nn.ModuleList
-    inside = known.expand(module) if known.expand is not None else ()
-    return all(isinstance(part.operation, Join) or _is_leaf(part.operation) for part in inside)
-
-
-def _in_place(function: Any) -> Any:
-    def recorded(value: fx.Proxy, other: Any) -> fx.Proxy:
-        return value.tracer.create_proxy("call_function", function, (value, other), {})
-
-    return recorded
-
-
-class _InPlace:
-    """What tensors do in place, and torch.fx would record as work on a copy: y *= 2 changes all that y is a view of."""
-
-    __iadd__, __isub__, __imul__, __itruediv__ = map(
-        _in_place, (operator.iadd, operator.isub, operator.imul, operator.itruediv)
-    )
-    __ifloordiv__, __imod__, __ipow__, __imatmul__ = map(
-        _in_place, (operator.ifloordiv, operator.imod, operator.ipow, operator.imatmul)
-    )
-    __iand__, __ior__, __ixor__, __ilshift__, __irshift__ = map(
-        _in_place, (operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift)
-    )
-
-
-class _Value(_InPlace, fx.Proxy):
-    """A tensor of the trace."""
-
-    def __getattr__(self, name: str) -> Any:
-        return _Attribute(self, name)
-
-
-class _Attribute(_InPlace, fx.proxy.Attribute):
-    """What is read of one, such as x.mT."""
-
-
-class _Tracer(fx.Tracer):
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Value(node, self)
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return _is_leaf(module)
-
-    def call_module(self, module: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        if _is_leaf(module):
-            refuse_altered(module, self.path_of_module(module))
-        else:
-            refuse_hidden_code(module, f"{type(module).__name__} at {self.path_of_module(module)!r}")
-        return super().call_module(module, forward, args, kwargs)
-
-
-def followed(network: nn.Module) -> fx.Graph:
-    """What torch.fx saw of one call of a network's forward; its text tells whether two calls did the same."""
-    refuse_hidden_code(network, type(network).__name__)
-    try:
-        return _Tracer().trace(network)
-    except TightlipError:
-        raise
-    except (*_FAULTS, fx.proxy.TraceError) as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise TightlipError(f"it cannot be traced ({reason:.120})") from problem
 
 
 class Table:
@@ -246,6 +175,8 @@ class Table:
             raise TightlipError("it returns what is not one tensor, nor a tuple or dictionary of tensors")
         if not all(type(name) is str for name, _ in outputs):
             raise TightlipError("it returns a dictionary whose keys are not strings")
+        if isinstance(made, dict) and "" in made:
+            raise TightlipError("it returns a dictionary with an empty key, and outputs go by their names: name it")
         self.rows.append((Outputs(*(str(name) for name, _ in outputs)), tuple(self.values[m] for _, m in outputs)))
 
 

@@ -2,25 +2,28 @@
 
 A trace shows what happened once, so it can lie. `Graph` is therefore what is audited and served, never the Python code,
 and what a table cannot say is refused, each in a sentence: branches on data, tensors outside of layers, shapes that
-would be broadcast, general indexing, in-place work on what is used again, code in ``__call__`` or hooks, randomness,
-and forwards that change the module.
+would be broadcast, general indexing, in-place work on what is used again, code in ``__call__`` or hooks, random numbers
+and clocks, and forwards that change what the next call sees. Where layers tell what inputs look like, the forward and
+its graph are also compared on some.
 """
 
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from ..audit import Join, is_traced, registered, trace_with
 from ..audit.trust import original_type
 from ..errors import TightlipError
+from .agreement import refuse_other_results, set_modes
+from .broadcasting import refuse_broadcasting
+from .chance import refuse_chance
 from .graph import Graph
-from .reading import Table, followed
+from .memory import changed, remembered
+from .placeholders import followed
+from .reading import Table
 
 _CONTEXTS: dict[str, Callable[[], Any]] = {
     "torch.enable_grad": torch.enable_grad,
@@ -29,9 +32,6 @@ _CONTEXTS: dict[str, Callable[[], Any]] = {
     "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
 }
 """What code can ask about beside its input; a forward must not."""
-
-_COMPARED = 16
-"""How many inputs a forward and its trace are compared on."""
 
 
 def trace(network: nn.Module) -> Graph:
@@ -44,6 +44,7 @@ def trace(network: nn.Module) -> Graph:
         network: A module whose forward takes one tensor and returns one, or a tuple or a dictionary of several. What
             it calls must be layers with rules, containers of such, functions of torch that are such layers (``relu``,
             ``flatten``, pooling, …), sums, differences, products with numbers, ``cat``, slices, ``chunk``, ``split``.
+            Lists and named tuples that it returns are plain tuples in the graph.
 
     Raises:
         TightlipError: for whatever else it does, with the line of the trace; for a network in training whose forward
@@ -58,37 +59,39 @@ def trace(network: nn.Module) -> Graph:
     if not isinstance(network, nn.Module):
         raise TightlipError(f"trace takes a network (nn.Module), got a {type(network).__name__}")
     modes = {module: module.training for module in network.modules()}
-    known, before = set(vars(network)), _state(network)
+    known = set(vars(network))
     try:
+        before = remembered(network)
         as_it_is = _lines(network)
-        _set(dict.fromkeys(modes, False))
+        set_modes(dict.fromkeys(modes, False))
         table = _repeated(network, before)
         _refuse_questions(network, table)
         if as_it_is != table.lines:
             raise TightlipError("it does something else in training: call network.eval() first")
-        _set(dict.fromkeys(modes, True))
+        graph = Graph(table.layers, table.rows)
+        refuse_other_results(network, graph, refuse_broadcasting(graph))
+        set_modes(dict.fromkeys(modes, True))
         in_training = _lines(network)
     except TightlipError as problem:
         name = type(network).__name__
         raise TightlipError(f"the forward of {name} cannot be audited: {problem}") from problem
     finally:
-        _set(modes)
+        set_modes(modes)
         for name in set(vars(network)) - known:  # torch.fx keeps constant tensors there
             delattr(network, name)
-    graph = Graph(table.layers, table.rows)
     graph.eval_only, graph.training = in_training != table.lines, network.training  # layers keep their own modes
     return graph
 
 
-def _repeated(network: nn.Module, before: list[Any]) -> Table:
-    """A trace that comes out the same again, and leaves the module as it was ``before``."""
-    table, drawn = Table(network), _generators()
-    again = [_lines(network)]
-    if _generators() != drawn:  # a type checker may draw, which is no matter; a coin that decides will show
-        again += [_lines(network) for _ in range(16)]
-    if _state(network) != before:
-        raise TightlipError("it changes the module, so the next call may do something else")
-    if any(lines != table.lines for lines in again):
+def _repeated(network: nn.Module, before: dict[str, Any]) -> Table:
+    """A trace that comes out the same again, draws nothing, and leaves the module as it was ``before``."""
+    table = Table(network)
+    with refuse_chance():
+        again = _lines(network)
+    place = changed(before, remembered(network))
+    if place is not None:
+        raise TightlipError(f"it changes the module or what it uses ({place:.80}), so the next call may be another")
+    if again != table.lines:
         raise TightlipError("two traces of it differ: it is random, or depends on what it did before")
     return table
 
@@ -109,11 +112,6 @@ def _lines(network: nn.Module) -> str | None:
         return None
 
 
-def _set(modes: dict[nn.Module, bool]) -> None:
-    for module, training in modes.items():
-        module.training = training
-
-
 def as_graph(network: nn.Module) -> nn.Module:
     """The network itself if all of it is known, else what `trace` makes of it."""
     found = [network]
@@ -125,53 +123,6 @@ def as_graph(network: nn.Module) -> nn.Module:
         if known is not None and known.expand is not None:
             found += [part.operation for part in known.expand(module) if not isinstance(part.operation, Join)]
     return network
-
-
-@torch.no_grad()
-def refuse_disagreement(network: nn.Module, graph: nn.Module, x: torch.Tensor) -> None:
-    """Raise where a forward makes something else of a few inputs (batch, …) than the graph that it was traced to.
-
-    A trace cannot see all that a forward does: it may ask whether its input is a tensor at all. Both are computed in
-    eval mode, in the type of the network's own numbers.
-    """
-    if graph is network:
-        return
-    like = next((t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()), x)
-    x = x[:_COMPARED].to(like.device, like.dtype)
-    modes = {module: module.training for module in network.modules()}
-    _set(dict.fromkeys(modes, False))
-    try:
-        made, traced = (tree_leaves(each(x.clone())) for each in (network, graph))
-    finally:
-        _set(modes)
-    if len(made) != len(traced) or not all(map(_alike, made, traced)):
-        raise TightlipError(
-            f"the forward of {type(network).__name__} makes of these inputs what its trace does not: it may depend on "
-            "what it is called with. Certify what tightlip.trace(network) found, or write a plain forward"
-        )
-
-
-def _alike(one: Any, other: Any) -> bool:
-    if one.shape != other.shape:
-        return False
-    size = float(other.abs().max()) if other.numel() else 0.0
-    return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * size, equal_nan=True)
-
-
-def _state(network: nn.Module) -> list[Any]:
-    """Every attribute of every module as text, tensors by how often they were written to."""
-    return [
-        (name, key, (id(value), value._version) if isinstance(value, torch.Tensor) else repr(value))
-        for name, module in network.named_modules()
-        for key, value in [*vars(module).items(), *module._buffers.items(), *module._parameters.items()]
-        if not key.startswith("_tensor_constant") and key not in ("training", "_modules", "_parameters", "_buffers")
-    ]
-
-
-def _generators() -> list[Any]:
-    """Where the random generators are that code may draw from."""
-    numpys = numpy.random.mtrand._rand._bit_generator.state  # type: ignore[attr-defined]
-    return [random.getstate(), str(numpys), torch.get_rng_state().tolist()]
 
 
 trace_with(trace)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ..audit import Audit, Bound, Gains, audit, bound_of
 from ..constraints import constraint_of
 from ..errors import TightlipError
+from ..graphs.agreement import refuse_disagreement
 from ..graphs.graph import Graph
-from ..graphs.tracing import as_graph, refuse_disagreement
+from ..graphs.tracing import as_graph
 from ..norms import as_norm
 from .evaluation import Wide, wide
 
