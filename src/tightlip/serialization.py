@@ -99,7 +99,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
                 "network with load_state_dict, and write that one with tightlip.save(freeze(network), path)"
             ) from error
         raise TightlipError(
-            f"{path} is no safetensors file, or not a complete one: give what tightlip.save wrote, or copy it again"
+            f"{path} is not a safetensors file, or not a complete one: give what tightlip.save wrote, or copy it again"
         ) from error
     except _MismatchError as problem:
         raise TightlipError(

@@ -31,7 +31,7 @@ def as_tensor(given: Any, name: str) -> Tensor:
         how = next((f"its {way}()" for way in ("to_numpy", "toarray") if hasattr(given, way)), "torch.tensor(…)")
         raise TightlipError(f"{name} must be a tensor or a numpy array, got a {kind}: convert with {how}")
     if np.ma.is_masked(given):
-        raise TightlipError(f"masked entries of {name} are no numbers: fill them, or drop their rows")
+        raise TightlipError(f"masked entries of {name} hold nothing: fill them, or drop their rows")
     try:
         return torch.from_numpy(np.array(given, given.dtype.newbyteorder("="), order="C"))  # a row may run backwards
     except TypeError as problem:

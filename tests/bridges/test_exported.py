@@ -103,7 +103,7 @@ LIES = {
     "a mean of all": (lambda m, x: x - x.mean(0, keepdim=True), "different shapes|axis of the batch", 4),
     "a sum": (lambda m, x: x.sum(1), "sum adds up as many", 4),
     "a product": (lambda m, x: x * m.layer(x), "mul multiplies values", 4),
-    "a quotient": (lambda m, x: 1 / x, "reciprocal is none|divides by a value", 4),
+    "a quotient": (lambda m, x: 1 / x, "reciprocal has a slope without a bound|divides by a value", 4),
     "a repeated value": (lambda m, x: x[:, :1] + x, "add adds values of different shapes", 4),
     "a repeated value beside a tensor": (lambda m, x: x[:, :1] * m.numbers, "repeats entries|one number for each", 4),
     "a view written to": (

@@ -68,7 +68,7 @@ def test_mistakes_are_one_sentence(fitted):
         fitted.transform(unknown.numpy())
     with pytest.raises(TightlipError, match="point 17 of the second sample is NaN or infinite"):
         fitted.score(X, unknown)
-    with pytest.raises(TightlipError, match="masked entries of x are no numbers"):
+    with pytest.raises(TightlipError, match="masked entries of x hold nothing"):
         fitted.transform(np.ma.masked_greater(X.numpy(), 1.5))
     with pytest.raises(TightlipError, match="level must be"):
         WassersteinCritic(level=2.0).fit(X, Y)

@@ -247,7 +247,7 @@ def test_about_distributions_is_another_question():
         ((X > 0, Y), {}, "x must hold numbers, got torch.bool"),
         ((X.numpy().astype(complex), Y), {}, "x must be real numbers, got complex128"),
         ((X, Y.numpy().astype(object)), {}, "y must be numbers, got an array of object"),
-        ((X, np.ma.masked_greater(Y.numpy(), 2.0)), {}, "masked entries of y are no numbers: fill them, or drop"),
+        ((X, np.ma.masked_greater(Y.numpy(), 2.0)), {}, "masked entries of y hold nothing: fill them, or drop"),
         ((X.to_sparse(), Y), {}, r"x must be dense and hold its numbers, got another kind \(torch.sparse_coo"),
         ((X, Y.to("meta")), {}, "y must be dense and hold its numbers, got another kind .*on meta"),
         ((X, csr_matrix(Y.numpy())), {}, r"y must be a tensor .*, got a csr_matrix: convert with its toarray\(\)"),
