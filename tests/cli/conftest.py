@@ -2,9 +2,14 @@ import pytest
 import torch
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "drawn: figures of pages are drawn, as in the pages that it compares with")
+
+
 @pytest.fixture(autouse=True)
-def _undrawn(undrawn):
-    pass
+def _undrawn(request):
+    if request.node.get_closest_marker("drawn") is None:
+        request.getfixturevalue("undrawn")
 
 
 @pytest.fixture

@@ -131,6 +131,7 @@ def test_the_page_speaks_of_predictions_and_not_of_classes(said):
     assert body.count("<svg") == 3
 
 
+@pytest.mark.drawn
 def test_a_report_is_of_one_kind(said, capsys):
     page = Path("runs/r/report.html").read_text()
     assert main(["report", "runs/r", "--output", "again.html"]) == 0

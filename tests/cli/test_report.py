@@ -35,6 +35,7 @@ def page(path):
         return file.read()
 
 
+@pytest.mark.drawn
 def test_the_page_is_rebuilt_byte_for_byte_from_the_json(capsys):
     before = page("runs/a/report.html")
     for name in ("report.html", "model.safetensors", "config.json"):
@@ -52,6 +53,7 @@ def test_several_runs_share_one_page_in_the_working_folder():
     assert "http://" not in text.replace("http://www.w3.org", "") and "<script src" not in text
 
 
+@pytest.mark.drawn
 def test_the_page_goes_where_it_is_asked():
     before = page("runs/a/report.html")
     assert main(["report", "runs/a", "--output", "own.html"]) == 0
