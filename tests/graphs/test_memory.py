@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import gc
 import itertools
 import os
 import random
@@ -293,3 +294,15 @@ def test_an_output_needs_a_name_and_a_container_layers():
     hollow._modules["1"] = None
     with pytest.raises(TightlipError, match="Sequential holds None at '1'"):
         lipschitz(hollow, 2)
+
+
+def test_what_others_do_when_garbage_is_collected_is_no_part_of_a_forward():
+    def timed(phase, info):
+        time.perf_counter()
+
+    gc.callbacks.append(timed)
+    try:
+        trace(Forward(lambda held: [[number] for number in range(10_000)]).eval())
+    finally:
+        gc.callbacks.remove(timed)
+    assert gc.isenabled()

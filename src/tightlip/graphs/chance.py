@@ -1,12 +1,14 @@
 """Random numbers and clocks in a forward: refused if they are used at all, for a rare branch may not show in a trace.
 
 The states of torch's and NumPy's generators are compared before and after. Calls of Python's own generators, of the
-machine's random bytes and of its clocks are seen as they happen (`sys.setprofile`), unless a library makes them.
+machine's random bytes and of its clocks are seen as they happen (`sys.setprofile`), unless a library makes them. No
+garbage is collected meanwhile: what others do then (`gc.callbacks`, some of which ask for the time) is no part of it.
 """
 
 import _random
 import contextlib
 import datetime
+import gc
 import sys
 from collections.abc import Iterator
 from types import FrameType
@@ -33,12 +35,13 @@ _LIBRARIES = {"torch", "tightlip", "beartype", "jaxtyping"}
 def refuse_chance() -> Iterator[None]:
     """Raise if what runs inside draws random numbers or asks for the time."""
     found: list[str] = []
-    before, other = _generators(), sys.getprofile()
+    before, other, collects = _generators(), sys.getprofile(), gc.isenabled()
 
     def look(frame: FrameType, event: str, called: Any) -> None:
         if event == "c_call" and _is_chance(called) and not _by_library(frame):
             found.append(called.__name__)
 
+    gc.disable()
     sys.setprofile(look)
     try:
         yield
@@ -47,6 +50,8 @@ def refuse_chance() -> Iterator[None]:
             sys.setprofile(other)
         else:  # cProfile's
             other.enable()
+        if collects:
+            gc.enable()
     if _generators() != before:
         found.append("a random generator")
     if found:
