@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from conventions.cells import adam, inputs, loss, momentum, refused, train, values
+from sweeps import EVERYTHING
 from torch import optim
 
 from tightlip import hold, lipschitz
@@ -157,7 +158,7 @@ def test_a_fused_optimizer_that_unscales_by_itself_trains_as_any(cell, name):
 
 
 @of_dynamo
-@pytest.mark.cells(few=True)
+@pytest.mark.cells(few=True, names=None if EVERYTHING else {"turned-8", "orthonormal", "row-l1"})  # 5 s each
 def test_a_compiled_forward_is_the_forward_and_trains(cell):
     torch._dynamo.reset()
     network, optimizer = cell.held()

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from browser import BROWSER, REASON
 from looking import axe, watched
+from sweeps import some
 
 ROOT = Path(__file__).parents[2]
 THOROUGH = ["index.html", "choosing.html", "reference/save.html"]
@@ -113,9 +114,11 @@ def test_drawings_are_made_from_the_rows(site):
 @pytest.mark.skipif(BROWSER is None, reason=REASON)
 def test_every_page_opens_quietly_and_uncut_at_400_pixels_in_light_and_at_1300_in_dark(site, tmp_path):
     names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    of_docstrings = [name for name in names if name.startswith("reference/")]  # all of one make
+    names = some([name for name in names if name not in of_docstrings] + of_docstrings[::4], of_docstrings)
     pages, console, absent = watched(site, names, tmp_path)
     assert console == [] and absent == []
-    assert list(pages) == names
+    assert list(pages) == names and len(names) > 40
     for name, entry in pages.items():
         assert len(entry["sizes"]) == 2, name
         assert all(wide <= window for wide, window in entry["sizes"]), name
