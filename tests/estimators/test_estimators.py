@@ -213,6 +213,10 @@ def test_names_of_features_and_frames():
         (LipschitzRegressor(learning_rate=0), "learning_rate must be a finite number > 0"),
         (LipschitzRegressor(monotone=[1, 0]), "1, -1 or 0 for each of 4 features"),
         (LipschitzRegressor(monotone=[1, 0, 0, 2]), "1, -1 or 0 for each of 4 features"),
+        (LipschitzRegressor(constraint="spectral"), r"'spectral' does not bound the 2-norm .* or SpectralBall\(\)"),
+        (LipschitzRegressor(constraint=tightlip.RowL1Ball()), "does not bound the 2-norm of each layer"),
+        (LipschitzRegressor(constraint=tightlip.SpectralBall(), p="inf"), r"give RowL1Ball\(\), or leave it out"),
+        (LipschitzRegressor(constraint=tightlip.Parseval()), "bounds no norm"),
         (LipschitzOutlier(contamination=0.7), "contamination must be .* ≤ 0.5"),
         (LipschitzOutlier(margin=0), "margin must be a finite number > 0"),
     ],
@@ -221,6 +225,18 @@ def test_what_makes_no_sense_is_one_sentence(estimator, problem):
     data = load_iris(return_X_y=True)
     with pytest.raises(TightlipError, match=problem):
         estimator.fit(*data)
+
+
+def test_a_target_that_is_steep_at_one_place_is_fitted_in_the_spectral_ball():
+    """Orthonormal weights lead all of their slope through; these can be flat, at the same K."""
+    x = np.linspace(-1, 1, 200)[:, None]
+    target = 20 * np.maximum(x[:, 0] - 0.8, 0)
+    options = {"K": 100.0, "hidden": (32, 32), "epochs": 60, "batch_size": 50, "random_state": 0}
+    orthonormal, ball = (
+        LipschitzRegressor(constraint=c, **options).fit(x, target) for c in (None, tightlip.SpectralBall())
+    )
+    assert ball.score(x, target) > orthonormal.score(x, target) + 0.2
+    assert repr(clone(ball)) == repr(ball) and ball.bound_.constant <= 100
 
 
 def test_numbers_that_overflow_are_one_sentence():

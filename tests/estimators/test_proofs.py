@@ -62,11 +62,21 @@ def test_an_attack_just_within_its_score_turns_no_outlier(p):
         assert (after != before).any() == turned
 
 
-@pytest.mark.parametrize(("p", "signs"), [(1.0, [0, 0, 1]), (2.0, None), (2.0, [0, 0, 1]), (np.inf, None)])
-def test_a_slope_holds_in_exact_arithmetic_from_neighbors_to_far_points(p, signs):
+@pytest.mark.parametrize(
+    ("p", "signs", "constraint"),
+    [
+        (1.0, [0, 0, 1], None),
+        (1.0, None, tightlip.ColumnL1Ball()),
+        (2.0, None, None),
+        (2.0, [0, 0, 1], None),
+        (2.0, None, tightlip.SpectralBall()),
+        (np.inf, None, None),
+    ],
+)
+def test_a_slope_holds_in_exact_arithmetic_from_neighbors_to_far_points(p, signs, constraint):
     """In the units of rows and targets: also between neighbors in float32 and in float64."""
     K = 50.0
-    fitted = LipschitzRegressor(K=K, p=p, monotone=signs, **QUICK).fit(ROWS, TARGETS)
+    fitted = LipschitzRegressor(K=K, p=p, monotone=signs, constraint=constraint, **QUICK).fit(ROWS, TARGETS)
     x = torch.from_numpy(ROWS[:6])
     along = steepest(jacobians(fitted.network_, x), p, np.inf)
     near = torch.nextafter(x.float(), x.float() + along.sign().float()).double()

@@ -21,6 +21,7 @@ from ..audit import Bound, lipschitz
 from ..constraints import Constraint, Orthonormal, RowDualBall, RowL1Ball, freeze
 from ..constructions.affine import scale
 from ..descent import descend
+from ..errors import TightlipError
 from ..layers import Normalize
 from ..networks import checked_sizes, mlp
 from ..norms import as_norm
@@ -80,12 +81,31 @@ def constant(estimator: Any, view: Standard, usual: float) -> float:
     return usual if estimator.K is None else KEPT * number("K", estimator.K, above=0) * view.least
 
 
-def network(training: Training, inputs: int, outputs: int, K: float) -> nn.Sequential:
-    """A network that is K-Lipschitz in the p-norm; drawn by torch's global generator."""
+def network(
+    training: Training, inputs: int, outputs: int, K: float, constraint: Constraint | None = None
+) -> nn.Sequential:
+    """A network that is K-Lipschitz in the p-norm, its weights in that set; drawn by torch's global generator."""
     layers = len(training.hidden) + 1
     first: Constraint = Orthonormal() if training.p == 2 else RowDualBall(training.p)
     others: Constraint = Orthonormal() if training.p == 2 else RowL1Ball()
-    return mlp([inputs, *training.hidden, outputs], [first, *[others] * (layers - 1)], K=K)
+    of_each = [first, *[others] * (layers - 1)] if constraint is None else constraint
+    return mlp([inputs, *training.hidden, outputs], of_each, K=K)
+
+
+def constraint_of(estimator: Any, p: float) -> Constraint | None:
+    """The set that an estimator asks for, of those that bound every layer in the p-norm; None for the usual ones.
+
+    Raises:
+        TightlipError: for anything else.
+    """
+    asked = estimator.constraint
+    if asked is None or (isinstance(asked, Constraint) and asked.promises and asked.norms == (p, p)):
+        return asked
+    bound = (
+        "bounds no norm" if isinstance(asked, Constraint) and not asked.promises else f"does not bound the {p:g}-norm"
+    )
+    known = {2: "Orthonormal() or SpectralBall()", math.inf: "RowL1Ball()", 1: "ColumnL1Ball()"}
+    raise TightlipError(f"constraint = {asked!r} {bound} of each layer: give {known[p]}, or leave it out")
 
 
 def trained(

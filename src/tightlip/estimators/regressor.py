@@ -14,7 +14,7 @@ from ..audit import Bound
 from ..errors import TightlipError
 from ..monotonicity import monotone
 from ..norms import dual
-from .fitting import KEPT, Training, behind, minus, network, outputs, slope, trained, view_of
+from .fitting import KEPT, Training, behind, constraint_of, minus, network, outputs, slope, trained, view_of
 from .standard import Standard
 
 USUAL = 1.0
@@ -41,6 +41,9 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
             feature by itself, and all can be flat at once. In another norm several features with signs cannot.
         monotone: One number for each feature: 1 where the prediction must not fall as the feature rises, −1 where it
             must not rise, 0 where it may do either. It is proven (`tightlip.monotone_signs`). None: no feature.
+        constraint: The set that holds the weights, such as `SpectralBall` in the 2-norm. None: `Orthonormal` there,
+            which makes the most of a small K; in other norms balls of rows. `SpectralBall` fits targets that are steep
+            in few places and flat elsewhere, with a K of 8 or 16 standard deviations. Validation tells which one suits.
         standardize: Whether each feature has a unit of its own, its standard deviation; False takes one for all. Where
             units differ much, K with a unit for each is what the feature with the smallest one may use up; with False
             it holds for all alike, as of coordinates.
@@ -75,6 +78,7 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         K: Any = None,
         p: Any = None,
         monotone: Any = None,
+        constraint: Any = None,
         standardize: Any = True,
         epochs: Any = 50,
         batch_size: Any = 128,
@@ -85,6 +89,7 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         self.K = K
         self.p = p
         self.monotone = monotone
+        self.constraint = constraint
         self.standardize = standardize
         self.epochs = epochs
         self.batch_size = batch_size
@@ -101,11 +106,12 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         view, signs = view_of(self, X), self._signs(X.shape[1])
         training = Training.of(self, 2 if signs is None else 1)
+        constraint = constraint_of(self, training.p)
         mean, k = float(y.mean()), self._slope(view, signs, training.p, y)
         z, targets = view(X), torch.from_numpy((y - mean) / k)[:, None].to(torch.get_default_dtype())
 
         def make() -> nn.Module:
-            curve = network(training, X.shape[1], 1, 1.0)
+            curve = network(training, X.shape[1], 1, 1.0, constraint)
             return curve if signs is None else monotone(curve, signs, np.full(len(signs), STEEPER))
 
         def loss(network: nn.Module, index: Tensor) -> Tensor:
