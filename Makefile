@@ -26,7 +26,7 @@ DOCS := $(VENV)/.docs-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweeps conventions redteam fuzz bench distances paper docs docs-serve package lint format clean
+.PHONY: help demo test sweeps conventions redteam fuzz bench race distances paper docs docs-serve package lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -52,6 +52,11 @@ conventions: $(TEST)  ## freezing, tying, copying … of weights at widths 64, 2
 bench: $(RUN)  ## step times beside peers, as ratios within one run; writes results/step-time.json
 	@$(PIP) install --quiet --no-deps geotorch==0.4.0 deel-torchlip==1.0.5 orthogonium==0.0.4 einops
 	@$(BIN)/python benchmarks/step_time.py $(ARGS)
+
+race: $(RUN)  ## processor seconds to a certified accuracy on MNIST beside peers, each at its best recipe; a day of one idle core
+	@$(PIP) install --quiet --no-deps geotorch==0.4.0 deel-torchlip==1.0.5 orthogonium==0.0.4 einops
+	@$(BIN)/python benchmarks/time_to_certificate.py search mnist $(ARGS)
+	@$(BIN)/python benchmarks/time_to_certificate.py race mnist $(ARGS)
 
 distances: $(RUN)  ## distances beside POT, how often intervals hold, samples of 10⁷ points: three rows of results/, an hour of one core
 	@$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[transport]'

@@ -1,0 +1,155 @@
+"""Who runs in `time_to_certificate.py`: for each way to train its network, its loss, and the recipes that it may try.
+
+All are classifiers of images. Networks of peers are turned into plain layers with the weights that they use in eval
+mode, and audited by `tightlip.lipschitz` as ours are: nothing is certified on anybody's word.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from step_time import SCHEMES, peers
+from torch import Tensor, nn
+from torch.nn import functional
+
+import tightlip
+from tightlip.linalg.schedules import bjorck
+
+Recipe = Mapping[str, Any]
+"""One value for each name of a contender's space."""
+
+Make = Callable[[Recipe, tuple[int, ...], int], nn.Module]
+"""Takes a recipe, the shape of an image and the number of classes."""
+
+TEMPERATURE = 0.25
+WIDTHS = {"width": (128, 256, 512)}
+STEPS = {"rate": (5e-4, 1e-3, 2e-3, 5e-3, 1e-2), "batch_size": (128, 256)}
+MARGINS = {"offset": (0.4, 0.8, 1.2)}
+CHANNELS = {"channels": ((32, 64), (64, 128))}
+
+
+def margin(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    """Of all that bound their slope by construction."""
+    return tightlip.margin_cross_entropy(network(x), y, recipe["offset"], TEMPERATURE)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to train a network of which certificates are asked."""
+
+    make: Make
+    space: dict[str, tuple[Any, ...]]
+    """The values that each option may take; every recipe is one of each."""
+    loss: Callable[[nn.Module, Tensor, Tensor, Recipe], Tensor] = margin
+    frozen: Callable[[nn.Module], nn.Module] = tightlip.freeze
+    """The plain network that is audited."""
+    decay: bool = field(default=False)
+    """Whether a recipe has a weight decay."""
+
+
+def dense(recipe: Recipe, shape: tuple[int, ...], classes: int, **options: Any) -> nn.Module:
+    """Ours, of three hidden layers."""
+    width = recipe["width"]
+    widths = [torch.Size(shape).numel(), width, width, width, classes]
+    return nn.Sequential(nn.Flatten(), tightlip.mlp(widths, **options))
+
+
+def of_images(build: Callable[..., nn.Module], recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Ours, with convolutions."""
+    return build(shape, classes, channels=recipe["channels"])
+
+
+def by_scheme(make: Callable[..., nn.Module], recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A network of `step_time.py`, which is made by its width."""
+    return nn.Sequential(nn.Flatten(), make(recipe["width"]))
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The same network of ordinary layers, with the weights that a forward pass in eval mode uses."""
+    network = network.eval()
+
+    def copied(module: nn.Module) -> nn.Module:
+        if isinstance(module, nn.Sequential):
+            return nn.Sequential(*map(copied, module))
+        if not isinstance(module, nn.Linear):
+            return copy.deepcopy(module)
+        layer = nn.Linear(module.in_features, module.out_features)
+        with torch.no_grad():
+            layer.weight.copy_(module.weight)
+            layer.bias.copy_(module.bias)
+        return layer
+
+    return copied(network)
+
+
+class Bounded(nn.Module):
+    """A network of ordinary layers that knows a bound on its slope, by a step of power iteration for each layer.
+
+    As of GloRo networks (Leino, Wang and Fredrikson 2021, §3): the loss sees one class more, whose logit is what any
+    other class may reach within eps.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+        self.vectors = [functional.normalize(torch.randn(layer.in_features), dim=0) for layer in self.layers]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        return self.network(x)
+
+    def slopes(self) -> Tensor:
+        """Of each difference of two logits, (classes, classes)."""
+        product = torch.ones(())
+        for number, layer in enumerate(self.layers[:-1]):
+            weight = layer.weight.detach()
+            v = functional.normalize(weight.T @ (weight @ self.vectors[number]), dim=0)
+            self.vectors[number] = v
+            product = product * (layer.weight @ v).norm()
+        rows = self.layers[-1].weight
+        return product * (rows[:, None] - rows).square().sum(2).clamp(min=1e-12).sqrt()
+
+
+def beyond(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    """The cross-entropy with the class of all that is within eps."""
+    logits = network(x)
+    best = logits.argmax(1)
+    reach = logits + recipe["eps"] * network.slopes()[best]  # type: ignore[operator]
+    other = reach.scatter(1, best[:, None], -torch.inf).amax(1, keepdim=True)
+    return functional.cross_entropy(torch.cat([logits, other], 1), y)
+
+
+def ordinary(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    """Of those that are told nothing of slopes."""
+    return functional.cross_entropy(network(x), y)
+
+
+def contenders(eps: float) -> dict[str, Contender]:
+    """All, by name; those of packages that cannot be imported are named and left out."""
+    lipschitz = {**WIDTHS, **STEPS, **MARGINS}
+    found = {
+        "tightlip mlp": Contender(dense, lipschitz),
+        "tightlip convnet": Contender(partial(of_images, tightlip.convnet), {**CHANNELS, **STEPS, **MARGINS}),
+        "tightlip mixer": Contender(partial(of_images, tightlip.mixer), {**CHANNELS, **STEPS, **MARGINS}),
+    }
+    for count in (3, 15):
+        options: dict[str, Any] = {"constraint": tightlip.Orthonormal(bjorck(count)), "hold": "forward"}
+        found[f"paper, {count} iterations"] = Contender(partial(dense, **options), lipschitz)
+    others = {name: make for name, make in SCHEMES.items() if name.startswith("torch ")} | peers([])
+    for name, make in others.items():
+        found[name] = Contender(partial(by_scheme, make), lipschitz, frozen=plain)
+    bare = SCHEMES["unconstrained"]
+    found["GloRo"] = Contender(
+        lambda recipe, shape, classes: Bounded(by_scheme(bare, recipe, shape, classes)),
+        {**WIDTHS, **STEPS, "eps": tuple(round(share * eps, 6) for share in (1.0, 1.5, 2.0))},
+        beyond,
+        lambda network: plain(network.network),  # type: ignore[arg-type]
+    )
+    found["unconstrained, audited"] = Contender(
+        partial(by_scheme, bare), {**WIDTHS, **STEPS, "weight_decay": (0.0, 1e-3, 1e-2)}, ordinary, plain, decay=True
+    )
+    return found

@@ -1,0 +1,95 @@
+"""A small form of the race to a certified accuracy: recipes first, then seconds, and it goes on where it stopped."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+import tightlip
+from tightlip.records import BenchRow
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SMALL = ["mnist5k", "--shortest", "0.1", "--longest", "0.2", "--recipes", "2"]
+
+
+@pytest.fixture
+def race(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return runpy.run_path(str(FOLDER / "time_to_certificate.py"))
+
+
+def test_recipes_are_searched_on_validation_data_and_raced_on_test_data(race, tmp_path, monkeypatch, capsys):
+    pace = ["--only", "tightlip mlp", "GloRo", "--output", str(tmp_path)]
+    race["main"](["search", *SMALL, *pace])
+    searched = BenchRow.read(tmp_path / "race-recipes-mnist5k.json")
+    assert {name: len(runs) for name, runs in searched.results["runs"].items()} == {"tightlip mlp": 3, "GloRo": 3}
+    for name, best in searched.results["best"].items():
+        assert list(best) == ["0.1", "0.2"]
+        runs = [run for run in searched.results["runs"][name] if run["length"] == 0.1]
+        assert best["0.1"] == max(runs, key=lambda run: run["certified"])["recipe"]
+    race["main"](["race", *SMALL, *pace])
+    path = tmp_path / "race-mnist5k.json"
+    raced = BenchRow.read(path)
+    for name, runs in raced.results["runs"].items():
+        assert [(run["length"], run["seed"]) for run in runs] == [(t, s) for t in (0.1, 0.2) for s in (1, 2, 3)]
+        assert all(run["recipe"] == searched.results["best"][name][f"{run['length']:g}"] for run in runs)
+        assert all(run["length"] <= run["seconds"] and 0 <= run["certified"] <= run["clean"] <= 1 for run in runs)
+    monkeypatch.setattr(race["Race"], "run", lambda *_: None)  # everything is there
+    race["main"](["race", *SMALL, *pace])
+    assert BenchRow.read(path).results == raced.results
+    assert "tightlip mlp" in capsys.readouterr().out
+
+
+def test_seconds_to_a_target_are_interpolated_along_their_logarithm(race):
+    runs = [
+        {"length": length, "seed": seed, "seconds": length, "certified": certified}
+        for length, certified in ((10.0, 0.8), (20.0, 0.9), (40.0, 0.96))
+        for seed in (1, 2, 3)
+    ]
+    assert race["to_target"](runs, 0.75) == 10
+    assert race["to_target"](runs, 0.85) == pytest.approx(20 / 2**0.5)
+    assert race["to_target"](runs, 0.93) == pytest.approx(40 / 2**0.5)
+    assert race["to_target"](runs, 0.97) is None
+    failed = [{"length": 5.0, "seed": 1, "certified": 0.0, "failed": "NaN"}]
+    assert race["to_target"](failed + runs, 0.75) == 10
+
+
+def test_plain_copies_of_parametrized_networks_compute_the_same(race):
+    known = race["contenders"](0.3)
+    torch.manual_seed(0)
+    x = torch.rand(7, 1, 28, 28)
+    for name in ("torch spectral_norm", "torch cayley", "GloRo", "unconstrained, audited"):
+        contender = known[name]
+        recipe = race["recipes"](contender.space, 1)[0] | {"width": 16}
+        network = contender.make(recipe, (1, 28, 28), 10)
+        contender.loss(network, x, torch.arange(7), recipe).backward()
+        frozen = contender.frozen(network)
+        assert not [p for p in frozen.modules() if hasattr(p, "parametrizations")]
+        torch.testing.assert_close(frozen(x), network.eval()(x))
+        assert tightlip.lipschitz(frozen, p=2).constant > 0
+
+
+def test_the_loss_of_networks_that_know_their_slope_asks_for_eps(race):
+    """With slopes of the differences of logits given by the weights, the class beyond wins within eps of a border."""
+    known = race["contenders"](0.3)["GloRo"]
+    torch.manual_seed(0)
+    network = known.make({"width": 16}, (1, 28, 28), 10)
+    for _ in range(50):
+        slopes = network.slopes()
+    spectral = [torch.linalg.matrix_norm(layer.weight, 2) for layer in network.layers[:-1]]
+    rows = network.layers[-1].weight
+    expected = torch.stack(spectral).prod() * torch.cdist(rows, rows)
+    torch.testing.assert_close(slopes, expected, rtol=1e-2, atol=1e-4)
+    x, y = torch.rand(9, 1, 28, 28), torch.arange(9)
+    losses = [known.loss(network, x, y, {"eps": eps}) for eps in (0.0, 0.1, 1.0)]
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_a_race_without_recipes_is_refused(race, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        race["main"](["race", *SMALL, "--only", "GloRo", "--output", str(tmp_path)])
+    assert "nothing was searched for GloRo: give the phase 'search' first" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        race["main"](["search", *SMALL, "--only", "nobody", "--output", str(tmp_path)])
+    assert "there is no contender nobody: choose among tightlip mlp" in capsys.readouterr().err
