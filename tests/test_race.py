@@ -70,6 +70,21 @@ def test_plain_copies_of_parametrized_networks_compute_the_same(race):
         assert tightlip.lipschitz(frozen, p=2).constant > 0
 
 
+def test_a_smoothed_classifier_has_the_radius_of_its_votes(race):
+    """One that says 1 for whatever is bright has radii as of a linear one, less what 1,000 draws leave open."""
+    pytest.importorskip("scipy")
+    contender = race["contenders"](0.3)["randomized smoothing"]
+    bright = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    with torch.no_grad():
+        bright[1].weight.copy_(torch.tensor([[0.0] * 4, [1.0] * 4]))  # 1 where the sum is above 0
+        bright[1].bias.zero_()
+    x = torch.tensor([0.35, 0.2, 0.02, -0.35])[:, None, None, None].expand(4, 1, 2, 2) / 2  # so far from the border
+    torch.manual_seed(0)
+    found = contender.measured(bright, x, torch.tensor([1, 1, 1, 1]), 0.3)
+    assert found["clean"] == 0.5 and found["certified"] == 0.25  # 0.02 is not told from the border
+    assert 0 < found["seconds_for_each_certificate"] < 10
+
+
 def test_the_loss_of_networks_that_know_their_slope_asks_for_eps(race):
     """With slopes of the differences of logits given by the weights, the class beyond wins within eps of a border."""
     known = race["contenders"](0.3)["GloRo"]
