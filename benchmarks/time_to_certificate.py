@@ -81,14 +81,15 @@ class Race:
     def run(
         self, contender: Contender, recipe: Mapping[str, Any], seconds: float, seed: int, part: str
     ) -> dict[str, Any]:
-        """Accuracies on a part. A run that ends in no number, or that is refused, has none."""
+        """Accuracies on a part. A run that ends in no number, or that is refused, certifies nothing."""
         data = getattr(self.parts, part)
         asked = {"length": seconds, "seed": seed, "recipe": dict(recipe)}
         try:
             network, took, steps = self.train(contender, recipe, seconds, seed)
             measured = contender.measured(network, data.images, data.labels, self.eps)
         except (tightlip.TightlipError, RuntimeError, ValueError) as error:
-            return asked | {"certified": 0.0, "clean": 0.0, "failed": f"{type(error).__name__}: {error}"[:200]}
+            nothing = {"seconds": seconds, "certified": 0.0, "clean": 0.0}
+            return asked | nothing | {"failed": f"{type(error).__name__}: {error}"[:200]}
         return asked | {"seconds": took, "steps": steps} | measured
 
 
@@ -170,9 +171,7 @@ def to_target(runs: list[dict[str, Any]], target: float) -> float | None:
     """Seconds at which the medians over seeds reach it, None where they do not."""
     before: tuple[float, float] | None = None
     for length in sorted({run["length"] for run in runs}):
-        here = [run for run in runs if run["length"] == length and "seconds" in run]
-        if not here:
-            continue
+        here = [run for run in runs if run["length"] == length]
         seconds, reached = (statistics.median(run[key] for run in here) for key in ("seconds", "certified"))
         if reached >= target:
             if before is None or reached == before[1]:

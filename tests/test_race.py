@@ -51,8 +51,17 @@ def test_seconds_to_a_target_are_interpolated_along_their_logarithm(race):
     assert race["to_target"](runs, 0.85) == pytest.approx(20 / 2**0.5)
     assert race["to_target"](runs, 0.93) == pytest.approx(40 / 2**0.5)
     assert race["to_target"](runs, 0.97) is None
-    failed = [{"length": 5.0, "seed": 1, "certified": 0.0, "failed": "NaN"}]
-    assert race["to_target"](failed + runs, 0.75) == 10
+    runs[1]["certified"] = 0.0  # of three seeds one fails, then two
+    assert race["to_target"](runs, 0.75) == 10
+    runs[2]["certified"] = 0.0
+    assert race["to_target"](runs, 0.45) == pytest.approx(10 * 2**0.5)
+
+
+def test_a_run_that_fails_certifies_nothing(race):
+    contender = race["contenders"](0.3)["tightlip mlp"]
+    recipe = race["recipes"](contender.space, 1)[0] | {"rate": 1e30}
+    found = race["Race"]("mnist5k").run(contender, recipe, 0.2, 0, "validation")
+    assert found["certified"] == found["clean"] == 0 and found["seconds"] == 0.2 and "Error" in found["failed"]
 
 
 def test_plain_copies_of_parametrized_networks_compute_the_same(race):

@@ -92,7 +92,7 @@ def network(
     return mlp([inputs, *training.hidden, outputs], of_each, K=K)
 
 
-def constraint_of(estimator: Any, p: float) -> Constraint | None:
+def weights_asked(estimator: Any, p: float) -> Constraint | None:
     """The set that an estimator asks for, of those that bound every layer in the p-norm; None for the usual ones.
 
     Raises:

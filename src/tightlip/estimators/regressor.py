@@ -14,7 +14,7 @@ from ..audit import Bound
 from ..errors import TightlipError
 from ..monotonicity import monotone
 from ..norms import dual
-from .fitting import KEPT, Training, behind, constraint_of, minus, network, outputs, slope, trained, view_of
+from .fitting import KEPT, Training, behind, minus, network, outputs, slope, trained, view_of, weights_asked
 from .standard import Standard
 
 USUAL = 1.0
@@ -106,7 +106,7 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         view, signs = view_of(self, X), self._signs(X.shape[1])
         training = Training.of(self, 2 if signs is None else 1)
-        constraint = constraint_of(self, training.p)
+        constraint = weights_asked(self, training.p)
         mean, k = float(y.mean()), self._slope(view, signs, training.p, y)
         z, targets = view(X), torch.from_numpy((y - mean) / k)[:, None].to(torch.get_default_dtype())
 
