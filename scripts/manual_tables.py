@@ -9,6 +9,7 @@ import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tightlip.decimals import round_down, round_up
@@ -20,7 +21,14 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGES = [
     ROOT / "docs" / name
-    for name in ("choosing.md", "peers.md", "experiments.md", "theory/audit.md", "theory/transport.md")
+    for name in (
+        "choosing.md",
+        "peers.md",
+        "experiments.md",
+        "theory/audit.md",
+        "theory/depth.md",
+        "theory/transport.md",
+    )
 ]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).)*(<!-- /table -->)", re.DOTALL)
 
@@ -65,6 +73,18 @@ def activations() -> str:
         {"activation": "activation"},
         {"W1 found, of 1": "objective", "farthest from the true potential": "farthest_on_discs"},
     )
+
+
+def cones() -> str:
+    """Table 1: the mean over seeds, and the paper's value in brackets."""
+    lines: dict[str, dict[str, str]] = {}
+    for group in read_groups(RESULTS / "high_dim_cones"):
+        key = dict(group.key)
+        found, published = (fmean(group.values(name)) for name in ("objective", "published"))
+        head = f"d = {key['dimension']}, depth {key['depth']}"
+        lines.setdefault(key["activation"], {})[head] = f"{found:.3f} ({published:.2f})"
+    heads = next(iter(lines.values()))
+    return _table(["activation", *heads], [[name, *cells.values()] for name, cells in lines.items()])
 
 
 def constraints() -> str:
@@ -182,6 +202,7 @@ TABLES = {
     for table in (
         networks,
         activations,
+        cones,
         constraints,
         steps,
         tried,
