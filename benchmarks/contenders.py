@@ -1,12 +1,13 @@
-"""Who runs in `time_to_certificate.py`: for each way to train its network, its loss, and the recipes that it may try.
+"""Who runs in `time_to_certificate.py` in the 2-norm: for each way to train its network, its loss, and its recipes.
 
 All are classifiers of images. Networks of peers are turned into plain layers with the weights that they use in eval
 mode, and audited by `tightlip.lipschitz` as ours are: nothing is certified on anybody's word.
 """
 
 import copy
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from step_time import SCHEMES, peers
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 import tightlip
 from tightlip.linalg.schedules import bjorck
@@ -32,15 +34,30 @@ MARGINS = {"offset": (0.4, 0.8, 1.2)}
 CHANNELS = {"channels": ((32, 64), (64, 128))}
 
 
-def margin(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+def margin(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, used: float) -> Tensor:
     """Of all that bound their slope by construction."""
     return tightlip.margin_cross_entropy(network(x), y, recipe["offset"], TEMPERATURE)
 
 
-def certified(network: nn.Module, x: Tensor, y: Tensor, eps: float) -> dict[str, float]:
+def certified(network: nn.Module, x: Tensor, y: Tensor, eps: float, p: float) -> dict[str, float]:
     """Accuracies, plain and proven."""
-    certificate = tightlip.certify(network, x, y, p=2, progress=False)
+    certificate = tightlip.certify(network, x, y, p=p, progress=False)
     return {"clean": certificate.accuracy(0), "certified": certificate.accuracy(eps)}
+
+
+def adam(parameters: Iterable[nn.Parameter], recipe: Recipe) -> Optimizer:
+    """AdamW, with the weight decay of a recipe that has one."""
+    return torch.optim.AdamW(parameters, recipe["rate"], weight_decay=recipe.get("weight_decay", 0.0), fused=True)
+
+
+def cosine(network: nn.Module, optimizer: Optimizer) -> Callable[[float], None]:
+    """The rate falls to zero."""
+    top = optimizer.param_groups[0]["lr"]
+
+    def fall(used: float) -> None:
+        optimizer.param_groups[0]["lr"] = top * (1 + math.cos(math.pi * used)) / 2
+
+    return fall
 
 
 @dataclass(frozen=True)
@@ -50,13 +67,15 @@ class Contender:
     make: Make
     space: dict[str, tuple[Any, ...]]
     """The values that each option may take; every recipe is one of each."""
-    loss: Callable[[nn.Module, Tensor, Tensor, Recipe], Tensor] = margin
+    loss: Callable[[nn.Module, Tensor, Tensor, Recipe, float], Tensor] = margin
+    """Of a batch, a recipe, and the share of the time that is used up."""
     frozen: Callable[[nn.Module], nn.Module] = tightlip.freeze
     """The plain network that is audited."""
-    measured: Callable[[nn.Module, Tensor, Tensor, float], dict[str, float]] = certified
-    """Accuracies of the plain network, and what else there is to say of them."""
-    decay: bool = False
-    """Whether a recipe has a weight decay."""
+    measured: Callable[[nn.Module, Tensor, Tensor, float, float], dict[str, float]] = certified
+    """Accuracies of the plain network at eps in the p-norm, and what else there is to say of them."""
+    optimizer: Callable[[Iterable[nn.Parameter], Recipe], Optimizer] = adam
+    schedule: Callable[[nn.Module, Optimizer], Callable[[float], None]] = cosine
+    """Makes what is told, before each step, the share of the time that is used up."""
 
 
 def dense(recipe: Recipe, shape: tuple[int, ...], classes: int, **options: Any) -> nn.Module:
@@ -123,7 +142,7 @@ class Bounded(nn.Module):
         return product * (rows[:, None] - rows).square().sum(2).clamp(min=1e-12).sqrt()
 
 
-def beyond(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+def beyond(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, used: float) -> Tensor:
     """The cross-entropy with the class of all that is within eps."""
     logits = network(x)
     best = logits.argmax(1)
@@ -132,7 +151,7 @@ def beyond(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
     return functional.cross_entropy(torch.cat([logits, other], 1), y)
 
 
-def ordinary(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+def ordinary(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, used: float) -> Tensor:
     """Of those that are told nothing of slopes."""
     return functional.cross_entropy(network(x), y)
 
@@ -144,14 +163,14 @@ SMOOTHED = 500
 """Images that are classified by their noisy copies."""
 
 
-def noisy(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+def noisy(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, used: float) -> Tensor:
     """The cross-entropy of images with noise."""
     return functional.cross_entropy(network(x + SIGMA * torch.randn_like(x)), y)
 
 
 @torch.no_grad()
-def smoothed(network: nn.Module, x: Tensor, y: Tensor, eps: float) -> dict[str, float]:
-    """Accuracies of the smoothed classifier (Cohen, Rosenfeld and Kolter 2019, §3.2), each but for a chance `WRONG`."""
+def smoothed(network: nn.Module, x: Tensor, y: Tensor, eps: float, p: float) -> dict[str, float]:
+    """Of the smoothed classifier, each but for a chance `WRONG` (Cohen, Rosenfeld and Kolter 2019, §3.2)."""
     from scipy.stats import beta, norm
 
     began, right, proven = time.process_time(), 0, 0
@@ -192,9 +211,9 @@ def contenders(eps: float) -> dict[str, Contender]:
         lambda network: plain(network.network),  # type: ignore[arg-type]
     )
     found["unconstrained, audited"] = Contender(
-        partial(by_scheme, bare), {**WIDTHS, **STEPS, "weight_decay": (0.0, 1e-3, 1e-2)}, ordinary, plain, decay=True
+        partial(by_scheme, bare), {**WIDTHS, **STEPS, "weight_decay": (0.0, 1e-3, 1e-2)}, ordinary, plain
     )
     found["randomized smoothing"] = Contender(
-        partial(by_scheme, bare), {**WIDTHS, **STEPS, "weight_decay": (0.0, 1e-3)}, noisy, plain, smoothed, decay=True
+        partial(by_scheme, bare), {**WIDTHS, **STEPS, "weight_decay": (0.0, 1e-3)}, noisy, plain, smoothed
     )
     return found

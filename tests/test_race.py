@@ -60,7 +60,7 @@ def test_seconds_to_a_target_are_interpolated_along_their_logarithm(race):
 def test_a_run_that_fails_certifies_nothing(race):
     contender = race["contenders"](0.3)["tightlip mlp"]
     recipe = race["recipes"](contender.space, 1)[0] | {"rate": 1e30}
-    found = race["Race"]("mnist5k").run(contender, recipe, 0.2, 0, "validation")
+    found = race["Race"](race["TRACKS"]["mnist5k"]).run(contender, recipe, 0.2, 0, "validation")
     assert found["certified"] == found["clean"] == 0 and found["seconds"] == 0.2 and "Error" in found["failed"]
 
 
@@ -72,7 +72,7 @@ def test_plain_copies_of_parametrized_networks_compute_the_same(race):
         contender = known[name]
         recipe = race["recipes"](contender.space, 1)[0] | {"width": 16}
         network = contender.make(recipe, (1, 28, 28), 10)
-        contender.loss(network, x, torch.arange(7), recipe).backward()
+        contender.loss(network, x, torch.arange(7), recipe, 0.5).backward()
         frozen = contender.frozen(network)
         assert not [p for p in frozen.modules() if hasattr(p, "parametrizations")]
         torch.testing.assert_close(frozen(x), network.eval()(x))
@@ -89,7 +89,7 @@ def test_a_smoothed_classifier_has_the_radius_of_its_votes(race):
         bright[1].bias.zero_()
     x = torch.tensor([0.35, 0.2, 0.02, -0.35])[:, None, None, None].expand(4, 1, 2, 2) / 2  # so far from the border
     torch.manual_seed(0)
-    found = contender.measured(bright, x, torch.tensor([1, 1, 1, 1]), 0.3)
+    found = contender.measured(bright, x, torch.tensor([1, 1, 1, 1]), 0.3, 2)
     assert found["clean"] == 0.5 and found["certified"] == 0.25  # 0.02 is not told from the border
     assert 0 < found["seconds_for_each_certificate"] < 10
 
@@ -106,8 +106,54 @@ def test_the_loss_of_networks_that_know_their_slope_asks_for_eps(race):
     expected = torch.stack(spectral).prod() * torch.cdist(rows, rows)
     torch.testing.assert_close(slopes, expected, rtol=1e-2, atol=1e-4)
     x, y = torch.rand(9, 1, 28, 28), torch.arange(9)
-    losses = [known.loss(network, x, y, {"eps": eps}) for eps in (0.0, 0.1, 1.0)]
+    losses = [known.loss(network, x, y, {"eps": eps}, 0.5) for eps in (0.0, 0.1, 1.0)]
     assert losses[0] < losses[1] < losses[2]
+
+
+def test_networks_of_distances_race_beside_interval_bounds(race, tmp_path):
+    small = ["mnist5k-inf", *SMALL[1:], "--output", str(tmp_path)]
+    race["main"](["search", *small])
+    race["main"](["race", *small])
+    raced = BenchRow.read(tmp_path / "race-mnist5k-inf.json")
+    assert raced.config["p"] == "inf" and set(raced.results["runs"]) == {"tightlip distances", "interval bounds"}
+    assert not [run for runs in raced.results["runs"].values() for run in runs if "failed" in run]
+
+
+def test_octaves_rise_with_the_time_that_is_used_up(race):
+    contender = race["infinity_contenders"](0.1)["tightlip distances"]
+    network = contender.make({"width": 4}, (1, 2, 2), 3)
+    optimizer = contender.optimizer(network.parameters(), {"rate": 0.1})
+    advance, seen = contender.schedule(network, optimizer), []
+    for used in (0.0, 0.45, 0.89, 0.95):
+        advance(used)
+        seen.append([layer.octave for layer in network.modules() if isinstance(layer, tightlip.LinfDistance)])
+    assert [set(octaves) for octaves in seen] == [{3}, {6}, {10}, {None}]
+    assert 0 < optimizer.param_groups[0]["lr"] < 0.01
+
+
+def test_interval_bounds_hold_and_are_those_of_a_box(race):
+    """No corner or random point of the box has a smaller margin; with one layer a corner has that very margin."""
+    contender = race["infinity_contenders"](0.1)["interval bounds"]
+    bounds = contender.measured.__wrapped__.__globals__
+    torch.manual_seed(0)
+    x, y = torch.rand(5, 1, 2, 2).double(), torch.arange(5) % 3
+    network = contender.make({"width": 8}, (1, 2, 2), 3).double()
+    lower, upper = bounds["box"](x, 0.1)
+    assert float(lower.min()) >= 0 and float(upper.max()) <= 1
+    least = bounds["enclosed"](network, lower, upper, y)
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * 4)
+    for point in torch.cat([corners, torch.rand(500, 4).double()]).view(-1, 1, 2, 2):
+        logits = network(lower + point * (upper - lower))
+        assert (logits.gather(1, y[:, None]) - logits >= least - 1e-12).all()
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).double()
+    exact = bounds["enclosed"](linear, lower, upper, y)
+    every = torch.stack([linear(lower + c * (upper - lower)) for c in corners.view(-1, 1, 2, 2)])
+    margins = every.gather(2, y[None, :, None].expand(len(every), -1, -1)) - every
+    torch.testing.assert_close(margins.amin(0), exact)
+    guesses = linear(x).argmax(1)
+    firm = (bounds["enclosed"](linear, lower, upper, guesses) > 0).sum(1) == 2
+    found = contender.measured(linear, x, guesses, 0.1, float("inf"))
+    assert found == {"clean": 1.0, "certified": float(firm.double().mean())}
 
 
 def test_a_race_without_recipes_is_refused(race, tmp_path, capsys):
