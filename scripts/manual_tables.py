@@ -28,6 +28,7 @@ PAGES = [
         "theory/audit.md",
         "theory/depth.md",
         "theory/transport.md",
+        "theory/universality.md",
     )
 ]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).)*(<!-- /table -->)", re.DOTALL)
@@ -85,6 +86,16 @@ def cones() -> str:
         lines.setdefault(key["activation"], {})[head] = f"{found:.3f} ({published:.2f})"
     heads = next(iter(lines.values()))
     return _table(["activation", *heads], [[name, *cells.values()] for name, cells in lines.items()])
+
+
+def zigzag() -> str:
+    """How far networks are from a zigzag: the mean over seeds of the largest difference."""
+    lines: dict[str, dict[str, str]] = {}
+    for group in read_groups(RESULTS / "zigzag"):
+        key = dict(group.key)
+        lines.setdefault(key["network"], {})[f"{key['layers']} layers"] = f"{fmean(group.values('error')):.1e}"
+    heads = next(iter(lines.values()), {})
+    return _table(["network", *heads], [[name, *cells.values()] for name, cells in lines.items()])
 
 
 def constraints() -> str:
@@ -203,6 +214,7 @@ TABLES = {
         networks,
         activations,
         cones,
+        zigzag,
         constraints,
         steps,
         tried,

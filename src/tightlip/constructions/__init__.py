@@ -17,6 +17,7 @@ from .folding import fold, square_pyramids
 from .interpolant import LatticeInterpolant
 from .interpolation import lattice_interpolant
 from .lattice import maximum, minimum
+from .pleating import zigzag_interpolant
 from .replacement import Replacement, replace_by_polar
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "relu_from_max_min",
     "replace_by_polar",
     "square_pyramids",
+    "zigzag_interpolant",
 ]

@@ -29,6 +29,7 @@ from . import (
     theorem_1,
     two_norm_universality,
     wgan,
+    zigzag,
 )
 from .protocol import Experiment
 from .words import name_of
@@ -60,6 +61,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         mnist_robustness,
         input_gradients,
         two_norm_universality,
+        zigzag,
         small_claims,
     )
 }
