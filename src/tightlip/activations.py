@@ -235,9 +235,11 @@ def _abs(module: Abs) -> Gains:
 @rule(Householder, options={"pairs": SIZE, "dim": AXIS})
 def _householder(module: Householder) -> Gains:
     _refuse_batch_axis(module)
-    if stored_numbers(module, "angle").dim() != 1:  # of two axes, one pair would become several
+    angle = stored_numbers(module, "angle")
+    if angle.dim() != 1:  # of two axes, one pair would become several
         raise TightlipError(f"Householder has angles of shape {tuple(module.angle.shape)}: restore one axis of them")
-    return Gains({(2.0, 2.0): 1.0}, Roundoff(64, input=1.0))
+    turned = max(1.0, float(angle.abs().max()))  # an angle that is rounded turns by a share of itself
+    return Gains({(2.0, 2.0): 1.0}, Roundoff(64, input=turned))
 
 
 def _axis(dim: int) -> int:

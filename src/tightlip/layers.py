@@ -181,7 +181,8 @@ def _normalize(module: Normalize) -> Gains:
     smallest = Fraction(float(np.abs(std.numpy()).min()))
     if smallest == 0:
         raise TightlipError("Normalize holds a std of zero: give std > 0")
-    return Gains.constant(round_up(1 / smallest), Roundoff(4, output=1.0))
+    means = (mean.double().abs() / std.double().abs()).amax()
+    return Gains.constant(round_up(1 / smallest), Roundoff(4, output=1.0, own=1.01 * float(means)))
 
 
 @container(Residual, build=lambda modules: Residual(*modules.values()))

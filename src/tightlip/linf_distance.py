@@ -247,13 +247,14 @@ def _ordered(module: LinfDistance | SortedDistance, weights: list[float]) -> Gai
     if module.training and (module.octave is not None or isinstance(module, SortedDistance)):
         _refuse_training(module, "computes something else")
     n, exact = module.out_features, [Fraction(c) for c in weights]
-    stored_numbers(module, "weight", (n, module.in_features))
+    places = stored_numbers(module, "weight", (n, module.in_features)).abs()
     biases = [0.0] if module.bias is None else stored_numbers(module, "bias", (n,)).abs().tolist()
     square = sqrt_up(round_up(sum((c * c for c in exact), Fraction(0))))
     to_one = {1.0: round_up(max(exact)), 2.0: square, math.inf: round_up(sum(exact, Fraction(0)))}
     table = {(p, math.inf): c for p, c in to_one.items()}
     table |= {(2.0, 2.0): round_up(Fraction(square) * Fraction(sqrt_up(n))), (1.0, 1.0): round_up(n * max(exact))}
-    return Gains(table, Roundoff(2 * (len(weights) + 4), output=1.0, entry=max(biases)))
+    own = to_one[math.inf] * float(places.max()) + max(biases)
+    return Gains(table, Roundoff(2 * (len(weights) + 4), output=1.0, entry=max(biases), own=own))
 
 
 def _refuse_dropout(module: SortedDistance) -> None:
@@ -265,8 +266,8 @@ def _refuse_dropout(module: SortedDistance) -> None:
 def _mean_shift(module: MeanShift) -> Gains:
     """A translation; one difference errs by a share of 2⁻⁵³ of what it makes."""
     _refuse_training(module, "depends on the whole batch")
-    stored_numbers(module, "mean", (module.features,))
-    return Gains.constant(1, Roundoff(2, output=1.0))
+    mean = stored_numbers(module, "mean", (module.features,))
+    return Gains.constant(1, Roundoff(2, output=1.0, own=float(mean.abs().max())))
 
 
 def _refuse_training(module: nn.Module, why: str) -> None:

@@ -11,7 +11,9 @@ from torch import nn
 
 from tightlip import (
     FullSort,
+    LinfDistance,
     MaxMin,
+    MeanShift,
     Normalize,
     Orthonormal,
     Residual,
@@ -22,6 +24,7 @@ from tightlip import (
     freeze,
     mlp,
 )
+from tightlip.graphs import Bias, Offset
 from tightlip.linalg.arithmetic import ARITHMETICS, FLOAT64, Arithmetic, arithmetic_of
 from tightlip.transport import Funnels
 
@@ -48,6 +51,78 @@ def test_large_biases_that_cancel_certify_nothing_in_float32(seed):
     far = 1e3 * x  # where they are small beside the inputs, radii are what they were but for the rounding
     real, deployed = certify(network, far).radius, certify(network, far, arithmetic="float32").radius
     assert bool((deployed > real - 150).all()) and float(deployed.max()) > 100.0
+
+
+def pair(weight, bias):
+    """A linear layer of one number, with two logits."""
+    layer = nn.Linear(1, 2)
+    layer.weight.data, layer.bias.data = torch.tensor(weight)[:, None], torch.tensor(bias)
+    return layer
+
+
+def filled(layer, name, value):
+    getattr(layer, name).data.fill_(value)
+    return layer
+
+
+UP, BETWEEN = [1.0, -1.0], 1 + 2**-8 * 1.01  # bfloat16 has no number between 1 and 1 + 2⁻⁷
+LAST, AT = ([1.0, 0.0], [0.0, 2.18 * 2**-7]), 1 + 3 * 2**-7 + 2**-8 * 0.99
+UNHELD = {
+    "clip, bfloat16": ([nn.Hardtanh(100.3, 200.0), Normalize(100.0, 1.0), pair(UP, [-0.4, 0.4])], 0.0),
+    "clip": ([nn.Hardtanh(1e6 + 0.04, 2e6), Normalize(1e6, 1.0), pair(UP, [-0.05, 0.05])], 0.0),
+    "threshold": ([nn.Threshold(0.1, 0.1), Normalize(0.1, 1.0), pair(UP, [5e-10, -5e-10])], 0.0),
+    "mean, bfloat16": ([Normalize(BETWEEN, 1.0), pair(*LAST)], AT),
+    "running mean, bfloat16": ([filled(MeanShift(1), "mean", BETWEEN), pair(*LAST)], AT),
+    "distance, bfloat16": ([filled(LinfDistance(1, 1, bias=False), "weight", BETWEEN), pair(*LAST)], AT),
+    "bias, bfloat16": ([filled(Bias(1), "bias", -BETWEEN), pair(*LAST)], AT),
+    "offset, bfloat16": ([Offset(-BETWEEN), pair(*LAST)], AT),
+    "shrinking": (
+        [nn.Softshrink(0.0625 * (1 + 2**-24 * 1.001)), pair([1.0, 0.0], [0.0, 0.0625 * 2.18 * 2**-23])],
+        0.0625 * (1 + 3 * 2**-23 + 2**-24 * 0.999),
+    ),
+}
+"""Layers that hold a number which the format has not, so placed that its rounding decides, and an input."""
+
+
+@pytest.mark.parametrize("name", UNHELD)
+def test_what_a_format_makes_of_numbers_it_has_not_is_counted(name):
+    layers, at = UNHELD[name]
+    network, x = nn.Sequential(*layers).eval().requires_grad_(False), torch.tensor([[at]], dtype=torch.float64)
+    narrow = "bfloat16" in name
+    dtype, arithmetic = (torch.bfloat16, "bfloat16/float32") if narrow else (torch.float32, "float32")
+    answer = int(copy.deepcopy(network).to(dtype)(x.to(dtype)).argmax())
+    real, deployed = certify(network, x), certify(network, x, arithmetic=arithmetic)
+    assert int(real.prediction) != answer, "the case shows nothing: the machine answers as exact arithmetic does"
+    assert float(real.radius) > 0.0 and float(deployed.radius) == 0.0
+
+
+def test_numbers_that_a_format_has_cost_nothing_and_others_their_rounding():
+    x = torch.tensor([[3.0]])
+
+    def lost(value):
+        network = nn.Sequential(Offset(value), pair(UP, [0.0, 0.0])).requires_grad_(False)
+        return float(certify(network, x).radius - certify(network, x, arithmetic="float32").radius)
+
+    unit = 1000 * 2**-24
+    assert 2 * unit < lost(1000.0) < 20 * unit
+    assert unit < lost(1000.0 + 1e-5) - lost(1000.0) < 10 * unit
+
+
+@pytest.mark.parametrize("terms", [2, 3, 8])
+def test_sums_of_many_values_are_stored_after_each_term(terms, seed):
+    """In bfloat16 each of the sums of x + x/2 + x/4 … is rounded; no input is certified that is answered otherwise."""
+
+    class Terms(nn.Module):
+        def forward(self, x):
+            return sum(x * 0.7**k for k in range(terms))
+
+    network = nn.Sequential(Terms(), pair(UP, [-0.3, 0.3])).requires_grad_(False)
+    x = (0.3 / sum(0.7**k for k in range(terms)) + 0.01 * torch.randn(400, 1)).bfloat16().double()
+    certificate = certify(network, x, arithmetic="bfloat16/float32")
+    answers = copy.deepcopy(network).bfloat16()(x.bfloat16()).argmax(1)
+    held = certificate.radius > 0
+    assert bool((answers == certificate.prediction)[held].all())
+    assert 0.05 < float(held.double().mean()) < 1
 
 
 def test_a_switch_of_the_order_of_summation_is_not_trusted():

@@ -121,13 +121,12 @@ def _mean(module: Mean) -> Gains:
 
 @rule(Offset, options={"value": NUMBER})
 def _offset(module: Offset) -> Gains:
-    stored_number(module, "value")
-    return Gains.constant(1.0, Roundoff(2, output=1.0))
+    return Gains.constant(1.0, Roundoff(2, output=1.0, own=abs(stored_number(module, "value"))))
 
 
 @rule(Bias, options={"features": SIZE, "dim": AXIS}, affine=lambda module: Uniform())
 def _bias(module: Bias) -> Gains:
     if stored_integer(module, "dim") == 0:
         raise TightlipError("a Bias along the axis of the batch tells examples apart: give another dim")
-    stored_numbers(module, "bias", (stored_integer(module, "features"),))  # another shape would be broadcast
-    return Gains.constant(1.0, Roundoff(2, output=1.0))
+    bias = stored_numbers(module, "bias", (stored_integer(module, "features"),))  # another shape would be broadcast
+    return Gains.constant(1.0, Roundoff(2, output=1.0, own=float(bias.abs().max())))

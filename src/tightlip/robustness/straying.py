@@ -15,6 +15,7 @@ Source: the recursion of Murray 2026, here for sorting networks, any order of su
 
 import copy
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ..audit import EXACT, Gains
+from ..audit import EXACT, FEW_ULPS, Gains
 from ..errors import TightlipError
 from ..layers import Normalize
 from ..linalg.arithmetic import Arithmetic
@@ -34,6 +35,12 @@ ORDERS = (2.0, math.inf)
 
 Lines = Float64[Tensor, "batch 2 2"]
 """For each input, and q = 2 and ∞, the a and b of a + b·r."""
+
+STORES = 16
+"""Numbers that a layer stores on the way to an output, at most, where each of its operations may store one."""
+
+FUSED = 4
+"""The same of one elementwise function."""
 
 MODEST = 2.0**60
 """Divisors that are stored lie between its inverse and itself; others overflow formats that float64 does not."""
@@ -104,6 +111,17 @@ def magnitudes(layer: nn.Module) -> nn.Module:
     return made
 
 
+def _tensors(layer: nn.Module) -> list[Tensor]:
+    """A layer's own numbers, those that are tensors."""
+    return [t for t in (*layer.parameters(), *layer.buffers()) if t.is_floating_point()]
+
+
+def _numbers(layer: nn.Module) -> list[float]:
+    """Those that are Python's, which torch rounds to the format of the inputs."""
+    held = (value for value in vars(layer).values() if isinstance(value, int | float) and not isinstance(value, bool))
+    return [float(value) for value in held]
+
+
 class Machine:
     """An arithmetic at work on layers whose parameters are in float64.
 
@@ -117,17 +135,32 @@ class Machine:
         self._magnitudes: dict[int, tuple[nn.Module, nn.Module]] = {}
 
     def gamma(self, count: int) -> float:
-        """γ of so many operations on a number that is then stored."""
-        return self.arithmetic.gamma(count) + 2.0 * self.arithmetic.stored
+        """γ of so many operations on a number, each of which may store what it makes."""
+        return self.arithmetic.gamma(count) + count * self.arithmetic.stored
 
     def share(self, layer: nn.Module, known: Gains, inputs: int) -> float:
-        """γ of a layer: of its operations, of storing its outputs, and of its own numbers where they are rounded."""
-        count = known.roundoff.count
-        tensors = [t for t in (*layer.parameters(), *layer.buffers()) if t.is_floating_point()]
+        """γ of a layer: of its operations, of what it stores, and of its own numbers where they are rounded."""
+        roundoff, tensors = known.roundoff, _tensors(layer)
         if any(bool((t.abs() > self.arithmetic.largest).any()) for t in tensors):
             return math.inf
-        rounded = any(not torch.equal(t.to(self.arithmetic.dtype).to(t.dtype), t) for t in tensors)
-        return 1.01 * (self.gamma(inputs + 2 if count is None else count) + 2.0 * self.kept * rounded)
+        count = inputs + 2 if roundoff.count is None else roundoff.count
+        if is_linear(layer) or roundoff.count is None:
+            stores = 2  # a sum of products, and with a bias
+        else:
+            stores = min(count, FUSED if roundoff == FEW_ULPS else STORES)
+        stored = self.arithmetic.gamma(count) + stores * self.arithmetic.stored
+        return 1.01 * (stored + 2.0 * self.kept * self.rounds(layer))
+
+    def rounds(self, layer: nn.Module) -> bool:
+        """Whether the format has not all of a layer's own numbers."""
+        numbers = [] if is_linear(layer) else _numbers(layer)
+        held = [*_tensors(layer), torch.tensor(numbers, dtype=torch.float64)]
+        return any(not torch.equal(t.to(self.arithmetic.dtype).to(t.dtype), t) for t in held)
+
+    def own(self, layer: nn.Module, known: Gains, outputs: int) -> Float64[Tensor, "2"]:
+        """What rounding the numbers that a layer adds or puts in moves its outputs by, for q = 2 and ∞."""
+        each = 1.02 * self.kept * known.roundoff.own * self.rounds(layer)
+        return torch.tensor([each * (math.isqrt(outputs) + 1), each], dtype=torch.float64)
 
     def magnitude(self, layer: nn.Module, x: Tensor) -> Float64[Tensor, "batch entries"]:
         """|W||x| + |b|."""
@@ -144,11 +177,15 @@ class Machine:
 
     def local(self, layer: nn.Module, known: Gains, before: Value, after: Value) -> Local:
         """What a layer adds; ``after.drift`` is what strays already when it begins."""
-        if known.roundoff == EXACT:
+        outputs = after.flat.shape[1]
+        moved = self.own(layer, known, outputs).to(before.drift.device) if known.roundoff.own else 0.0
+        if replace(known.roundoff, own=0.0) == EXACT:
             lost = torch.zeros_like(before.drift)
-            lost[..., 0] = 2.0 * self.arithmetic.underflow * (math.isqrt(after.flat.shape[1]) + 1)
-            return Local(lost, after.size()[:, 1])
-        return self._linear(layer, known, before) if is_linear(layer) else self._counted(layer, known, before, after)
+            lost[..., 0] = 2.0 * self.arithmetic.underflow * (math.isqrt(outputs) + 1) + moved
+            return Local(lost, after.size()[:, 1] + lost[:, 1])
+        found = self._linear(layer, known, before) if is_linear(layer) else self._counted(layer, known, before, after)
+        found.rounding[..., 0] += moved
+        return found
 
     def _linear(self, layer: nn.Module, known: Gains, before: Value) -> Local:
         sizes, near = self.magnitude(layer, before.computed), before.near()
@@ -169,7 +206,7 @@ class Machine:
         rounding = self.share(layer, known, before.flat.shape[1]) * lines + roundoff.truncation * outputs
         gain = max(1.0, float(max(known.table.values())))
         rounding[:, 0] += self.lost(known, before, gain) * (math.isqrt(after.flat.shape[1]) + 1)
-        return Local(rounding.unsqueeze(1).expand(-1, 2, -1), 2.0 * (lines + inputs + outputs))
+        return Local(rounding.unsqueeze(1).repeat(1, 2, 1), 2.0 * (lines + inputs + outputs))
 
     def lost(self, known: Gains, before: Value, gain: float) -> Float64[Tensor, " batch"]:
         """What underflow takes of an output: by operations, by inputs that are read as zero, and by weights."""

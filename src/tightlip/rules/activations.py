@@ -95,7 +95,7 @@ def _hardsigmoid(module: nn.Hardsigmoid) -> Gains:
 def _softshrink(module: nn.Softshrink) -> Gains:
     if stored_number(module, "lambd") < 0:
         raise TightlipError(f"Softshrink has lambd = {module.lambd}: give a number ≥ 0")
-    return Gains.elementwise(0.0, 1.0, FEW_ULPS)
+    return Gains.elementwise(0.0, 1.0, Roundoff(16, output=1.0, own=float(module.lambd)))
 
 
 @rule(nn.Tanhshrink, options={})
@@ -109,7 +109,7 @@ def _threshold(module: nn.Threshold) -> Gains:
         raise TightlipError(
             f"Threshold({module.threshold:g}, {module.value:g}) jumps, so no constant holds: make both numbers the same"
         )
-    return Gains.elementwise(0.0, 1.0, EXACT)
+    return Gains.elementwise(0.0, 1.0, Roundoff(own=abs(float(module.value))))
 
 
 @rule(nn.RReLU, options={"lower": NUMBER, "upper": NUMBER})

@@ -39,7 +39,7 @@ def _clipped(module: nn.Hardtanh | nn.ReLU6) -> Gains:
     low, high = (stored_number(module, end, infinite=True) for end in ("min_val", "max_val"))
     if low == math.inf or high == -math.inf:
         raise TightlipError(f"{type(module).__name__} clips to {low} to {high}, which no number is: give finite ends")
-    return Gains.elementwise(0.0, 1.0, EXACT)
+    return Gains.elementwise(0.0, 1.0, Roundoff(own=max(abs(end) for end in (low, high, 0.0) if abs(end) < math.inf)))
 
 
 @rule(nn.Sigmoid, options={})

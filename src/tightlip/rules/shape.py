@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..audit import EXACT, Gains, rule
+from ..audit import Gains, Roundoff, rule
 from ..errors import TightlipError
 from ..linalg.rounding import round_up, sqrt_up
 from ..options import AXES, COUNT, INTEGER, LARGEST, NUMBER, SIZE, Kind, one_of, several
@@ -42,12 +42,12 @@ def _padding(axes: int) -> dict[str, Kind]:
 _FACTORS = {"scale_factor": several(NUMBER, _SCALED)}
 
 
-def _copied(times: int) -> Gains:
-    """M = ``times``; the root is exact where it is an integer."""
+def _copied(times: int, own: float = 0.0) -> Gains:
+    """M = ``times``; the root is exact where it is an integer. A number ``own`` may stand beside the copies."""
     root: Fraction | float = Fraction(math.isqrt(times))
     if root * root != times:
         root = sqrt_up(round_up(Fraction(times)))
-    return Gains({(math.inf, math.inf): 1, (1.0, 1.0): Fraction(times), (2.0, 2.0): root}, EXACT)
+    return Gains({(math.inf, math.inf): 1, (1.0, 1.0): Fraction(times), (2.0, 2.0): root}, Roundoff(own=own))
 
 
 @rule(nn.Unflatten, options={"dim": INTEGER, "unflattened_size": several(INTEGER, _SPLIT)}, reshapes=True)
@@ -87,8 +87,7 @@ def _permutation(module: nn.PixelShuffle | nn.PixelUnshuffle | nn.ChannelShuffle
 @rule(nn.ConstantPad3d, options=_padding(3) | {"value": NUMBER})
 def _constant_pad(module: nn.Module) -> Gains:
     _sides(module)
-    stored_number(module, "value")
-    return _copied(1)
+    return _copied(1, abs(stored_number(module, "value")))
 
 
 @rule(nn.ReplicationPad1d, options=_padding(1))
