@@ -2,8 +2,8 @@
 
 The paper: networks with a constant have interpretable gradients, without adversarial training. Here that is measured in
 three ways, for the cross-entropy L with each target that is not the image's class. First, the cosine of −∂L/∂x with the
-way to the mean of the target's class: the network that is trained for margin is to have a higher one than the standard
-network; the 10-Lipschitz one, trained without a margin, stands beside them. Then the shares of high
+way to the mean of the target's class: it grows with the margin that is asked for, and is to exceed the standard
+network's; the 10-Lipschitz network, trained without a margin, stands beside them. Then the shares of high
 frequencies and of pixels that were never lit in training. Those are noise of the first weights, which orthonormal
 weights keep, so that after a short training the standard network looks the better there. The picture has a test image
 of each of five classes above its gradients: red where ∂L/∂x is above zero, blue below, where light leads to the target.
@@ -38,6 +38,7 @@ class Network:
 NETWORKS = {
     "standard relu": Network("relu", None),
     "1-Lipschitz maxmin, margin": Network("maxmin", 1.0, 0.8, 0.25),
+    "1-Lipschitz maxmin, margin 3.2": Network("maxmin", 1.0, 3.2, 0.25),
     "10-Lipschitz maxmin": Network("maxmin", 10.0),
 }
 
@@ -58,7 +59,8 @@ class Config:
     """One network."""
 
     network: str = "standard relu"
-    """Constant, activation and loss: the cross-entropy, with the margin 0.8 K at the temperature K/4 if it says so."""
+    """Constant, activation and loss: the cross-entropy, for a margin of 0.8, or the one it names, at the temperature
+    1/4 if it says so."""
     width: int = 512
     """Of the three hidden layers."""
     data: str = "mnist"
