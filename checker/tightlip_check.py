@@ -1,8 +1,7 @@
 """tightlip-check: is what a certificate says true? A second implementation, which shares nothing with the first.
 
-It needs NumPy alone, and may be copied anywhere. It proves every constant again, evaluates every input again, and
-compares in rationals what is stated with what it has proven: nothing larger passes. The format is
-docs/certificate-format.md, the proofs are in docs/auditing.md. With u = 2⁻⁵³ and γ_n = n·u/(1 − n·u):
+It proves every constant and evaluates every input again, and compares in rationals: nothing larger passes. Format and
+proofs: docs/certificate-format.md, docs/auditing.md. It needs NumPy alone. With u = 2⁻⁵³ and γ_n = n·u/(1 − n·u):
 
     sums       of n terms, in any order, with or without fused multiply-add, are off by γ_n·Σ|terms|
     matrices   A = λI − WᵀW has a Cholesky factor  ⟹  ‖W‖₂² ≤ λ + γ_m‖W‖_F² + u·max A_ii + γ_{n+3}/(1 − γ_{n+3})·tr A
@@ -32,8 +31,10 @@ Table = dict[tuple[float, float], Fraction]
 VERSION, INF, U, UNKNOWN = 1, math.inf, Fraction(1, 2**53), NotImplementedError
 REAL = "exact arithmetic on the stored weights; every constant is a float64 upper bound"
 NORMS, DUAL = {"1": 1, "2": 2, "inf": INF}, {1: INF, 2: 2, INF: 1}
-PROVEN = {"arithmetic", "bound", "certified_accuracy", "constant", "eps", "format", "grounds", "input_norm", "label"}
-PROVEN |= {"margin", "model_sha256", "output_norm", "prediction", "radius", "sensitivity"}
+GROUNDS = {"version", "inputs_sha256", "shape", "norms", "merged"}
+BOUND = {"arithmetic", "constant", "input_norm", "output_norm", "layers"}
+PROVEN = BOUND ^ {"layers", "bound", "certified_accuracy", "eps", "format", "grounds", "label", "margin"}
+PROVEN |= {"model_sha256", "prediction", "radius", "sensitivity", "standardized"}
 PAIRS = [(p, q) for p in DUAL for q in DUAL if p <= q]
 TINY = 2.0**-980  # more than underflow takes from sums of numbers near 1, in threads that flush it to zero too
 GROWN = 1 + 2.0**-20  # more than sums of a few bounds round, and of the squares of up to 2³⁰ entries
@@ -324,11 +325,7 @@ KINDS: dict[str, Any] = {  # what a layer computes; its norms, unless all are 1;
     "Linear": (lambda s, x: np.dot(x, s.t["weight"].T) + s.t["bias"], Layer.proven, Layer.weighed),
     "Flatten": (lambda s, x: x.reshape(len(x), -1),),
     **{"ReLU": (lambda s, x: np.maximum(x, 0),), "Abs": (lambda s, x: abs(x),), "Shift": (Layer.shifted,)},
-    "Scale": (
-        lambda s, x: s.t["scale"] * x,
-        lambda s: every(Fraction(abs(s.t["scale"][()]))),
-        lambda s, x, y: ulps(1, y),
-    ),
+    "Scale": (lambda s, x: s.t["scale"] * x, lambda s: every(Fraction(abs(s.o["scale"]))), lambda s, x, y: ulps(1, y)),
     "Normalize": (Layer.normalized, lambda s: every(1 / Fraction(abs(s.t["std"]).min())), lambda s, x, y: ulps(2, y)),
     "MeanShift": (lambda s, x: x - s.t["mean"], lambda s: every(Fraction(1)), lambda s, x, y: ulps(1, y)),
     "LinfDistance": (Layer.distances, lambda s: copied(len(s.t["bias"])), lambda s, x, y: ulps(3, y, s.t["bias"])),
@@ -461,7 +458,7 @@ def verdict(model: bytes, certificate: bytes, data: bytes | None, exact: bool) -
     need(np.array([1e-45], "f4").astype(float).all(), "this process takes tiny numbers for zero, so it proves nothing")
     grounds, about = c["grounds"], c.get("bound", c)
     need(about is c or not c.keys() & {"constant", "output_norm", "arithmetic"}, "what is proven is stated twice")
-    need(not c.get("standardized"), "radii in standardized units", UNKNOWN)
+    need(c.get("format", 2) in (1, 2) and c.get("standardized", False) is False, "another format or unit", UNKNOWN)
     need(not grounds["merged"], f"what rests on layers multiplied out, {grounds['merged']!s:.200}", UNKNOWN)
     x, y, digest = read_inputs(data) if data is not None else (np.zeros((1, *grounds["shape"])), np.zeros(0), None)
     need(digest in (None, grounds["inputs_sha256"]) and [*x.shape[1:]] == grounds["shape"], "the inputs are others")
@@ -473,8 +470,11 @@ def verdict(model: bytes, certificate: bytes, data: bytes | None, exact: bool) -
     need(data is not None, "all but the constants, without --data", UNKNOWN)
     judge(c, network, x, y, exact)
     need(about["arithmetic"] == REAL, f"what {about['arithmetic']} rounds; in exact arithmetic all is proven", UNKNOWN)
-    rest = ", ".join(sorted({*c} - PROVEN)) or "nothing"
-    return f"{len(y)} radii in the {c['input_norm']}-norm, constant {about['constant']}; by its hash alone: {rest}"
+    parts = [("", c, PROVEN), ("bound.", c.get("bound", {}), BOUND), ("grounds.", grounds, GROUNDS)]
+    parts += [("layers.", row, BOUND ^ {"arithmetic", "layers", "name"}) for row in about.get("layers", [])]
+    rest = ", ".join(sorted({place + key for place, part, known in parts for key in {*part} - known})) or "nothing"
+    constant = f"constant {about['constant']} from {about['input_norm']} to {about['output_norm']}"
+    return f"{len(y)} radii in the {c['input_norm']}-norm, {constant}; by its hash alone: {rest}"
 
 
 def main(arguments: list[str] | None = None) -> int:

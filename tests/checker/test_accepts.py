@@ -101,6 +101,31 @@ def test_what_it_does_not_know_it_says():
     known = written(nn.Sequential(nn.Linear(4, 3)), x, y, 2)
     assert outcome(tightlip_check, known) == ACCEPTED
     assert outcome(tightlip_check, known.stating(standardized=True)) == UNCHECKED
+    assert outcome(tightlip_check, known.stating(format=3)) == UNCHECKED
+
+
+def test_what_it_has_not_proven_is_named_wherever_it_stands():
+    x, y = torch.randn(3, 4), torch.zeros(3, dtype=torch.int64)
+    known = written(nn.Sequential(nn.Linear(4, 3)), x, y, 2)
+
+    def bound(held, **more):
+        names = ("constant", "output_norm", "arithmetic")
+        held["bound"] = {name: held.pop(name) for name in names} | {"input_norm": "2"} | more
+
+    layer = {"name": "0", "constant": 9.0, "input_norm": "2", "output_norm": "2"}
+    for change, named in (
+        (lambda held: None, "data, model, seed, seen"),
+        (lambda held: held.update(safe=True), "data, model, safe, seed, seen"),
+        (lambda held: held["grounds"].update(proof="by hand"), "data, grounds.proof, model, seed, seen"),
+        (lambda held: bound(held, layers=[layer]), "data, model, seed, seen"),
+        (lambda held: bound(held, note="at 5"), "bound.note, data, model, seed, seen"),
+        (lambda held: bound(held, layers=[layer | {"module": "?"}]), "data, layers.module, model, seed, seen"),
+        (lambda held: bound(held) or held.update(layers=[]), "data, layers, model, seed, seen"),
+    ):
+        with np.errstate(all="ignore"):
+            words = tightlip_check.verdict(*known.stating(change), False)
+        assert words.startswith("3 radii in the 2-norm, constant ")
+        assert words.endswith(f" from 2 to 2; by its hash alone: {named}")
 
 
 def test_the_file_is_short_and_imports_numpy_alone():
