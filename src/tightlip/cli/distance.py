@@ -13,7 +13,16 @@ import torch
 import tyro
 
 from ..arguments import integer, number
-from ..data.points import Points, in_deviations, is_published, limited, read_points, refuse_non_finite, refuse_unlike
+from ..data.points import (
+    Points,
+    in_deviations,
+    is_published,
+    limited,
+    path_of,
+    read_points,
+    refuse_non_finite,
+    refuse_unlike,
+)
 from ..decimals import round_down, round_nearest, round_up
 from ..errors import TightlipError
 from ..interruption import Stopped
@@ -100,7 +109,7 @@ class Distance:
         self._check()
         a, b = self._points()
         if self.output is not None:
-            replaceable(self.output)
+            replaceable(self.output, *map(path_of, (self.a, self.b)))
         folder = self._folder()
         try:
             with sole_writer(folder):
@@ -162,7 +171,9 @@ class Distance:
         """Search in this folder, and write what is found there; at an interruption too, if anything is proven."""
         told = self._told(a, b)
         before = kept(folder, told) if self.resume else None
-        search = _Search(folder, told, None if before is None else before.interval(b.flat(), as_norm(self.norm)))
+        search = _Search(
+            folder, told, None if before is None else before.interval(a.flat(), b.flat(), as_norm(self.norm))
+        )
         try:
             found = search.joined(self._searched(a, b, device, search))
         except KeyboardInterrupt as stop:

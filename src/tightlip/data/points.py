@@ -40,6 +40,9 @@ AS_STORED, PIXELS = "the numbers as they are", "pixels from 0 to 1"
 
 DEVIATIONS = "standard deviations of each coordinate, over both samples"
 
+FARTHEST = 1e300
+"""The largest number that can be drawn, with room around it."""
+
 PIECE = 2**20
 """So many numbers are looked at together."""
 
@@ -130,6 +133,11 @@ def is_published(given: str) -> bool:
     return _parted(given)[0] in SPECS and not os.path.exists(given)
 
 
+def path_of(given: str) -> Path:
+    """Where it is read from; for the name of a data set, a path that is not there."""
+    return Path(_parted(given)[0])
+
+
 def limited(points: Points, limit: int | None, generator: torch.Generator) -> Points:
     """At most so many of the points, drawn at random, in their order."""
     if limit is None or limit >= len(points):
@@ -166,7 +174,7 @@ def in_deviations(a: Points, b: Points) -> tuple[Points, Points]:
 
 
 def refuse_non_finite(points: Points) -> None:
-    """Refuse NaN and infinity, looking at a piece at a time.
+    """Refuse NaN and infinity, and what no picture has room for, looking at a piece at a time.
 
     Raises:
         TightlipError: with the number of rows, and the first of them.
@@ -178,6 +186,8 @@ def refuse_non_finite(points: Points) -> None:
         if values.dtype.kind == "f":
             finite = np.isfinite(values).reshape(len(values), -1).all(1)
             bad += (first + np.flatnonzero(~finite)).tolist()
+            if not bad and float(np.abs(values).max()) > FARTHEST:
+                raise TightlipError(f"{points.given} holds numbers beyond {FARTHEST:g}: give it in another unit")
     if bad:
         raise TightlipError(
             f"{len(bad)} of {len(points)} rows of {points.given} hold NaN or infinity, the first of them "
