@@ -60,7 +60,8 @@ def probability(name: str, value: Any, usual: float) -> float:
     >>> probability("level", 0.99, usual=0.95)
     0.99
     """
-    if (found := number(name, value, above=0)) >= 1:
+    found = number(name, value, above=0)
+    if not 0 < 1 - found < 1:
         raise TightlipError(f"{name} must be a number between 0 and 1, got {value!r}: {usual} is usual")
     return found
 

@@ -9,18 +9,18 @@ from .errors import TightlipError
 T = TypeVar("T")
 
 
-def nearest(asked: str, known: Iterable[str]) -> str | None:
-    """The known name that ``asked`` was probably meant to be; None if nothing comes near.
+def nearest(asked: object, known: Iterable[str]) -> str | None:
+    """The known name that ``asked`` was probably meant to be; None if nothing comes near, or it is that name itself.
 
     >>> nearest("trian", ["train", "certify"])
     'train'
     """
     spelled = {_plain(name): name for name in known}
     found = get_close_matches(_plain(asked), spelled, n=1, cutoff=0.6)
-    return spelled[found[0]] if found else None
+    return spelled[found[0]] if found and spelled[found[0]] != asked else None
 
 
-def hint(asked: str, known: Iterable[str]) -> str:
+def hint(asked: object, known: Iterable[str]) -> str:
     """' (did you mean train?)', or nothing."""
     name = nearest(asked, known)
     return f" (did you mean {name}?)" if name is not None else ""
@@ -33,7 +33,7 @@ def unknown(kind: str, asked: object, known: Iterable[str]) -> TightlipError:
     no activation is called 'rleu' (did you mean relu?): choose one of relu, maxmin
     """
     known = list(known)
-    return TightlipError(f"no {kind} is called {asked!r}{hint(str(asked), known)}: choose one of {', '.join(known)}")
+    return TightlipError(f"no {kind} is called {asked!r}{hint(asked, known)}: choose one of {', '.join(known)}")
 
 
 def chosen(kind: str, asked: Any, table: Mapping[str, T]) -> T:
@@ -47,6 +47,6 @@ def chosen(kind: str, asked: Any, table: Mapping[str, T]) -> T:
     return table[asked]
 
 
-def _plain(name: str) -> str:
+def _plain(name: object) -> str:
     """Without what people mix up: capitals, '-' and '_'."""
-    return name.lower().replace("_", "-").lstrip("-")
+    return str(name).lower().replace("_", "-").lstrip("-")

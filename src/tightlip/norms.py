@@ -34,7 +34,7 @@ def as_norm(p: float | str) -> float:
     inf
     """
     try:
-        value = float(p)
+        value = math.nan if isinstance(p, bool) else float(p)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         value = math.nan
     if value not in NORMS:

@@ -1,5 +1,7 @@
 """Tensors out of what callers have: tensors as they are, arrays of numpy as copies, anything else in one sentence."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -50,3 +52,19 @@ def refuse_non_finite(values: Tensor, name: str) -> None:
             f"{int((~finite).sum())} of {len(values)} {name} are NaN or infinite in {values.dtype}, the first at index "
             f"{int(finite.long().argmin())}: mend or drop them"
         )
+
+
+@contextlib.contextmanager
+def as_usual() -> Iterator[None]:
+    """Tensors are made on the processor and may be trained, whatever device is torch's default, in inference mode too.
+
+    >>> with torch.inference_mode(), as_usual():
+    ...     torch.empty(0).is_inference()
+    False
+    """
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield

@@ -72,6 +72,24 @@ def test_of_a_model_without_a_run_it_says_that_the_seed_is_not_known(run, capsys
     assert "note" not in certified(capsys, tmp_path / "m.safetensors", "--seed", 2)
 
 
+def test_what_is_read_is_not_written_over(run, capsys, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "r")
+    np.savez(tmp_path / "own.npz", x=np.zeros((6, 1, 28, 28), np.uint8), y=np.arange(6) % 2)
+    before = {path: path.read_bytes() for path in [*folder.iterdir(), tmp_path / "own.npz"] if path.is_file()}
+    for option, place in (
+        ("--output", folder / "model.safetensors"),
+        ("--inputs", folder / "certificate.json"),
+        ("--output", folder / "config.json"),
+        ("--inputs", tmp_path / "own.npz"),
+        ("--output", tmp_path / "same"),
+    ):
+        both = ["--inputs", tmp_path / "same"] * (place.name == "same") + ["--data", tmp_path / "own.npz"]
+        assert main([*map(str, ("certify", folder, option, place, *both))]) == 2
+        assert "is read or written by this command already" in capsys.readouterr().err
+    assert main(["report", str(folder), "--output", str(folder / "metrics.json")]) == 2
+    assert all(path.read_bytes() == content for path, content in before.items()) and not (tmp_path / "same").exists()
+
+
 def test_the_audit_is_printed_layer_by_layer(run, capsys):
     lines = certified(capsys, run / "model.safetensors").splitlines()
     network = load(run / "model.safetensors")

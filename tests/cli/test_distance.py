@@ -14,9 +14,11 @@ import pytest
 import torch
 from PIL import Image
 from processes import Started
+from safetensors import safe_open
+from safetensors.torch import save
 
 from tightlip import wasserstein1
-from tightlip.cli import distance, main
+from tightlip.cli import distance, main, prices
 from tightlip.cli.distance import Distance
 from tightlip.cli.prices import PRICES, kept
 from tightlip.data import load
@@ -387,17 +389,51 @@ def test_damaged_prices_are_named(capsys, share):
 
 
 def test_prices_are_not_believed(capsys):
-    """A folder whose prices were written over still ends with bounds that hold."""
+    """A folder whose prices were written over is not gone on with."""
     x, y = two()
     said(capsys, "a.npy", "b.npy", "--name", "r", "--seconds", "0")
     command = Distance("a.npy", "b.npy", name="r")
     told = command._told(*command._points())
-    found = kept(Path("runs/r"), told).interval(torch.from_numpy(y), 2.0)
+    found = kept(Path("runs/r"), told).interval(torch.from_numpy(x), torch.from_numpy(y), 2.0)
     found.critic.offsets.copy_(torch.linspace(0, 99, len(y)))
     distance.keep(Path("runs/r"), found, told)
-    said(capsys, "a.npy", "b.npy", "--name", "r", "--resume")
-    row, true = DistanceRow.read(Path("runs/r/distance.json")), wasserstein1(x, y, tolerance=0, progress=False)
-    assert row.lower <= true.upper and true.lower <= row.upper and row.gap <= 1e-3
+    assert "is damaged: delete runs/r" in said(capsys, "a.npy", "b.npy", "--name", "r", "--resume", code=2)
+
+
+@pytest.mark.parametrize("sizes", [(30, 30), (30, 20)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lower": 99.0},
+        {"lower": 0.9, "upper": 0.8},
+        {"upper": 0.1, "lower": 0.0},
+        {"lower": "x"},
+        {"seconds": "x"},
+        {"history": None},
+        {"history": [[0]]},
+        {"method": ...},
+        {"lower": ...},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_bounds_that_were_written_over_are_not_believed(capsys, monkeypatch, sizes, change, sealed):
+    """Neither where the hash of the file says so, nor where it was made anew and prices prove something else."""
+    two(*sizes)
+    command = ["a.npy", "b.npy", "--name", "r", "--seconds", "0", "--tolerance", "0"]
+    said(capsys, *command)
+    path = Path("runs/r", PRICES)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in ("prices", "pairs")}
+        metadata = file.metadata()
+    content = {name: value for name, value in (json.loads(metadata["said"]) | change).items() if value is not ...}
+    metadata["said"] = json.dumps(content)
+    if sealed:
+        metadata["sha256"] = prices._seal(metadata["said"], tensors)
+    path.write_bytes(save(tensors, metadata))
+    if sealed and sizes[0] != sizes[1] and "upper" in change and change["lower"] == 0:
+        return  # of two sizes the masses of the pairs are not kept: the hash alone tells
+    assert f"{path} is damaged: delete runs/r" in said(capsys, *command, "--resume", code=2)
 
 
 SLOW = """
@@ -489,6 +525,44 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(capsys, command, sentence)
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("tightlip: ") and err.count("\n") == 1 and sentence in err, err
     assert not Path("runs").exists() or os.listdir("runs") == []
+
+
+@pytest.mark.parametrize("output", ["a.npy", "./b.npy", "link.npy", "hard.npy", "images/0.png", "both.npz"])
+def test_what_is_read_is_not_written_over(capsys, workplace, output):
+    two(10, 10)
+    os.symlink("a.npy", "link.npy"), os.link("b.npy", "hard.npy")
+    (workplace / "images").mkdir()
+    Image.new("L", (4, 4), 20).save("images/0.png")
+    np.savez("both.npz", x=cloud(10, 4))
+    before = Path(output).read_bytes()
+    samples = {"images/0.png": ("images", "images"), "both.npz": ("both.npz:x", "a.npy")}.get(
+        output, ("a.npy", "b.npy")
+    )
+    assert "is read or written by this command already" in said(capsys, *samples, "--output", output, code=2)
+    assert Path(output).read_bytes() == before and not Path("runs").exists()
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-300, 5e-324])
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_samples_in_extreme_units_are_drawn_and_others_refused_before_the_search(capsys, d, unit):
+    rng = np.random.default_rng(0)
+    np.save("a.npy", rng.integers(-3, 4, (9, d)) / 4 * unit), np.save("b.npy", rng.integers(-3, 4, (7, d)) / 4 * unit)
+    written(capsys, "a.npy", "b.npy")
+    np.save("c.npy", np.full((4, d), 1.7e308))
+    assert "c.npy holds numbers beyond 1e+300: give it in another unit" in said(capsys, "a.npy", "c.npy", code=2)
+
+
+def test_a_history_without_one_of_its_columns_is_named(capsys):
+    two(10, 10)
+    said(capsys, "a.npy", "b.npy", "--name", "r")
+    path = Path("runs/r/distance.json")
+    whole = json.loads(path.read_text())
+    for name in ("seconds", "lower", "upper"):
+        for column in ({}, {name: []}, {name: [1.0] * 999}):
+            content = {key: value for key, value in whole["history"].items() if key != name} | column
+            path.write_text(json.dumps(whole | {"history": content}))
+            assert main(["report", "runs/r"]) == 2
+            assert "history" in capsys.readouterr().err
 
 
 def test_an_existing_folder_needs_resume(capsys):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tightlip import TightlipError
+from tightlip.choices import hint
 from tightlip.data import Dataset, labeled, load
 from tightlip.data.sources import load_whole
 from tightlip.data.standardization import standardization
@@ -47,6 +48,20 @@ def test_any_column_may_be_the_label_and_the_others_keep_their_order():
 def test_classes_that_are_numbers_are_ordered_by_size_however_they_are_written():
     found = load(write("a,grade\n" + "0,10\n1,9.0\n2,-1\n" * 3))
     assert found.class_names == ("-1", "9", "10") and found.labels[:3].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (("9007199254740993", "9007199254740992"), ("9007199254740992", "9007199254740993")),
+        (("1_0", "10"), ("10", "1_0")),
+        (("2020_02", "2020_01"), ("2020_01", "2020_02")),
+        (("02", "01"), ("01", "02")),
+        (("1e1", "9.0"), ("9", "10")),
+    ],
+)
+def test_classes_are_called_as_they_are_written_and_none_are_merged(cells, names):
+    assert load(write("a,kind\n" + "".join(f"{n},{cells[n % 2]}\n" for n in range(8)))).class_names == names
 
 
 def test_truth_is_a_number_and_quotes_hold_commas():
@@ -122,6 +137,12 @@ WRONG = [
     ("a;b;kind\n" + "1,5;2;x\n0;1;y\n" * 3, "holds '1,5' in row 0 of the column a: write numbers with a point, as 1.5"),
     ('a,kind\n1,"x\n' + "1,y\n" * 40_000, "cannot be read .*: look for a quote that is never closed"),
     ("t,kind\n" + "".join(f"{n}e-50,{'xy'[n % 2]}\n" for n in range(8)), "numbers in the column t that differ by less"),
+    ("t,kind\n" + "".join(f"{n}e-300,{'xy'[n % 2]}\n" for n in range(8)), "numbers in the column t that differ by l"),
+    ("a,kind\n1,01\n2,1\n", "the column kind of t.csv holds '01' and '1', which are one number: write a class in one"),
+    ("a,kind\n1_00,x\n2,y\n3,y\n", "holds '1_00' in row 0 of the column a"),
+    ("a,kind\n١٠,x\n2,y\n3,y\n", "holds '١٠' in row 0 of the column a"),
+    ("a,kind\n9007199254740993,x\n", "holds '9007199254740993' in row 0 of the column a, which float64 has not"),
+    ("x" * 200_000 + ",kind\n1,x\n", "cannot be read .*: look for a quote that is never closed"),
     ("a,kind\n", "holds no rows but its first line"),
     ("kind\nx\n", "has no column beside kind"),
     ("5.1,3.5,iris\n4.9,3.0,iris\n", "the first line of t.csv holds the number 5.1, and it must name the columns"),
@@ -154,6 +175,8 @@ def test_a_label_that_is_not_there_is_answered_with_the_columns():
         TightlipError, match=r"no column 'knd' \(did you mean kind\?\): give label= .* long, wide, kind"
     ):
         load(write(FLOWERS), label="knd")
+    for number in (0, 2):  # whatever was asked for, the hint is words, and never what was asked for
+        assert hint(number, ("long", "wide")) == hint("wide", ("long", "wide")) == ""
     with pytest.raises(TightlipError, match=r"label=kind \(--label\) is a column of a table .* mnist5k is none"):
         load("mnist5k", label="kind")
 

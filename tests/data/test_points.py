@@ -1,7 +1,9 @@
 """What a word on the command line holds, as points: every kind of file, and what is wrong with one in a sentence."""
 
+import os
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,16 @@ from PIL import Image
 
 from tightlip import TightlipError
 from tightlip.data import arrays, load
-from tightlip.data.points import AS_STORED, PIXELS, limited, read_points, refuse_non_finite, refuse_unlike
+from tightlip.data.points import (
+    AS_STORED,
+    DEVIATIONS,
+    PIXELS,
+    in_deviations,
+    limited,
+    read_points,
+    refuse_non_finite,
+    refuse_unlike,
+)
 
 ROWS = np.arange(12, dtype=np.float64).reshape(4, 3) / 8
 
@@ -83,6 +94,45 @@ def test_a_table_is_read_with_its_columns(separator, header, mark):
     assert found.columns == (("a", "b", "c") if header else ())
 
 
+@pytest.mark.parametrize(
+    "text", ["\na,b\n1,2\n3,4\n", "a,b\n1,2\n3,4\n   \n", '"a, cm";"b, kg, net"\n1;2\n3;4\n', "1,2\n3,4\n  \n"]
+)
+def test_blank_lines_and_separators_in_quotes_do_not_matter(text):
+    assert read_points(write("t.csv", text)).values.tolist() == [[1, 2], [3, 4]]
+
+
+def test_large_whole_numbers_that_float64_has_are_read():
+    assert read_points(write("t.csv", "a\n9007199254740994\n1e300\n")).values.tolist() == [[2.0**53 + 2], [1e300]]
+
+
+def test_names_of_files_may_be_in_capitals():
+    np.savez("x.npz", x=ROWS), Path("x.npz").rename("X.NPZ")
+    write("T.CSV", table())
+    assert np.array_equal(read_points("X.NPZ:x").values, read_points("T.CSV").values)
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", ">i2", "<u8", np.float16])
+def test_numbers_of_other_machines_are_the_same_numbers(kind):
+    np.save("x.npy", (8 * ROWS).astype(kind))
+    assert torch.equal(read_points("x.npy").flat(), torch.from_numpy(8 * ROWS))
+
+
+@pytest.mark.parametrize("array", [np.array([2**60 + 1]), np.array([2**63 + 5], np.uint64), np.ones(2, np.longdouble)])
+def test_numbers_that_float64_has_not_are_refused_scaled_or_not(array):
+    np.save("x.npy", array)
+    points = read_points("x.npy")
+    for look in (points.flat, lambda: in_deviations(points, points)):
+        with pytest.raises(TightlipError, match="x.npy must be numbers"):
+            look()
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e160, 1e-170, 1e-300, np.array([1.0, 1e-170, 1e300])])
+def test_standard_deviations_do_not_over_or_underflow(unit):
+    np.save("x.npy", np.random.default_rng(0).normal(size=(12, 3)) * unit)
+    found, _ = in_deviations(read_points("x.npy"), read_points("x.npy"))
+    assert np.allclose(found.values.std(0, correction=0), 1) and found.unit == DEVIATIONS
+
+
 def test_quotes_blank_lines_and_the_line_ends_of_others_do_not_matter():
     found = read_points(write("t.csv", '"a, b",c\r\n\r\n1,"2"\r\n3,4\r\n'))
     assert found.values.tolist() == [[1, 2], [3, 4]] and found.columns == ("a, b", "c")
@@ -149,6 +199,11 @@ def test_a_parquet_file_is_read_by_pyarrow(monkeypatch):
         (Arrow({"a": [2**60]}), "integers beyond 2⁵³ in the column a"),
         (Arrow({"a": np.empty(0)}), "holds no rows"),
         (Arrow({}), "holds no rows"),
+        (
+            Arrow({"a": [1.0], "__index_level_0__": [0]}),
+            "column number 2 .* is called __index_level_0__: .*index=False",
+        ),
+        (Arrow({"": [1.0], "a": [0]}), "column number 1 of t.parquet has no name"),
         (None, r"cannot be read \(magic bytes\): save it again"),
     ],
 )
@@ -224,6 +279,15 @@ def test_some_of_the_rows_are_drawn_by_seed_and_know_where_they_were():
         ("a,b\n1,2\n3\n", "1 cells in row 1 and 2 columns: mend the row"),
         ("a,b\n", "holds no rows but its first line"),
         ("\n\n", "t.csv is empty"),
+        (",a,b\n0,1,2\n", "column number 1 of t.csv has no name: .*index=False"),
+        ("a,b,a\n0,1,2\n", "t.csv has several columns called a: give each"),
+        ("a,b\n1,2,3\n4,5,6\n", "3 cells in row 0 and 2 columns: mend the row"),
+        ('"a,b,c\n1,2,3\n', "3 cells in row 0 and 1 columns: mend the row"),
+        ("a,b\n" + "x" * 200_000 + ",2\n", "cannot be read .*: look for a quote that is never closed"),
+        ("x" * 200_000 + ",b\n1,2\n", "cannot be read .*: look for a quote that is never closed"),
+        ("a,b\n1,2\n1,9007199254740993\n", "holds '9007199254740993' in row 1 of the column b, which float64 has not"),
+        ("a,b\n1,2020_01\n", "something else than numbers in the column b"),
+        ("a,b\n1,١٠\n", "something else than numbers in the column b"),
         ("", "t.csv is empty"),
     ],
 )
@@ -234,6 +298,20 @@ def test_what_is_wrong_with_a_table_is_told_by_its_column(text, sentence):
 
 def make(name, array, **named):
     np.savez(name, **named) if named else np.save(name, array)
+    return name
+
+
+def twice(name, *members):
+    with zipfile.ZipFile(name, "w") as file:
+        for member in members:
+            with file.open(member, "w") as stream:
+                np.lib.format.write_array(stream, ROWS)
+    return name
+
+
+def deep(name):
+    header = (b"(" * 5000).ljust(10_000) + b"\n"
+    Path(name).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     return name
 
 
@@ -252,6 +330,9 @@ WRONG = {
     "x.npy holds bool and not numbers": lambda: make("x.npy", ROWS > 0),
     "x.npy holds complex128 and not numbers": lambda: make("x.npy", 1j * ROWS),
     "x.npy cannot be read": lambda: write("x.npy", "nonsense"),
+    "dang.npy is a link to what is not there": lambda: os.symlink("nowhere", "dang.npy") or "dang.npy",
+    r"xx.npz cannot be read \(two arrays have one name\)": lambda: twice("xx.npz", "x", "x.npy"),
+    r"deep.npy cannot be read \(\w+": lambda: deep("deep.npy"),
     "t.json is a .json file: give an .npy": lambda: write("t.json", "{}"),
     r"t.csv cannot be read": lambda: Path("t.csv").write_bytes(b"\xff\xfe\x00a") and "t.csv",
 }

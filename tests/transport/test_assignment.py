@@ -271,7 +271,7 @@ TWICE = torch.tensor([0, 0, 1])
     [
         (lambda: assign(ONES * math.nan, ONES), "3 of 3 points of x are NaN or infinite"),
         (lambda: assign(ONES, ONES * math.inf), "points of y are NaN or infinite"),
-        (lambda: assign(ONES, torch.ones(3, 3)), r"one shape \(n, d\), got \(3, 2\) and \(3, 3\)"),
+        (lambda: assign(ONES, torch.ones(3, 3)), r"points of x have shape \(2,\), those of y \(3,\)"),
         (lambda: assign(ONES, torch.ones(4, 2)), r"got \(3, 2\) and \(4, 2\)"),
         (lambda: assign(torch.ones(0, 2), torch.ones(0, 2)), r"give points \(n, …\), at least 1"),
         (lambda: assign(torch.tensor(1.0), ONES), r"x has shape \(\)"),

@@ -54,8 +54,29 @@ def test_the_same_seeds_make_the_same_critic():
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}])
 def test_training_that_trains_nothing_is_refused(options):
-    with pytest.raises(TightlipError, match="train nothing"):
+    with pytest.raises(TightlipError, match="must be an integer ≥ 1, got 0"):
         train_critic(mlp([1, 2, 1]), absolute_value().sample, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 3.0},
+        {"batch_size": 16.0},
+        {"learning_rate": -1},
+        {"learning_rate": "1e-3"},
+        {"learning_rate": math.nan},
+        {"optimizer": "adam"},
+        {"optimizer": torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)},
+        {"decay": "cosine"},
+        {"unconstrained": "no"},
+        {"watch": 3},
+    ],
+    ids=str,
+)
+def test_an_option_that_is_none_is_one_sentence(options):
+    with pytest.raises(TightlipError, match=next(iter(options))):
+        PLAIN_TRAIN_CRITIC(mlp([2, 4, 1]), (CIRCLE, CIRCLE), **options)
 
 
 # ------------------------------------------------------------------------------------------------------- two samples
@@ -70,6 +91,14 @@ def test_two_samples_are_drawn_from(form):
     first, second = CIRCLE + torch.tensor([0.5, 0.0]), CIRCLE
     critic = freeze(train_critic(mlp([2, 16, 1]), (form(first), form(second)), steps=200, learning_rate=2e-2))
     assert 0.47 < float((critic(first).mean() - critic(second).mean()).detach()) <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy() if x.dtype != torch.bfloat16 else x])
+def test_batches_of_any_kind_of_number_are_brought_to_that_of_the_critic(kind, form):
+    points = (CIRCLE * 9).to(kind)
+    for sample in ((form(points), form(points)), lambda n: (form(points[:n]), form(points[n:]))):
+        train_critic(mlp([2, 4, 1]), sample, steps=1, batch_size=9)
 
 
 def test_every_point_of_both_samples_is_drawn_and_none_is_written_to():
@@ -102,6 +131,8 @@ def test_every_point_of_both_samples_is_drawn_and_none_is_written_to():
         (mlp([2, 4, 1]), (CIRCLE, np.full((3, 2), np.inf)), "3 of 3 points of the second sample are NaN or infinite"),
         (mlp([2, 4, 1]), lambda n: CIRCLE[:n], "sample returned a Tensor: return .first, second."),
         (mlp([2, 4, 3]), (CIRCLE, CIRCLE), r"one number per sample, got outputs of shape \(256, 3\)"),
+        (mlp([3, 4, 1]), (CIRCLE, CIRCLE), r"inputs of shape \(256, 2\) do not fit the network"),
+        (Funnels(CIRCLE, torch.zeros(300)), (CIRCLE, CIRCLE), "no weight to train: make Funnels with trainable=True"),
         (lambda x: x, (CIRCLE, CIRCLE), "the critic is a function: give a network first"),
     ],
 )
@@ -134,12 +165,15 @@ def plain():
     ("critic", "named"),
     [
         (plain(), "constrains 0 .Linear."),
+        (nn.Sequential(mlp([2, 4, 1]), nn.BatchNorm1d(1)), "constrains 1 .BatchNorm1d."),
+        (nn.Sequential(mlp([2, 4, 4]), nn.LayerNorm(4), mlp([4, 1])), "constrains 1 .LayerNorm."),
+        (nn.Sequential(mlp([2, 4, 1]), nn.PReLU()), "constrains 1 .PReLU."),
         (nn.Linear(2, 1), "constrains the critic .Linear."),
         (nn.Sequential(mlp([2, 4, 4]), nn.Linear(4, 1)), "constrains 1 .Linear."),
         (nn.Sequential(constrain(nn.Linear(2, 4), Orthonormal()), MaxMin(), nn.Linear(4, 1)), "constrains 2 .Linear."),
         (nn.Sequential(nn.Unflatten(1, (1, 2)), nn.Conv1d(1, 1, 2), nn.Flatten()), "constrains 1 .Conv1d."),
     ],
-    ids=["plain", "one layer", "a head", "a mix", "convolution"],
+    ids=["plain", "batch norm", "layer norm", "slope", "one layer", "a head", "a mix", "convolution"],
 )
 def test_a_critic_that_nothing_bounds_is_refused(critic, named):
     before = {name: value.clone() for name, value in critic.state_dict().items()}

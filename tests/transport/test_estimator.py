@@ -37,6 +37,15 @@ def test_values_are_those_of_the_critic_and_the_score_their_difference(fitted):
     assert 1.2 < fitted.score(X, Y) < 1.5
 
 
+def test_points_of_another_shape_are_refused():
+    images = torch.rand(9, 2, 3)
+    fitted = WassersteinCritic(critic="linear").fit(images, images)
+    for points in (torch.rand(9, 3, 2), torch.rand(9, 6)):
+        for call, samples in ((fitted.transform, (points,)), (fitted.score, (points, points))):
+            with pytest.raises(TightlipError, match=r"fit has seen \(2, 3\)"):
+                call(*samples)
+
+
 def test_one_point_is_enough_to_transform(fitted):
     assert fitted.transform(X[:1]).shape == (1,)
 
@@ -61,7 +70,7 @@ def test_mistakes_are_one_sentence(fitted):
         WassersteinCritic().score(X, Y)
     with pytest.raises(TightlipError, match="did you mean level"):
         WassersteinCritic().set_params(levels=3)
-    with pytest.raises(TightlipError, match="do not fit"):
+    with pytest.raises(TightlipError, match=r"points have shape \(3,\), and fit has seen \(2,\)"):
         fitted.transform(torch.zeros(4, 3))
     unknown = torch.where(torch.arange(600)[:, None] == 17, torch.nan, X)
     with pytest.raises(TightlipError, match="point 17 of x is NaN or infinite"):

@@ -1,6 +1,7 @@
 """Funnels are 1-Lipschitz and no less; least sums are as near the truth as they say."""
 
 import copy
+import inspect
 import math
 from fractions import Fraction
 
@@ -117,7 +118,7 @@ def test_the_stated_rounding_holds():
         (lambda: Funnels(torch.zeros(1, 1).half(), torch.zeros(1).half()), "float32 or float64"),
         (lambda: Funnels(torch.zeros(1, 1), torch.zeros(1), p=3), "choose 1, 2 or inf"),
         (lambda: funnels()(torch.zeros(2, 3).double()), r"take inputs \(…, 4\)"),
-        (lambda: funnels()(torch.zeros(2, 4)), r"give x.float64\(\)"),
+        (lambda: funnels()(torch.zeros(2, 4)), r"give x.double\(\)"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, sentence):
@@ -196,3 +197,29 @@ def test_least_sums_refuse_numbers_that_overflow():
             torch.full((2, 2), 1e200, dtype=torch.float64), torch.zeros(2, 2).double(), torch.zeros(2).double(), 2.0
         )
     assert Fraction(least_sums(*[torch.zeros(1, 1).double()] * 2, torch.ones(1).double(), 2.0)[0].item()) == 1
+
+
+@pytest.mark.parametrize(("kind", "way"), [(torch.float32, "float"), (torch.float64, "double")])
+def test_what_to_give_instead_is_what_a_tensor_has(kind, way):
+    funnels = Funnels(torch.ones(2, 3, dtype=kind), torch.zeros(2, dtype=kind))
+    wrong = torch.ones(1, 3, dtype=torch.float16)
+    with pytest.raises(TightlipError, match=rf"give x\.{way}\(\)"):
+        funnels(wrong)
+    funnels(getattr(wrong, way)())
+
+
+def test_inputs_that_are_no_tensor_are_refused():
+    with pytest.raises(TightlipError, match="Funnels take a tensor, got a ndarray"):
+        inspect.unwrap(Funnels.forward)(Funnels(torch.ones(2, 3), torch.zeros(2)), np.ones((1, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("points", "sentence"),
+    [
+        (torch.complex(torch.ones(2, 3), torch.ones(2, 3)), "points must be real numbers"),
+        (torch.full((2, 3), 2**24 + 1), "integers that torch.float32 has not: give them in float64"),
+    ],
+)
+def test_points_are_not_changed_without_a_word(points, sentence):
+    with pytest.raises(TightlipError, match=sentence):
+        Funnels(points, torch.zeros(2))

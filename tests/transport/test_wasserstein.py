@@ -17,7 +17,7 @@ from truths import gaussian
 
 from tightlip import TightlipError, lipschitz, wasserstein1
 from tightlip.data import load
-from tightlip.transport import pot, search, wasserstein
+from tightlip.transport import assign, pot, search, wasserstein
 from tightlip.transport.population import population
 from tightlip.transport.rounding import couple
 
@@ -109,7 +109,7 @@ def test_arrays_that_are_files_are_read_exactly(tmp_path, dtype, y):
 
 
 def test_several_axes_are_one_point():
-    images = wasserstein1(X.reshape(60, 1, 3), Z[:, :, None])
+    images = wasserstein1(X.reshape(60, 1, 3), Z[:, None])
     assert (images.lower, images.upper) == (wasserstein1(X, Z).lower, wasserstein1(X, Z).upper)
 
 
@@ -238,8 +238,8 @@ def test_about_distributions_is_another_question():
     [
         ((X * math.nan, Y), {}, "60 of 60 points of x are NaN or infinite"),
         ((X, Y / 0), {}, "60 of 60 points of y are NaN or infinite"),
-        ((X, Y[:, :2]), {}, "points of x have 3 coordinates and those of y 2: give points of one space"),
-        ((X[0], Y), {}, "points of x have 1 coordinates and those of y 3"),
+        ((X, Y[:, :2]), {}, r"points of x have shape \(3,\), those of y \(2,\): give points of one space"),
+        ((X[0], Y), {}, r"points of x have shape \(1,\), those of y \(3,\)"),
         ((X[:0], Y), {}, r"x has shape \(0, 3\): give points \(n, …\), at least 1"),
         ((torch.tensor(1.0), Y), {}, r"x has shape \(\)"),
         (("a.npy", Y), {}, "x must be a tensor or a numpy array, got a str"),
@@ -344,3 +344,98 @@ def test_about_distributions_there_is_nothing_to_go_on_from(option):
     given = {option: wasserstein1(X, Y, progress=False) if option == "start" else print}
     with pytest.raises(TightlipError, match=f"{option} has no meaning about distributions"):
         wasserstein1(X, Y, about="distributions", progress=False, **given)
+
+
+# --------------------------------------------------------------------------------------- what else a caller may do
+
+
+@pytest.mark.parametrize("call", [wasserstein1, assign, couple], ids=lambda call: call.__name__)
+@pytest.mark.parametrize("shape", [(8, 8, 3), (24, 8), (192,)])
+def test_points_of_two_shapes_are_not_compared_by_place(call, shape):
+    with pytest.raises(TightlipError, match=r"points of x have shape \(3, 8, 8\), those of y .*: give"):
+        call(torch.rand(5, 3, 8, 8), torch.rand(5, *shape))
+
+
+@pytest.mark.parametrize("call", [wasserstein1, assign])
+def test_another_default_device_changes_nothing(call):
+    here = call(X, X + 1)
+    try:
+        torch.set_default_device("meta")
+        there = call(X, X + 1)
+    finally:
+        torch.set_default_device(None)
+    assert (there.lower, there.upper) == (here.lower, here.upper)
+
+
+def test_samples_of_two_sizes_take_another_default_device_too():
+    here = wasserstein1(X, Z)
+    try:
+        torch.set_default_device("meta")
+        there = wasserstein1(X, Z)
+    finally:
+        torch.set_default_device(None)
+    assert (there.lower, there.upper) == (here.lower, here.upper)
+
+
+@pytest.mark.parametrize("critic", [None, "linear", "network", "funnels"])
+def test_distributions_are_told_apart_in_inference_mode_and_with_another_default_type(critic):
+    options = {"about": "distributions", "critic": critic, "seconds": 0.3}
+    with torch.inference_mode():
+        found = wasserstein1(X.clone(), Z.clone() + 9, **options)
+    assert found.lower > 0
+    try:
+        torch.set_default_dtype(torch.float64)
+        found = wasserstein1(X, Z + 9, **options)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.lower > 0
+
+
+@pytest.mark.parametrize("d", [1, 2, 12])
+def test_samples_that_are_one_distribution_are_at_no_distance(d):
+    x = gaussian(7, d)
+    weights = torch.tensor([1.0, 2, 3, 0, 0.1, 7, 5])
+    for y, pair in (
+        (torch.cat((x, x)), (None, None)),
+        (x.flip(0), (weights, weights.flip(0))),
+        (torch.cat((x, x)), (weights, torch.cat((2 * weights, weights)))),
+    ):
+        found = wasserstein1(x, y, weights=pair, tolerance=0)
+        assert found.lower == found.upper == found.gap == 0 and found.reason.startswith("exact")
+        if d > 1:
+            assert torch.equal(x[found.pairs[:, 0]], y[found.pairs[:, 1]])
+    moved = x.clone()
+    moved[3] += 1e-6
+    for y, pair in ((torch.cat((x, moved)), (None, None)), (x, (weights, None))):
+        assert wasserstein1(x, y, weights=pair).lower > 0
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-200, 1e-300])
+@pytest.mark.parametrize("d", [1, 3, 12])
+@pytest.mark.parametrize("m", [9, 7])
+def test_the_critic_is_what_proves_the_lower_end_in_any_unit(unit, d, m):
+    x, y = gaussian(9, d).double() * unit, gaussian(m, d, seed=1).double() * unit
+    found = wasserstein1(x, y)
+    means = [float((found.critic(points) / unit).mean()) for points in (x, y)]
+    assert means[0] - means[1] == pytest.approx(found.lower / unit, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"start": "junk"}, "start must be what wasserstein1 has returned"),
+        ({"p": True}, "no norm is called True: choose 1, 2 or inf"),
+        ({"about": "distributions", "level": 1e-300}, "level must be a number between 0 and 1, got 1e-300"),
+        ({"y": torch.empty(3, X.shape[1], dtype=torch.bits8)}, "y must be numbers that float64 has exactly"),
+    ],
+    ids=["start", "p", "level", "y"],
+)
+def test_an_argument_that_is_none_is_one_sentence(change, sentence):
+    with pytest.raises(TightlipError, match=sentence):
+        inspect.unwrap(wasserstein1)(**{"x": X, "y": Z} | change)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused():
+    with pytest.raises(TightlipError, match="x must be dense"):
+        wasserstein1(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), Z)

@@ -20,14 +20,14 @@ from ..decimals import bracketed, exact, floored, round_up
 from ..errors import TightlipError
 from ..experiments.scaling import scaling_in
 from ..graphs import Graph
-from ..linkage import check_model, written_about
+from ..linkage import ABOUT, check_model, written_about
 from ..norms import as_norm, norm_name
 from ..records import Feature, Grounds, RadiiFile
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
 from .examples import DEFAULT, Examples, check_classes, other_examples, own_test_part
 from .features import told_features
-from .options import Machine
+from .options import Machine, replaceable
 from .origin import Origin, origin_of
 from .places import model_meant
 
@@ -82,6 +82,7 @@ class Certify:
         network = load_network(model).to(device)
         origin = origin_of(model, written)
         p = as_norm("2" if origin is None else origin.norm) if asked is None else asked
+        self._check_places(model)
         examples = self._examples(origin)
         check_classes(network, examples)
         x, y = examples.images.to(device), examples.labels.to(device)
@@ -109,6 +110,14 @@ class Certify:
         lines += ["radii are in standardized units: one is the std of a feature"] * scaling.standardized
         lines += told_features(features)
         return "\n".join([*lines, "in brackets: 95% Wilson intervals"])
+
+    def _check_places(self, model: Path) -> None:
+        """Refuse to write where nothing can be written, or over what is read."""
+        read = [model, *(model.parent / name for name in (*ABOUT, "config.json"))]
+        read += [] if self.data is None else [Path(self.data)]
+        for place, others in ((self.output, ()), (self.inputs, (self.output,))):
+            if place is not None:
+                replaceable(place, *read, *filter(None, others))
 
     def _examples(self, run: Origin | None) -> Examples:
         if run is not None and (self.data is None or (self.data == run.data and self.data in SPECS)):

@@ -13,7 +13,16 @@ import torch
 import tyro
 
 from ..arguments import integer, number
-from ..data.points import Points, is_published, limited, read_points, refuse_non_finite, refuse_unlike
+from ..data.points import (
+    Points,
+    in_deviations,
+    is_published,
+    limited,
+    path_of,
+    read_points,
+    refuse_non_finite,
+    refuse_unlike,
+)
 from ..decimals import round_down, round_nearest, round_up
 from ..errors import TightlipError
 from ..interruption import Stopped
@@ -24,6 +33,7 @@ from ..records import DistanceRow, Sample
 from ..report import write_distances
 from ..report.distance import DISTANCE
 from ..report.wording import norm_name
+from ..tensors import as_tensor
 from ..transport.interval import Interval
 from ..transport.rounding import GAP, OVER
 from ..transport.wasserstein import AUCTION, LEVEL, TOLERANCE, wasserstein1
@@ -38,8 +48,6 @@ HISTORY = ("seconds", "lower", "upper")
 
 EVERY = 5.0
 """Seconds between what is kept while a search goes on."""
-
-DEVIATIONS = "standard deviations of each coordinate, over both samples"
 
 OF = {"tolerance": "samples", "scale": "samples", "level": "distributions", "diameter": "distributions"}
 """Options that say nothing about the other question."""
@@ -101,7 +109,7 @@ class Distance:
         self._check()
         a, b = self._points()
         if self.output is not None:
-            replaceable(self.output)
+            replaceable(self.output, *map(path_of, (self.a, self.b)))
         folder = self._folder()
         try:
             with sole_writer(folder):
@@ -138,7 +146,7 @@ class Distance:
         refuse_unlike(a, b)
         refuse_non_finite(a)
         refuse_non_finite(b)
-        return _standardized(a, b) if self.scale == "standard" else (a, b)
+        return in_deviations(a, b) if self.scale == "standard" else (a, b)
 
     def _source(self, applies: bool) -> tuple[str | None, str | None, bool]:
         """Part, root and download, for a sample that they are meant for."""
@@ -163,7 +171,9 @@ class Distance:
         """Search in this folder, and write what is found there; at an interruption too, if anything is proven."""
         told = self._told(a, b)
         before = kept(folder, told) if self.resume else None
-        search = _Search(folder, told, None if before is None else before.interval(b.flat(), as_norm(self.norm)))
+        search = _Search(
+            folder, told, None if before is None else before.interval(a.flat(), b.flat(), as_norm(self.norm))
+        )
         try:
             found = search.joined(self._searched(a, b, device, search))
         except KeyboardInterrupt as stop:
@@ -249,18 +259,8 @@ class _Search:
         return found if self.start is None else joined(self.start, found)
 
 
-def _standardized(a: Points, b: Points) -> tuple[Points, Points]:
-    """Each coordinate divided by its standard deviation over both samples; one that never changes is left."""
-    x, y = a.flat(), b.flat()
-    both = torch.cat((x, y))
-    scale = both.std(0, correction=0)
-    scale = torch.where((scale > 0) & (both != both[0]).any(0), scale, 1.0)
-    x, y = ((part / scale).reshape(len(part), *a.shape) for part in (x, y))
-    return replace(a, values=x, unit=DEVIATIONS), replace(b, values=y, unit=DEVIATIONS)
-
-
 def _on(values: Any, device: str) -> Any:
-    return values if device == "cpu" else torch.as_tensor(np.asarray(values)).to(device)
+    return values if device == "cpu" else as_tensor(np.asarray(values), "the sample").to(device)
 
 
 def _or(given: float | None, default: float) -> float:

@@ -9,6 +9,7 @@ import torch
 
 from ..arguments import integer
 from ..atomic import discard, make_folder, replacing
+from ..data.folder import SUFFIXES as PICTURES
 from ..errors import TightlipError
 
 
@@ -74,16 +75,27 @@ def writable(folder: Path) -> Path:
     return folder
 
 
+def _belongs(path: Path, source: Path) -> bool:
+    """Whether writing to a path would change a source."""
+    place, kept = path.resolve(), source.resolve()
+    inside = kept in place.parents and place.exists() and place.suffix.lower() in (*PICTURES, ".npy")
+    same = path.exists() and source.exists() and path.samefile(source)
+    return same or place == kept or inside
+
+
 class _Proven(Exception):  # noqa: N818  nothing went wrong
     """The file could be written."""
 
 
-def replaceable(path: Path) -> Path:
+def replaceable(path: Path, *sources: str | Path) -> Path:
     """``path``, proven to be a file that can be written, and left as it is.
 
     Raises:
-        TightlipError: as `replacing`, before any time is spent on what to write.
+        TightlipError: as `replacing`, before any time is spent on what to write; or if it is one of the sources, or an
+            image or array in one that is a folder.
     """
+    if any(_belongs(path, Path(source)) for source in sources):
+        raise TightlipError(f"{path} is read or written by this command already: give the name of another file")
     with contextlib.suppress(_Proven), replacing(path):
         raise _Proven
     return path

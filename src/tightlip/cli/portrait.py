@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.points import Points, is_image
+from ..linalg.rounding import normalize_exactly
 from ..records import Counts, Lengths, Line, Move, Plane, Shown
 from ..transport.interval import Interval
 from ..transport.potential import Funnels
@@ -114,8 +115,13 @@ def _moved(found: Interval, a: Points, b: Points, p: float, shown: list[int]) ->
 def _lengths(a: Points, b: Points, i: NDArray[Any], j: NDArray[Any], p: float) -> Vector:
     size = max(1, 2**20 // a.size)
     pieces = [slice(first, first + size) for first in range(0, len(i), size)]
-    found = [torch.linalg.vector_norm(a.flat(i[part]) - b.flat(j[part]), p, dim=1) for part in pieces]
-    return torch.cat(found).numpy()
+    return np.concatenate([_sizes(a.flat(i[part]) - b.flat(j[part]), p) for part in pieces])
+
+
+def _sizes(moves: Tensor, p: float) -> Vector:
+    """The norms of rows (k, d), in a unit in which no square over- or underflows."""
+    scaled, exponent = normalize_exactly(moves)
+    return np.ldexp(torch.linalg.vector_norm(scaled, p, dim=1).numpy(), exponent)
 
 
 def _shares(values: Vector, edges: Vector) -> Vector:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor
 
 from ..atomic import replacing
+from ..data.arrays import content_sha256
 from ..errors import TightlipError
+from ..transport.contradictions import contradiction
 from ..transport.interval import Interval
 from ..transport.potential import Funnels
 
@@ -26,14 +29,26 @@ class Kept:
     prices: Tensor
     pairs: Tensor
     said: dict[str, Any]
+    folder: Path
 
-    def interval(self, y: Tensor, p: float) -> Interval:
-        """As it was found, for points y (m, d)."""
-        lower, upper, history = self.said["lower"], self.said["upper"], [tuple(row) for row in self.said["history"]]
-        middle = lower + (upper - lower) / 2
-        words = self.said["method"], self.said["reason"], self.said["seconds"]
+    def interval(self, x: Tensor, y: Tensor, p: float) -> Interval:
+        """As it was found, for points x (n, d) and y (m, d); prices and pairs are asked again what they prove.
+
+        Raises:
+            TightlipError: if it is damaged.
+        """
         pairs = self.pairs if len(self.pairs) else None
-        return Interval(lower, upper, middle, Funnels(y, self.prices, p), None, *words, history, pairs)
+        try:
+            lower, upper, seconds = (float(self.said[name]) for name in ("lower", "upper", "seconds"))
+            history = [(float(at), float(low), float(high)) for at, low, high in self.said["history"]]
+            words = str(self.said["method"]), str(self.said["reason"]), seconds
+            wrong = contradiction(x, y, p, (lower, upper), self.prices, pairs)
+            critic = Funnels(y, self.prices, p)
+        except (LookupError, ValueError, TypeError, RuntimeError) as problem:
+            raise _damaged(self.folder) from problem
+        if wrong:
+            raise _damaged(self.folder)
+        return Interval(lower, upper, lower + (upper - lower) / 2, critic, None, *words, history, pairs)
 
 
 def keep(folder: Path, found: Interval, about: Mapping[str, Any]) -> None:
@@ -44,7 +59,8 @@ def keep(folder: Path, found: Interval, about: Mapping[str, Any]) -> None:
     said = {name: getattr(found, name) for name in ("lower", "upper", "method", "reason", "seconds", "history")}
     with replacing(folder / PRICES) as partial:
         tensors = {"prices": found.critic.offsets.detach().cpu().contiguous(), "pairs": pairs.cpu().contiguous()}
-        partial.write_bytes(as_bytes(tensors, {"said": json.dumps(said | {"about": dict(about)})}))
+        words = json.dumps(said | {"about": dict(about)})
+        partial.write_bytes(as_bytes(tensors, {"said": words, "sha256": _seal(words, tensors)}))
 
 
 def kept(folder: Path, about: Mapping[str, Any]) -> Kept | None:
@@ -58,13 +74,25 @@ def kept(folder: Path, about: Mapping[str, Any]) -> Kept | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            said = json.loads(file.metadata()["said"])
-            found = Kept(file.get_tensor("prices"), file.get_tensor("pairs"), said)
+            words, seal = (file.metadata()[name] for name in ("said", "sha256"))
+            tensors = {name: file.get_tensor(name) for name in ("prices", "pairs")}
+            said = json.loads(words)
             began = dict(said["about"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
-        raise TightlipError(f"{path} is damaged: delete {folder}, and begin again") from problem
+        raise _damaged(folder) from problem
+    if seal != _seal(words, tensors):
+        raise _damaged(folder)
     refuse_changed(folder, began, about)
-    return found
+    return Kept(tensors["prices"], tensors["pairs"], said, folder)
+
+
+def _seal(words: str, tensors: Mapping[str, Tensor]) -> str:
+    """The hash of all that a file holds: a digit that flips on the disk shows."""
+    return content_sha256({name: tensors[name].numpy() for name in ("prices", "pairs")} | {"said": np.array(words)})
+
+
+def _damaged(folder: Path) -> TightlipError:
+    return TightlipError(f"{folder / PRICES} is damaged: delete {folder}, and begin again")
 
 
 def refuse_changed(folder: Path, began: Mapping[str, Any], about: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from ..records import is_regression, read_fields
 from ..report import write, write_distances, write_experiments, write_regressions
 from ..report.distance import DISTANCE
 from ..report.rows import is_experiment
+from .options import replaceable
 from .places import absent, folder_meant, go_on, is_stopped, runs_in
 
 
@@ -44,6 +45,10 @@ class Report:
         make = (
             write_regressions if regressions else write if runs else write_distances if distances else write_experiments
         )
+        if self.output is not None:
+            replaceable(
+                page, *(folder / name for folder in folders for name in (MODEL, *ABOUT, DISTANCE, "config.json"))
+            )
         make(folders, page)
         return "\n".join([f"page  {page}", *map(_left_out, stopped), *filter(None, map(_unseen, runs))])
 

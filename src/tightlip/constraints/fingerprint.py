@@ -47,7 +47,8 @@ def _odd_numbers(count: int, device: torch.device) -> Tensor:
 
 def mark(weight: Tensor) -> Mark:
     """What is compared at a forward pass."""
-    return Mark(id(weight), weight._version, float(sampled(weight).sum()) if weight.is_cpu else 0.0)
+    version = 0 if weight.is_inference() else weight._version
+    return Mark(id(weight), version, float(sampled(weight).sum()) if weight.is_cpu else 0.0)
 
 
 def sampled(weight: Tensor) -> Tensor:

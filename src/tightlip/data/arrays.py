@@ -97,7 +97,7 @@ def read_one(path: Path, name: str | None = None) -> Array:
     Raises:
         TightlipError: the file is damaged or pickled, or it is not clear which array is meant.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         with _explained(path):
             with path.open("rb") as stream:
                 size = path.stat().st_size
@@ -149,6 +149,8 @@ class _Members(Mapping[str, Any]):
     def __init__(self, file: zipfile.ZipFile) -> None:
         self.file = file
         self.infos = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+        if len(self.infos) < len(file.infolist()):
+            raise ValueError("two arrays have one name")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.infos)
@@ -191,7 +193,7 @@ def _check_header(stream: io.BufferedIOBase, size: int) -> None:
 
 def _container(path: Path) -> Path:
     """The file or folder that holds all arrays; a folder has a name, even if it was given as "."."""
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         if path.stem not in ("x", "x_train"):
             raise TightlipError(f"{path} is one array of several: give its folder, with x.npy and y.npy in it.")
         if not path.is_file():
@@ -207,7 +209,7 @@ def _absent(path: Path) -> TightlipError:
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
     """The arrays by their names; nothing is read yet."""
-    if path.suffix != ".npz" and path.is_dir():
+    if path.suffix.lower() != ".npz" and path.is_dir():
         yield _Folder(path)
         return
     with _explained(path), path.open("rb") as stream:
@@ -227,8 +229,9 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _absent(path) from error
     except _UNREADABLE as error:
-        how = "numpy.save(path, x)" if path.suffix == ".npy" else "numpy.savez(path, x=..., y=...)"
-        raise TightlipError(f"{path} cannot be read ({error}): save plain number arrays with {how}.") from error
+        how = "numpy.save(path, x)" if path.suffix.lower() == ".npy" else "numpy.savez(path, x=..., y=...)"
+        said = str(error) or type(error).__name__
+        raise TightlipError(f"{path} cannot be read ({said}): save plain number arrays with {how}.") from error
 
 
 def _read(path: Path, file: Mapping[str, Any], names: Collection[str]) -> dict[str, Array]:

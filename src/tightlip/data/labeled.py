@@ -7,12 +7,10 @@ Nothing is guessed: a missing cell is refused by its row and column, a column of
 from 0, the line with the names left out.
 """
 
-import csv
 import itertools
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,22 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from tightlip.choices import hint
-from tightlip.data.arrays import Array, content_sha256
+from tightlip.data.arrays import LARGEST_INTEGER, Array, content_sha256
 from tightlip.data.dataset import Dataset
-from tightlip.data.tables import exactly, first_line, in_columns, is_number, lines, number, open_parquet
+from tightlip.data.labels import classes_of, refuse_rare
+from tightlip.data.standardization import spreads
+from tightlip.data.tables import (
+    exactly,
+    first_line,
+    in_columns,
+    is_number,
+    is_plain,
+    number,
+    open_parquet,
+    refuse_nameless,
+    refuse_rounded,
+    rows_of,
+)
 from tightlip.errors import TightlipError
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -75,7 +86,10 @@ class Rows:
             narrow = self.values.astype(np.float32)
         if names := self._where(~np.isfinite(narrow).all(0)):
             raise TightlipError(f"{self.path} has numbers beyond float32 in {names}: give the column in another unit")
-        spread, lost = self.values.std(0), np.maximum(np.abs(self.values).max(0) * 2.0**-24, SMALLEST)
+        spread, lost = (
+            spreads(torch.from_numpy(self.values)).numpy(),
+            np.maximum(np.abs(self.values).max(0) * 2.0**-24, SMALLEST),
+        )
         if names := self._where((spread > 0) & (lost > COARSE * spread)):
             raise TightlipError(
                 f"{self.path} has numbers in {names} that differ by less than float32 can tell well: subtract the "
@@ -102,9 +116,9 @@ def load_table(path: Path, label: str | None = None, whole: bool = False) -> Dat
             label column of other numbers than whole ones, or fewer than three rows of a class.
     """
     rows = read_rows(path, label)
-    labels, names = _classes(rows)
+    labels, names = classes_of(path, rows.label, rows.cells)
     if not whole:
-        _refuse_rare(rows, names, np.bincount(labels))
+        refuse_rare(path, rows.label, names, np.bincount(labels))
     return Dataset(
         name=path.stem,
         source=path.name,
@@ -128,7 +142,7 @@ def read_rows(path: Path, label: str | None = None) -> Rows:
     Raises:
         TightlipError: as `load_table`, whatever the label column holds.
     """
-    return _read_parquet(path, label) if path.suffix == ".parquet" else _read_csv(path, label)
+    return _read_parquet(path, label) if path.suffix.lower() == ".parquet" else _read_csv(path, label)
 
 
 def _read_csv(path: Path, label: str | None) -> Rows:
@@ -141,7 +155,8 @@ def _read_csv(path: Path, label: str | None) -> Rows:
     place = _place(path, names, label)
     features = [*names[:place], *names[place + 1 :]]
     parts, cells, start = [], [], 0
-    for piece in _pieces(path, itertools.islice(csv.reader(lines(path), delimiter=separator), 1, None)):
+    rows = itertools.islice(rows_of(path, separator), 1, None)
+    while piece := list(itertools.islice(rows, _PIECE)):
         for row, line in enumerate(piece, start):
             if len(line) != len(names):
                 raise TightlipError(f"{path} has {len(line)} cells in row {row} and {len(names)} columns: mend the row")
@@ -153,23 +168,19 @@ def _read_csv(path: Path, label: str | None) -> Rows:
     return _checked(Rows(path, np.concatenate(parts), tuple(features), names[place], tuple(cells)))
 
 
-def _pieces(path: Path, rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    try:
-        while piece := list(itertools.islice(rows, _PIECE)):
-            yield piece
-    except csv.Error as problem:
-        raise TightlipError(f"{path} cannot be read ({problem}): look for a quote that is never closed") from problem
-
-
 def _numbers(path: Path, names: Sequence[str], rows: list[list[str]], start: int) -> Array:
     """Cells as float64 (rows, features); ``start`` is the number of the first row."""
     try:
+        if not all(map(is_plain, itertools.chain.from_iterable(rows))):
+            raise ValueError
         found = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     except ValueError:
         rows = [[_TRUTH.get(cell.strip().lower(), cell) for cell in row] for row in rows]
         found = np.array([[_or_nan(cell) for cell in row] for row in rows]).reshape(len(rows), len(names))
     if not np.isfinite(found).all():
         raise _no_numbers(path, names, rows, np.isfinite(found), start)
+    if (np.abs(found) >= LARGEST_INTEGER).any():
+        refuse_rounded(path, names, rows, start)
     return found
 
 
@@ -239,13 +250,7 @@ def _read_parquet(path: Path, label: str | None) -> Rows:
 
 def _place(path: Path, names: Sequence[str], label: str | None) -> int:
     """Which column is the label; refuses columns without names of their own."""
-    if "" in names:
-        raise TightlipError(
-            f"column number {names.index('') + 1} of {path} has no name: name it, or leave it out (pandas writes row "
-            "numbers so, unless told index=False)"
-        )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise TightlipError(f"{path} has several columns called {twice[0]}: give each a name of its own")
+    refuse_nameless(path, names)
     if label is not None and label not in names:
         raise TightlipError(
             f"{path} has no column {label!r}{hint(label, names)}: give label= (--label) one of {', '.join(names)}"
@@ -260,32 +265,3 @@ def _checked(rows: Rows) -> Rows:
         if cell.lower() in MISSING:
             raise _bad_cell(rows.path, row, rows.label, cell)
     return rows
-
-
-def _classes(rows: Rows) -> tuple[Array, tuple[str, ...]]:
-    """The number of each row's class, and what classes are called: by size if they are numbers, else by name."""
-    cells, found = list(rows.cells), [number(cell) for cell in rows.cells]
-    if None in found:
-        names = sorted(set(cells))
-    elif all(value is not None and value.is_integer() for value in found):
-        cells = [str(int(value or 0)) for value in found]
-        names = sorted(set(cells), key=int)
-    else:
-        raise TightlipError(
-            f"the column {rows.label} of {rows.path} holds numbers that are not whole, and classes have names or whole "
-            "numbers: name another column by label= (--label), or predict numbers by --task regression"
-        )
-    numbered = {name: place for place, name in enumerate(names)}
-    return np.array([numbered[cell] for cell in cells], dtype=np.int64), tuple(numbered)
-
-
-def _refuse_rare(rows: Rows, names: tuple[str, ...], counts: Array) -> None:
-    """Refuse classes of one or two rows, which are often numbers to be predicted."""
-    rarest = int(counts.argmin())
-    if counts[rarest] < 3:
-        numbers = all(number(name) is not None for name in names)
-        raise TightlipError(
-            f"the column {rows.label} of {rows.path} has {len(names)} classes, {names[rarest]!r:.40} with "
-            f"{counts[rarest]} row{'s' * bool(counts[rarest] > 1)}: give three rows of each at least, name another "
-            f"column by label= (--label){', or predict numbers by --task regression' if numbers else ''}"
-        )

@@ -72,7 +72,7 @@ def load_measured(path: str, label: str | None = None) -> MeasuredTable:
             that are no numbers, targets that are all the same, or fewer than ten rows.
     """
     file = Path(path)
-    if file.suffix not in SUFFIXES or not file.is_file():
+    if file.suffix.lower() not in SUFFIXES or not file.is_file():
         raise TightlipError(_no_table(path, file))
     rows = read_rows(file, label)
     found = [number(cell) for cell in rows.cells]
@@ -98,7 +98,7 @@ def _no_table(path: str, file: Path) -> str:
     kinds = ", ".join(SUFFIXES)
     if not path:
         return f"a regression learns from a table: give its path by --data, one of {kinds}"
-    if file.suffix in SUFFIXES or not file.exists():
+    if file.suffix.lower() in SUFFIXES or not file.exists():
         beside = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         return f"{path} does not exist{hint(file.name, beside)}: give the path of a table ({kinds})"
     return f"{path} is not a table: a regression learns from one of {kinds}"

@@ -25,8 +25,11 @@ from tightlip.data.arrays import Array, content_sha256, read_one
 from tightlip.data.dataset import Dataset, to_unit_floats
 from tightlip.data.folder import read_images
 from tightlip.data.sources import SPECS, load
+from tightlip.data.standardization import standardized
 from tightlip.data.tables import Table, read_csv, read_parquet
 from tightlip.errors import TightlipError
+from tightlip.tensors import as_tensor
+from tightlip.transport.points import exactly
 
 TABLES = {".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet}
 ARRAYS = (".npy", ".npz")
@@ -34,6 +37,11 @@ KINDS = "an .npy, .npz, .csv or .parquet file, a folder of images, or a class of
 
 AS_STORED, PIXELS = "the numbers as they are", "pixels from 0 to 1"
 """In what unit coordinates are."""
+
+DEVIATIONS = "standard deviations of each coordinate, over both samples"
+
+FARTHEST = 1e300
+"""The largest number that can be drawn, with room around it."""
 
 PIECE = 2**20
 """So many numbers are looked at together."""
@@ -86,9 +94,14 @@ class Points:
         return replace(self, values=self.values[index], rows=self.rows[index])
 
     def flat(self, index: Array | slice = slice(None)) -> Tensor:
-        """Points as float64 rows (n, d)."""
-        some = torch.as_tensor(np.asarray(self.values[index]))
-        return some.double().reshape(len(some), self.size)
+        """Points as float64 rows (n, d), exactly.
+
+        Raises:
+            TightlipError: for numbers that float64 has not.
+        """
+        values = self.values[index]
+        some = values if isinstance(values, Tensor) else as_tensor(np.asarray(values), self.given)
+        return exactly(some, self.given).reshape(len(some), self.size)
 
 
 def read_points(given: str, part: str | None = None, root: str | None = None, download: bool = False) -> Points:
@@ -120,6 +133,11 @@ def is_published(given: str) -> bool:
     return _parted(given)[0] in SPECS and not os.path.exists(given)
 
 
+def path_of(given: str) -> Path:
+    """Where it is read from; for the name of a data set, a path that is not there."""
+    return Path(_parted(given)[0])
+
+
 def limited(points: Points, limit: int | None, generator: torch.Generator) -> Points:
     """At most so many of the points, drawn at random, in their order."""
     if limit is None or limit >= len(points):
@@ -144,8 +162,19 @@ def refuse_unlike(a: Points, b: Points) -> None:
         raise TightlipError(f"{a.given} has {a.unit}, and {b.given} has {b.unit}: bring both to one unit")
 
 
+def in_deviations(a: Points, b: Points) -> tuple[Points, Points]:
+    """Each coordinate divided by its standard deviation over both samples; one that never changes is left.
+
+    Raises:
+        TightlipError: for numbers that float64 has not.
+    """
+    both = standardized(torch.cat((a.flat(), b.flat())))
+    x, y = (part.reshape(-1, *a.shape) for part in both.split([len(a), len(b)]))
+    return replace(a, values=x, unit=DEVIATIONS), replace(b, values=y, unit=DEVIATIONS)
+
+
 def refuse_non_finite(points: Points) -> None:
-    """Refuse NaN and infinity, looking at a piece at a time.
+    """Refuse NaN and infinity, and what no picture has room for, looking at a piece at a time.
 
     Raises:
         TightlipError: with the number of rows, and the first of them.
@@ -157,6 +186,8 @@ def refuse_non_finite(points: Points) -> None:
         if values.dtype.kind == "f":
             finite = np.isfinite(values).reshape(len(values), -1).all(1)
             bad += (first + np.flatnonzero(~finite)).tolist()
+            if not bad and float(np.abs(values).max()) > FARTHEST:
+                raise TightlipError(f"{points.given} holds numbers beyond {FARTHEST:g}: give it in another unit")
     if bad:
         raise TightlipError(
             f"{len(bad)} of {len(points)} rows of {points.given} hold NaN or infinity, the first of them "
@@ -167,7 +198,7 @@ def refuse_non_finite(points: Points) -> None:
 def _parted(given: str) -> tuple[str, str | None]:
     """What stands before and after the last colon, where that names a part of something."""
     head, colon, name = given.rpartition(":")
-    named = colon and not os.path.exists(given) and (head in SPECS or head.endswith(".npz"))
+    named = colon and not os.path.exists(given) and (head in SPECS or head.lower().endswith(".npz"))
     return (head, name) if named else (given, None)
 
 
@@ -185,10 +216,11 @@ def _of_path(given: str, path: Path, name: str | None) -> Points:
         return _points(given, to_unit_floats(torch.from_numpy(pixels)), digest, PIXELS, names=names)
     if not path.exists():
         raise _absent(given)
-    if path.suffix in ARRAYS:
+    kind = path.suffix.lower()
+    if kind in ARRAYS:
         return _of_array(given, path, read_one(path, name))
-    if path.suffix in TABLES:
-        table: Table = TABLES[path.suffix](path)
+    if kind in TABLES:
+        table: Table = TABLES[kind](path)
         return _points(given, table.values, sha256(path), AS_STORED, columns=table.columns)
     raise TightlipError(f"{path} is a {path.suffix or 'single'} file: give {KINDS}")
 
@@ -246,6 +278,8 @@ def _points(given: str, values: Any, digest: str, unit: str, **rest: Any) -> Poi
 
 
 def _absent(given: str) -> TightlipError:
+    if os.path.islink(given):
+        return TightlipError(f"{given} is a link to what is not there: mend it, or give {KINDS}")
     beside = [str(Path(given).parent / other) for other in _beside(Path(given).parent)]
     return TightlipError(f"there is no {given}{hint(given, [*SPECS, *beside])}: give {KINDS}")
 

@@ -62,7 +62,7 @@ def load_whole(path: str, root: str | None = None, label: str | None = None) -> 
 
 def is_table(name: str | Path) -> bool:
     """Whether data of this name are a table: rows of features whose columns have names."""
-    return str(name) not in SPECS and str(name).endswith(TABLES)
+    return str(name) not in SPECS and str(name).lower().endswith(TABLES)
 
 
 def _refuse_label(name: str | Path, label: str | None) -> None:
@@ -82,7 +82,7 @@ def _refuse_root(name: str | Path, root: str | Path | None) -> None:
 def _read_own(name: str | Path, whole: bool, label: str | None) -> Dataset:
     if is_table(name) and os.path.isfile(name):
         return load_table(Path(name), label, whole)
-    if str(name).endswith((".npz", ".npy")):
+    if str(name).lower().endswith((".npz", ".npy")):
         return load_arrays(name, whole)
     if os.path.isdir(name):
         return load_arrays(name, whole) if any(Path(name).glob("*.npy")) else load_folder(name, whole)

@@ -154,6 +154,12 @@ class DistanceRow(Row):
     moves: tuple[Move, ...] = ()
     lengths: Lengths | None = None
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """The history has its three columns, of one length."""
+        columns = [self.history.get(name) for name in ("seconds", "lower", "upper")]
+        if not all(columns) or len({len(column or ()) for column in columns}) > 1:
+            yield "history", "as many numbers, at least one, in each of seconds, lower and upper"
+
     @property
     def gap(self) -> float:
         """(upper − lower)/upper: 1 where nothing is known from one side."""

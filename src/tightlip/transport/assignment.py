@@ -18,6 +18,7 @@ from torch import Tensor
 from ..arguments import flag, integer, number
 from ..errors import TightlipError
 from ..norms import as_norm
+from ..tensors import as_usual
 from .bracket import History
 from .clock import started
 from .pairing import Bounds, sort
@@ -48,6 +49,7 @@ class Matching:
     history: History = field(default_factory=list)
 
 
+@as_usual()
 def assign(
     x: Any,
     y: Any,

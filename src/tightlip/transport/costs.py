@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import TightlipError
 from ..linalg.rounding import UNIT_ROUNDOFF, gamma, normalize_exactly
 from ..norms import as_norm
 from .clock import TimeUp
 from .distances import distances, pair_distances, smallest
 from .points import as_weights
-from .rows import as_points
+from .rows import both_points
 
 TINY = 2.0**-400
 """More than underflow can take from any cost, or from a sum of costs with weights, of scaled points."""
@@ -143,11 +142,7 @@ def posed(
     Raises:
         TightlipError: for anything that is no pair of weighted clouds in one space.
     """
-    p, first, second = as_norm(p), as_points(x, "x"), as_points(y, "y")
-    if first.shape[1] != second.shape[1]:
-        raise TightlipError(
-            f"points of x have {first.shape[1]} coordinates and those of y {second.shape[1]}: give points of one space"
-        )
+    p, (first, second) = as_norm(p), both_points(x, y)
     (a, here), (b, there) = _weights("x", weights_x, len(first)), _weights("y", weights_y, len(second))
     first, second = first[here], second[there]
     scaled, exponent = normalize_exactly(torch.cat((first, second)))

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
-from ..arguments import flag, number
+from ..arguments import called, flag, integer, number, taking, tensor
 from ..constraints import constraint_of
 from ..descent import descend
 from ..errors import TightlipError
@@ -44,7 +44,8 @@ def train_critic(
     Args:
         critic: A network whose layers are constrained, e.g. ``mlp([d, 256, 256, 1])``, or trainable `Funnels`.
         sample: Gives a fresh batch of each distribution; or two samples, tensors or numpy arrays of shapes (n, …) and
-            (m, …), from which batches are drawn with replacement by torch's global generator.
+            (m, …), from which batches are drawn with replacement by torch's global generator. Either is brought to the
+            type of the critic's weights.
         steps: Of the optimizer.
         batch_size: Samples of each distribution per step.
         learning_rate: At the first step.
@@ -57,22 +58,30 @@ def train_critic(
         progress: Whether to show a bar on a terminal.
 
     Raises:
-        TightlipError: if there is no step to take, a weight is not constrained, samples are missing, NaN or infinite,
-            the critic has several outputs, or the loss or a weight becomes NaN or infinite.
+        TightlipError: if there is no step to take or nothing to train, a weight is not constrained, an option is out of
+            range, samples are missing, NaN, infinite or do not fit the critic, the critic has several outputs, or the
+            loss or a weight becomes NaN or infinite.
     """
     if not isinstance(critic, nn.Module):
         raise TightlipError(f"the critic is a {type(critic).__name__}: give a network first, then what to sample from")
-    if steps < 1 or batch_size < 1:
-        raise TightlipError(f"{steps} steps of {batch_size} samples train nothing: give at least one of each")
-    if not unconstrained:
+    steps, batch_size = integer("steps", steps), integer("batch_size", batch_size)
+    learning_rate, decay = number("learning_rate", learning_rate, least=0), flag("decay", decay)
+    taking("optimizer", optimizer, "parameters", "learning rate")
+    if watch is not None:
+        taking("watch", watch, "step")
+    if not flag("unconstrained", unconstrained):
         refuse_free_weights(critic)
-    draw = sample if callable(sample) else _resampler(critic, sample)
+    if not any(weight.requires_grad for weight in critic.parameters()):
+        raise TightlipError("the critic has no weight to train: make Funnels with trainable=True, or leave it as it is")
+    draw = sample if callable(sample) else _resampler(sample)
+    like = next((w for w in critic.parameters() if w.is_floating_point()), torch.empty(0))
 
     def loss(_: int) -> Tensor:
         batch = draw(batch_size)
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise TightlipError(f"sample returned a {type(batch).__name__}: return (first, second), one batch of each")
-        return kantorovich(critic(batch[0]), critic(batch[1]))
+        first, second = (tensor("what sample returned", part).to(like.device, like.dtype) for part in batch)
+        return kantorovich(called(critic, first), called(critic, second))
 
     engine = optimizer(critic.parameters(), learning_rate)
     schedule = CosineAnnealingLR(engine, steps) if decay else None
@@ -95,33 +104,32 @@ def _until(end: float, steps: int, bar: tqdm) -> Iterator[int]:
 
 
 def refuse_free_weights(critic: nn.Module) -> None:
-    """A matrix that nothing holds makes the objective as large as it likes; `Funnels` need no constraint.
+    """A weight that nothing holds makes the objective as large as it likes; biases and `Funnels` need no constraint.
 
     Raises:
-        TightlipError: if a layer has such a matrix, and trains it.
+        TightlipError: if a layer has such a weight, and trains it.
     """
     held = [layer for layer in critic.modules() if constraint_of(layer) is not None or type(layer) is Funnels]
     inside = {id(part) for layer in held for part in layer.modules()}
     for name, module in critic.named_modules():
-        weights = [w for w in module.parameters(recurse=False) if w.requires_grad and w.dim() >= 2]
-        if weights and id(module) not in inside:
+        own = module.named_parameters(recurse=False)
+        free = [key for key, w in own if w.requires_grad and (w.dim() >= 2 or key != "bias")]
+        if free and id(module) not in inside:
             raise TightlipError(
                 f"nothing constrains {name or 'the critic'} ({type(module).__name__}), so the critic has no Lipschitz "
-                "constant to rely on: build it with mlp(…) or constrain(layer, Orthonormal()), or pass "
-                "unconstrained=True"
+                "constant to rely on: build it with mlp(…) or constrain(layer, Orthonormal()), leave the layer out, or "
+                "pass unconstrained=True"
             )
 
 
-def _resampler(critic: nn.Module, samples: Any) -> Sampler:
-    """Draws from two fixed samples, in the critic's dtype and on its device."""
+def _resampler(samples: Any) -> Sampler:
+    """Draws from two fixed samples."""
     if not isinstance(samples, tuple | list) or len(samples) != 2:
         raise TightlipError(
             f"sample is a {type(samples).__name__}: give a function of the batch size, such as pair.sample, or two "
             "samples (first, second)"
         )
-    like = next((w for w in critic.parameters() if w.is_floating_point()), torch.empty(0))
     both = [as_tensor(points, f"the {name} sample") for points, name in zip(samples, ("first", "second"), strict=True)]
-    both = [points.to(like.device, like.dtype if points.is_floating_point() else points.dtype) for points in both]
     for points, name in zip(both, ("first", "second"), strict=True):
         if points.dim() == 0 or len(points) == 0:
             raise TightlipError(f"the {name} sample has shape {tuple(points.shape)}: give points (n, …), at least one")

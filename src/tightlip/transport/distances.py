@@ -137,8 +137,7 @@ def nearest(
     In more than a few dimensions products in float64 tell which sums are close, and differences decide, several times
     as fast. Of numbers that these cannot hold, differences decide alone. Memory is bounded.
     """
-    usual = x.device.type == "cpu" and not torch.compiler.is_compiling() and not is_batched(x)
-    products = p == 2 and x.shape[1] > FEW and len(x) > 0 and usual
+    products = p == 2 and x.shape[1] > FEW and len(x) > 0 and is_usual(x)
     if products and all(bool(values.abs().max() <= FARTHEST) for values in (x, y, prices)):
         wide = x.double(), y.double(), prices.double()
         parts = [_decided(x, *wide[1:], sums, slack) for _, x, sums, slack in _approximate(*wide, PIECE)]
@@ -146,6 +145,11 @@ def nearest(
         rows = x.split(max(1, PIECE // len(y)))
         parts = [distances(part, y, p).add_(prices).argmin(1) for part in rows]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long, device=x.device)
+
+
+def is_usual(x: Tensor) -> bool:
+    """Whether what is computed may depend on numbers: not in a compiled or batched function, and not on a GPU."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not is_batched(x)
 
 
 def _by_differences(

@@ -91,7 +91,7 @@ class WassersteinCritic:
             TightlipError: for samples or parameters that give no interval.
         """
         self.interval_ = population(x, y, **self.get_params())
-        self.critic_ = self.interval_.critic
+        self.critic_, self._shape = self.interval_.critic, Rows(x, "x").shape
         return self
 
     def transform(self, x: Any) -> Tensor | np.ndarray:
@@ -100,7 +100,7 @@ class WassersteinCritic:
         Raises:
             TightlipError: before `fit`, or for points of another shape, NaN or infinite ones.
         """
-        values = _values(self._fitted(), Rows(x, "x", least=1))
+        values = self._values(Rows(x, "x", least=1))
         return values if isinstance(x, Tensor) else values.numpy()
 
     def score(self, x: Any, y: Any) -> float:
@@ -111,8 +111,16 @@ class WassersteinCritic:
         Raises:
             TightlipError: as of `transform`.
         """
-        first, second = (_values(self._fitted(), rows) for rows in pair_of_rows(x, y, least=1))
+        first, second = (self._values(rows) for rows in pair_of_rows(x, y, least=1))
         return float(first.mean() - second.mean())
+
+    def _values(self, rows: Rows) -> Tensor:
+        critic = self._fitted()
+        if rows.shape != self._shape:
+            raise TightlipError(
+                f"points have shape {rows.shape}, and fit has seen {self._shape}: give points like those"
+            )
+        return _values(critic, rows)
 
     def _fitted(self) -> nn.Module:
         if not hasattr(self, "critic_"):

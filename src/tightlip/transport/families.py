@@ -52,7 +52,7 @@ def steepest(gap: Float64[Tensor, " d"], p: float) -> Float64[Tensor, " d"]:
 def network(d: int, p: float) -> nn.Module:
     """A network that is 1-Lipschitz in the p-norm; drawn by the global generator."""
     sets: list[Constraint] = [Orthonormal()] * 3 if p == 2 else [RowDualBall(p), RowL1Ball(), RowL1Ball()]
-    return mlp([d, WIDTH, WIDTH, 1], sets)
+    return mlp([d, WIDTH, WIDTH, 1], sets).float()
 
 
 class SoftFunnels(nn.Module):
@@ -86,4 +86,4 @@ def funnels(points: Float32[Tensor, "n d"], g: nn.Module, p: float, sign: int) -
 
 def minus() -> nn.Linear:
     """The map x ↦ −x of one number, as a layer that does not train."""
-    return affine(Affine(torch.tensor([[-1.0]]))).requires_grad_(False)
+    return affine(Affine(torch.tensor([[-1.0]], dtype=torch.float32))).requires_grad_(False)

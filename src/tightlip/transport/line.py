@@ -12,9 +12,12 @@ from fractions import Fraction
 from itertools import accumulate
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .bounds import Flow, of_pieces
 from .costs import Clouds
+from .samples import hashes
 
 AT_ONCE = 2**16
 """So many integers are held at once."""
@@ -54,6 +57,30 @@ def along_a_line(clouds: Clouds, a: np.ndarray, b: np.ndarray) -> Flow:
     rows = np.searchsorted(ends_a, starts[some], side="right").clip(max=len(a) - 1)
     columns = np.searchsorted(ends_b, starts[some], side="right").clip(max=len(b) - 1)
     return of_pieces(clouds, first[rows], second[columns], (cuts - starts)[some])
+
+
+def unmoved(x: Tensor, y: Tensor, a: np.ndarray, b: np.ndarray) -> Tensor | None:
+    """Pairs (k, 2) of equal points of x (n, d) and y (m, d) that carry all mass, if both are one distribution.
+
+    Weights are compared as integers, so nothing is rounded. Hashes of points may collide: then nothing is said.
+    """
+    first, second = hashes(x), hashes(y)
+    if not np.array_equal(np.unique(first), np.unique(second)):
+        return None
+    rows, columns = first.argsort(kind="stable"), second.argsort(kind="stable")
+    weights = _Integers(np.concatenate((a, b)))
+    total_a, total_b = weights.sum(0, len(a)), weights.sum(len(a), len(a) + len(b))
+    left, right = [w * total_b for w in weights.of(rows)], [w * total_a for w in weights.of(len(a) + columns)]
+    found, i, j = [], 0, 0
+    while i < len(left) and j < len(right):
+        if first[rows[i]] != second[columns[j]]:
+            return None
+        found.append((int(rows[i]), int(columns[j])))
+        moved = min(left[i], right[j])
+        left[i], right[j] = left[i] - moved, right[j] - moved
+        i, j = i + (not left[i]), j + (not right[j])
+    pairs = torch.tensor(found)
+    return pairs if torch.equal(x[pairs[:, 0]], y[pairs[:, 1]]) else None
 
 
 class _Integers:

@@ -47,9 +47,17 @@ def exactly(values: Shaped[Tensor, "*shape"], name: str) -> Float64[Tensor, "*sh
     if not values.numel():
         return torch.empty(values.shape, dtype=torch.float64)
     if values.dtype != torch.bool and values.layout == torch.strided and not values.is_meta:
-        whole = values.cpu().numpy()  # torch has no minimum of some kinds
-        if int(whole.min()) >= -LARGEST_INTEGER and int(whole.max()) <= LARGEST_INTEGER:
+        whole = _array(values)
+        if whole is not None and int(whole.min()) >= -LARGEST_INTEGER and int(whole.max()) <= LARGEST_INTEGER:
             return torch.from_numpy(whole.astype(np.float64))
     raise TightlipError(
         f"{name} must be numbers that float64 has exactly, such as integers up to 2⁵³, got {values.dtype}: convert them"
     )
+
+
+def _array(values: Tensor) -> np.ndarray | None:
+    """As an array, since torch has no minimum of some kinds of integers; None for kinds that numpy has not."""
+    try:
+        return values.cpu().numpy()
+    except TypeError:
+        return None

@@ -20,6 +20,7 @@ from ..choices import chosen
 from ..constraints import freeze
 from ..errors import TightlipError
 from ..norms import as_norm
+from ..tensors import as_usual
 from .ceiling import refuse_small_diameter, upper_bound
 from .confirming import Confirmed, confirmed
 from .contest import Contest, compete
@@ -44,6 +45,7 @@ ABOVE = 0.3
 """Share of the time that is for the upper end, where there is one."""
 
 
+@as_usual()
 def population(
     x: Any,
     y: Any,

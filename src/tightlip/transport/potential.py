@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import flag, tensor
+from ..arguments import flag
 from ..audit import Gains, Roundoff, rule
 from ..errors import TightlipError
 from ..linalg.rounding import sqrt_up
 from ..norms import NORMS, PAIRS, as_norm, norm_name
 from ..options import FLAG, SIZE, Kind, one_of, several
 from ..stored import stored_numbers
-from .distances import LOST, nearest
+from ..tensors import as_tensor
+from .distances import LOST, is_usual, nearest
 
 
 class Funnels(nn.Module):
@@ -33,7 +34,8 @@ class Funnels(nn.Module):
     the nearest funnel, of dual norm 1, and 0 in its point. Memory is bounded: no array of batch × n × d is made.
 
     Args:
-        points: y, shape (n, d), tensor or numpy array; float32 and float64 are kept, integers become torch's default.
+        points: y, shape (n, d), tensor or numpy array; float32 and float64 are kept, integers become torch's default if
+            it has them.
         offsets: p, shape (n,), in units of the distance.
         p: 1, 2 or ∞.
         trainable: Whether points and offsets are parameters; otherwise they are buffers.
@@ -83,17 +85,23 @@ class Funnels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, d) → (…, 1)."""
         d = self.points.shape[1]
+        if not isinstance(x, Tensor):
+            raise TightlipError(f"Funnels take a tensor, got a {type(x).__name__}: give torch.as_tensor(x)")
         if x.dim() == 0 or x.shape[-1] != d or x.dtype != self.points.dtype:
             dtype = str(self.points.dtype).removeprefix("torch.")
             raise TightlipError(
-                f"Funnels take inputs (…, {d}) in {dtype}, got shape {list(x.shape)} in {x.dtype}: give x.{dtype}(), "
-                f"flattened to {d} values each"
+                f"Funnels take inputs (…, {d}) in {dtype}, got shape {list(x.shape)} in {x.dtype}: give "
+                f"x.{'double' if dtype == 'float64' else 'float'}(), flattened to {d} values each"
             )
-        rows = x.reshape(-1, d)
+        rows, points, offsets = x.reshape(-1, d), self.points, self.offsets
+        unit = _unit(points, offsets)
+        if unit != 1:
+            rows, points, offsets = rows * unit, points * unit, offsets * unit
         with torch.no_grad():
-            chosen = nearest(rows, self.points, self.offsets, self.p)
-        away = torch.linalg.vector_norm(rows - self.points[chosen], self.p, dim=-1)
-        return (away + self.offsets[chosen]).reshape(*x.shape[:-1], 1)
+            chosen = nearest(rows, points, offsets, self.p)
+        away = torch.linalg.vector_norm(rows - points[chosen], self.p, dim=-1)
+        values = (away + offsets[chosen]).reshape(*x.shape[:-1], 1)
+        return values if unit == 1 else values / unit
 
     def extra_repr(self) -> str:
         """How many points, their size, and the norm."""
@@ -101,9 +109,20 @@ class Funnels(nn.Module):
         return f"{n} points in {d} dimensions, p={self.norm}" + ", trainable=True" * self.trainable
 
 
+def _unit(*values: Tensor) -> float:
+    """A power of two that brings the largest of numbers near 1, where their squares might over- or underflow; or 1."""
+    try:
+        largest = max(float(part.detach().abs().max()) for part in values) if is_usual(values[0]) else 1.0
+    except RuntimeError:  # in a function of torch.func, which has no numbers
+        return 1.0
+    exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
+    most = -math.frexp(torch.finfo(values[0].dtype).tiny)[1]  # the exponent that squares may have
+    return 1.0 if -most // 4 < exponent < most // 2 else 2.0 ** -max(-most, min(most, exponent))
+
+
 def _checked(points: Any, offsets: Any) -> tuple[Tensor, Tensor]:
     """Copies of one dtype; raises unless shapes fit and all is finite."""
-    points, offsets = tensor("points", points).detach(), tensor("offsets", offsets).detach()
+    points, offsets = as_tensor(points, "points"), as_tensor(offsets, "offsets")
     if points.dim() != 2 or not points.numel() or offsets.shape != points.shape[:1]:
         shapes = f"{tuple(points.shape)} and {tuple(offsets.shape)}"
         raise TightlipError(f"points must have shape (n, d), and offsets (n,), got {shapes}")
@@ -111,6 +130,9 @@ def _checked(points: Any, offsets: Any) -> tuple[Tensor, Tensor]:
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
     if dtype not in (torch.float32, torch.float64):
         raise TightlipError(f"Funnels compute in float32 or float64, got {dtype}: convert points and offsets")
+    whole = [part for part in (points, offsets) if not part.is_floating_point()]
+    if any(not torch.equal(part.to(dtype).to(part.dtype), part) for part in whole):
+        raise TightlipError(f"points or offsets are integers that {dtype} has not: give them in float64")
     points, offsets = points.to(dtype, copy=True), offsets.to(points.device, dtype, copy=True)
     if not bool(torch.isfinite(points).all() and torch.isfinite(offsets).all()):
         raise TightlipError("points or offsets are NaN or infinite: leave these funnels out")

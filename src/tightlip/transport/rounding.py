@@ -18,14 +18,15 @@ from tqdm import tqdm
 
 from ..arguments import flag, number
 from ..norms import as_norm
+from ..tensors import as_usual
 from .bounds import Flow, above, along_the_means, below, normalized, of_pieces
 from .bracket import Bracket, History
 from .clock import Clock, TimeUp, started
 from .costs import Clouds, Lists, lists, posed
 from .distances import distances
-from .line import along_a_line, on_the_line
+from .line import along_a_line, on_the_line, unmoved
 from .pot import fits, solved
-from .rows import as_points
+from .rows import both_points
 from .simplex import Simplex
 from .sinkhorn import Potentials, lacking, plan, sinkhorn
 
@@ -50,7 +51,7 @@ BRIEF, LONG = 8, 40
 GAP, OVER, SETTLED = "the gap is within the tolerance", "the time was over", "no pair improves any more"
 GOING = "the search is going on"
 
-LINE = "order on the line"
+LINE, SAME = "order on the line", "points that both samples have"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Coupling:
     history: History = field(default_factory=list)
 
 
+@as_usual()
 def couple(
     x: Any,
     y: Any,
@@ -112,7 +114,7 @@ def couple(
     (True, True)
     """
     clock, tolerance, progress = started(seconds), number("tolerance", tolerance, least=0), flag("progress", progress)
-    p, x, y = as_norm(p), as_points(x, "x"), as_points(y, "y")
+    p, (x, y) = as_norm(p), both_points(x, y)
     clouds, *kept = posed(x, y, weights_x, weights_y, p, clock.over)
     best = _Best(clouds, tolerance, clock)
     best.take_order()
@@ -123,8 +125,9 @@ def couple(
 
     best.heard = None if heard is None else lambda: heard(found(GOING))
     with tqdm(disable=None if progress else True, unit=" looks", leave=False) as bar:
-        on_a_line = x.shape[1] == 1
-        return found(best.take_line(x[kept[0]], y[kept[1]]) if on_a_line else _search(best, bar))
+        weighted = x[kept[0]], y[kept[1]]
+        same = best.take_same(*weighted)
+        return found(same or (best.take_line(*weighted) if x.shape[1] == 1 else _search(best, bar)))
 
 
 class _Best(Bracket):
@@ -158,6 +161,15 @@ class _Best(Bracket):
         self.lower = self.upper = cost / Fraction(2) ** clouds.exponent
         self.prices, self.method = np.ldexp(prices, -clouds.exponent), LINE
         return "exact: the points are on a line"
+
+    def take_same(self, x: Tensor, y: Tensor) -> str | None:
+        """No mass moves if both samples are one distribution: nothing is rounded then."""
+        pairs = unmoved(x, y, self.clouds.weights_x, self.clouds.weights_y)
+        if pairs is None:
+            return None
+        self.falls(Fraction(0))
+        self.pairs, self.method = pairs, SAME
+        return "exact: both samples are one distribution"
 
     def take_flow(self, flow: Flow) -> None:
         if self.falls(above(self.clouds, flow)):

@@ -30,13 +30,13 @@ class Rows:
 
     def __init__(self, given: Any, name: str, least: int = 1) -> None:
         some = as_tensor(given[:1] if isinstance(given, np.ndarray) and given.ndim else given, name)
+        if some.layout != torch.strided or some.is_meta or some.is_quantized or some.is_nested:
+            kind = f"{some.layout}, {some.dtype}, on {some.device}"
+            raise TightlipError(f"{name} must be dense and hold its numbers, got another kind ({kind}): convert it")
         if some.dim() == 0 or len(given) < least or not some.numel():
             raise TightlipError(f"{name} has shape {tuple(given.shape)}: give points (n, …), at least {least}")
         if some.dtype == torch.bool:
             raise TightlipError(f"{name} must hold numbers, got {some.dtype}: convert it")
-        if some.layout != torch.strided or some.is_meta or some.is_quantized or some.is_nested:
-            kind = f"{some.layout}, {some.dtype}, on {some.device}"
-            raise TightlipError(f"{name} must be dense and hold its numbers, got another kind ({kind}): convert it")
         self.given, self.name, self.shape = given, name, tuple(given.shape[1:]) or (1,)
         self.device = some.device
 
@@ -101,7 +101,22 @@ def as_points(given: Any, name: str) -> Float64[Tensor, "n d"]:
     Raises:
         TightlipError: as of `Rows`, for numbers that float64 does not have exactly, NaN or infinity.
     """
-    rows = Rows(given, name)
+    return _read(Rows(given, name))
+
+
+def both_points(x: Any, y: Any) -> tuple[Float64[Tensor, "n d"], Float64[Tensor, "m d"]]:
+    """Both samples, as `as_points` has them.
+
+    Raises:
+        TightlipError: as it does, or if their points are of different shapes: flattened ones would be compared by
+            place, whatever stands there.
+    """
+    first, second = Rows(x, "x"), Rows(y, "y")
+    _refuse_unlike(first, second)
+    return _read(first), _read(second)
+
+
+def _read(rows: Rows) -> Float64[Tensor, "n d"]:
     points, first = np.empty((len(rows), rows.size)), 0
     for block in rows.blocks():
         part = points[first : first + len(block)]
@@ -109,7 +124,7 @@ def as_points(given: Any, name: str) -> Float64[Tensor, "n d"]:
         part += 0.0
         first += len(block)
     found = torch.from_numpy(points)
-    refuse_non_finite(found, f"points of {name}")
+    refuse_non_finite(found, f"points of {rows.name}")
     return found
 
 
@@ -120,9 +135,13 @@ def pair_of_rows(x: Any, y: Any, least: int) -> tuple[Rows, Rows]:
         TightlipError: as of `Rows`, or if their points are of different shapes.
     """
     first, second = Rows(x, "the first sample", least), Rows(y, "the second sample", least)
+    _refuse_unlike(first, second)
+    return first, second
+
+
+def _refuse_unlike(first: Rows, second: Rows) -> None:
     if first.shape != second.shape:
         raise TightlipError(
-            f"points of the first sample have shape {first.shape}, those of the second {second.shape}: give points of "
+            f"points of {first.name} have shape {first.shape}, those of {second.name} {second.shape}: give points of "
             "one space"
         )
-    return first, second

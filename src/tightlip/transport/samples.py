@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
 from ..errors import TightlipError
-from .rows import as_points
+from .rows import both_points
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def posed(x: Any, y: Any) -> Problem:
     Raises:
         TightlipError: for what `as_points` refuses, and samples that are not as large, or not of one dimension.
     """
-    x, y = as_points(x, "x"), as_points(y, "y")
+    x, y = both_points(x, y)
     if x.shape != y.shape:
         raise TightlipError(
             f"samples must have one shape (n, d), got {tuple(x.shape)} and {tuple(y.shape)}: an assignment pairs as "
@@ -76,15 +76,14 @@ def posed(x: Any, y: Any) -> Problem:
 
 def _shared(x: Tensor, y: Tensor) -> Int64[Tensor, "2 s"]:
     """Rows of x and rows of y that are the same points, each row at most once."""
-    hashes = [_hashes(points) for points in (x, y)]
-    labels, first, second = _labels(*hashes)
+    labels, first, second = _labels(*map(hashes, (x, y)))
     counts = np.minimum(*(np.bincount(side, minlength=labels) for side in (first, second)))
     i, j = (_first_of_each(side, counts) for side in (first, second))
     same = (x[i] == y[j]).all(1)  # hashes may collide
     return torch.stack((i[same], j[same]))
 
 
-def _hashes(points: Tensor) -> Int64[np.ndarray, " n"]:
+def hashes(points: Tensor) -> Int64[np.ndarray, " n"]:
     """Equal rows have equal hashes: integer arithmetic, whatever the order of sums."""
     bits = points.contiguous().view(torch.int64)
     generator = torch.Generator().manual_seed(1)

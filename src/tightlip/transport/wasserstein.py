@@ -21,6 +21,7 @@ from ..arguments import flag, integer, number, probability, taking
 from ..choices import chosen
 from ..errors import TightlipError
 from ..norms import as_norm
+from ..tensors import as_usual
 from .assignment import Matching, assign
 from .clock import started
 from .interval import Interval
@@ -29,7 +30,7 @@ from .population import LARGEST_SEED, population
 from .pot import fits
 from .potential import Funnels
 from .rounding import GAP, GOING, LINE, OVER, Coupling, couple
-from .rows import as_points
+from .rows import both_points
 
 TOLERANCE, LEVEL = 1e-3, 0.95
 
@@ -67,6 +68,7 @@ class _Asked:
     heard: Heard
 
 
+@as_usual()
 def wasserstein1(
     x: Any,
     y: Any,
@@ -111,8 +113,8 @@ def wasserstein1(
         seconds: End after about so many, ≥ 0; None: no limit. The interval holds whenever it ends.
         progress: Show a progress bar on a terminal.
         seed: Of the order of bids, or of parts and training.
-        start: About samples: what was found for these very ones before, to go on from. None of it is believed, and only
-            the auction makes use of it.
+        start: About samples: the `Interval` that was found for these very ones before, to go on from. None of it is
+            believed, and only the auction makes use of it.
         heard: About samples: called now and then with what is proven so far. Its critic is the same object each time.
 
     It cannot tell from samples alone how far apart distributions in high dimension are: there intervals are wide.
@@ -134,6 +136,8 @@ def wasserstein1(
     if heard is not None:
         taking("heard", heard, "interval")
     if chosen("question", about, {"samples": True, "distributions": False}):
+        if not isinstance(start, Interval | None):
+            raise TightlipError("start must be what wasserstein1 has returned about the same two samples, or None")
         _refuse(about, level=level != LEVEL, diameter=diameter is not None, critic=critic is not None)
         return _between_samples(x, y, weights, seconds, _Asked(p, tolerance, progress, seed, start, heard))
     given = any(one is not None for one in weights)
@@ -156,7 +160,7 @@ def _refuse(about: str, **given: bool) -> None:
 def _between_samples(x: Any, y: Any, weights: tuple[Any, Any], seconds: float | None, asked: _Asked) -> Interval:
     clock = started(seconds)
     _refuse_too_many(x, y, clock.limit)
-    x, y = as_points(x, "x"), as_points(y, "y")
+    x, y = both_points(x, y)
     a, b = (as_weights(given, name, len(z)) for given, name, z in zip(weights, "xy", (x, y), strict=True))
     left = None if seconds is None else max(0.0, clock.left())
     flat = x.shape[1] in PLANES and fits(len(x) * len(y), clock.left())
