@@ -290,6 +290,7 @@ def test_a_linear_layer_altered_in_a_rarer_way_is_refused(alter):
 WRAPPED = {
     "compiled": (torch.compile, "torch._dynamo.eval_frame.OptimizedModule.*give its _orig_mod"),
     "averaged": (torch.optim.swa_utils.AveragedModel, "AveragedModel.*give its module, the module itself"),
+    "a graph": (torch.fx.symbolic_trace, "Sequential .*a graph of torch.fx: give the module that it was made from"),
     "parallel": (nn.DataParallel, "torch.nn.parallel.data_parallel.DataParallel.*give its module"),
 }
 

@@ -154,3 +154,23 @@ def test_the_distance_to_no_samples_is_refused_and_not_nan():
 def test_a_critic_has_one_output_per_sample(outputs):
     refuses(r"one number per sample, got outputs of shape", kantorovich, X[:, 0], outputs)
     refuses(r"one number per sample, got outputs of shape", kantorovich, outputs, X[:, :1])
+
+
+def containing_itself():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU()))
+    network[1].append(network)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (nn.Linear, r"Linear is a class: give a network \(nn\.Module\) that was made of it"),
+        ([nn.Linear(2, 2)], r"got a list: give layers as nn\.Sequential"),
+        (None, "got a NoneType"),
+        (containing_itself(), "the Sequential at '1.1' contains itself"),
+    ],
+    ids=["a class", "a list", "nothing", "itself"],
+)
+def test_what_is_no_network_is_not_audited(network, says):
+    refuses(says, lipschitz, network, 2)

@@ -24,6 +24,8 @@ class Calls(nn.Module):
         super().__init__()
         self.function, self.layer = forward, nn.Linear(6, 6)
         self.register_buffer("numbers", torch.arange(1.0, 7.0))
+        self.register_buffer("mean", torch.ones(6))
+        self.register_buffer("spread", torch.ones(6))
 
     def forward(self, x):
         return self.function(self, x)
@@ -34,6 +36,18 @@ def unsorted(parts):
     a, b, c = parts
     low, high = torch.minimum(a, b), torch.maximum(a, b)
     return low, torch.minimum(high, c), torch.maximum(high, c)
+
+
+@torch.library.custom_op("tightlip_tests::boost", mutates_args={"y"})
+def boost(y: torch.Tensor) -> torch.Tensor:
+    """Writes to what it takes, and makes something as well."""
+    y.mul_(9.0)
+    return y.new_full((), 9.0)
+
+
+@boost.register_fake
+def _boosted(y):
+    return y.new_empty(())
 
 
 def written(network, x, path, free=True):
@@ -58,9 +72,47 @@ READ = {
     "in place, and the same": lambda m, x: (lambda h: F.relu(h, inplace=True) + h)(m.layer(x)),
     "several outputs": lambda m, x: (x, F.gelu(m.layer(x))),
     "moved": lambda m, x: x.roll(1, 1).flip(1).clone().contiguous(),
+    "in two axes": lambda m, x: x.view(-1, 2, 3).mT.swapaxes(1, 2).flatten(1),
+    "slopes": lambda m, x: F.rrelu(F.prelu(m.layer(x), m.numbers)),
+    "largest": lambda m, x: F.adaptive_max_pool1d(F.adaptive_max_pool2d(x.view(-1, 1, 2, 3), (1, 3)).flatten(2), 2),
+    "what is not used": lambda m, x: (x.sum(), x.max(1), m.layer(x))[2],
     "in order": lambda m, x: tl.GroupSort(3)(tl.FullSort()(x)),
     "in order, untrained": lambda m, x: tl.GroupSort(3, contiguous=False)(m.layer(x)),
 }
+
+
+SPREAD = torch.tensor([0.1, 1.0, 1.0, 10.0])
+
+ALONG_TWO_AXES = {
+    "divided, then weighed": (lambda m, x: m.layer(x / m.numbers[:, None]), (4, 4), nn.Linear(4, 4)),
+    "weighed, then divided": (lambda m, x: m.layer(x) / m.numbers[:, None], (4, 4), nn.Linear(4, 4)),
+    "multiplied": (lambda m, x: m.layer(x * m.numbers[:, None]), (4, 4), nn.Linear(4, 4)),
+    "images": (lambda m, x: m.layer(x / m.numbers[:, None, None]), (4, 2, 4), nn.Linear(4, 4)),
+    "of another length": (lambda m, x: m.layer(x / m.numbers[:, None]), (4, 5), nn.Linear(5, 4)),
+    "flattened": (lambda m, x: m.layer((x / m.numbers[:, None]).flatten(1)), (4, 4), nn.Linear(16, 4)),
+    "rows": (lambda m, x: m.layer(x / m.numbers), (4,), nn.Linear(4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", ALONG_TWO_AXES)
+def test_numbers_along_one_axis_and_weights_along_another_are_no_one_matrix(name, tmp_path, seed):
+    forward, shape, layer = ALONG_TWO_AXES[name]
+    network = Calls(forward)
+    network.layer, network.numbers = layer, SPREAD
+    network, x = network.double().eval(), torch.randn(3, *shape, dtype=torch.float64)
+    graph = load_exported(written(network, x, tmp_path / "m.pt2"))
+    torch.testing.assert_close(graph(x), network(x))
+    jacobian = torch.autograd.functional.jacobian(network, x[:1]).reshape(-1, x[0].numel())
+    true = float(torch.linalg.matrix_norm(jacobian.detach(), 2))
+    assert true * (1 - 1e-12) <= lipschitz(graph, 2, 2).constant <= true * (1 + 1e-9)
+
+
+def test_a_convolution_without_a_batch_is_refused(tmp_path, seed):
+    """Its channels are the first axis, and what is multiplied before it lies along the other one."""
+    network = Calls(lambda m, x: m.layer(x * m.numbers))
+    network.layer, network.numbers = nn.Conv1d(4, 4, 1), SPREAD
+    with pytest.raises(TightlipError, match="conv1d takes an image without a batch"):
+        load_exported(written(network.eval(), torch.randn(4, 4), tmp_path / "m.pt2", free=False))
 
 
 @pytest.mark.parametrize("name", READ)
@@ -113,6 +165,27 @@ LIES = {
     ),
     "random": (lambda m, x: F.dropout(x, 0.5, True), "dropout is random", 4),
     "a larger of two": (lambda m, x: torch.maximum(x, m.layer(x)), "larger or the smaller", 4),
+    "an operator that writes": (
+        lambda m, x: (lambda y: (boost(y), y)[1])(m.layer(x)),
+        "tightlip_tests.boost is none",
+        4,
+    ),
+    "a list that is written to": (
+        lambda m, x: (lambda y: (torch._foreach_mul_([y], 9.0), y)[1])(m.layer(x)),
+        "foreach_mul_ is none of which",
+        4,
+    ),
+    "statistics of a batch": (
+        lambda m, x: (F.batch_norm(x, m.mean, m.spread, training=True), x * m.mean)[1],
+        r"export network\.eval",
+        4,
+    ),
+    "weights that are computed": (
+        lambda m, x: F.linear(x, 0.5 * m.layer.weight),
+        "mul computes with tensors of the network alone",
+        4,
+    ),
+    "ends that are computed": (lambda m, x: x.clamp(m.numbers, m.numbers + 1), "add computes with tensors", 4),
     "in steps": (lambda m, x: x[:, ::2], "slice takes entries in steps", 4),
     "a sine": (lambda m, x: x.sin(), "sin is none of which a rule speaks", 4),
     "another order": (lambda m, x: torch.stack([torch.maximum(*x.view(4, 3, 2).unbind(2)), x[:, :3]], 2), "larger", 4),

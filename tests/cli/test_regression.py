@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -141,6 +142,13 @@ def test_a_report_is_of_one_kind(said, capsys):
     Path("runs/other/certificate.json").write_text("{}")
     assert main(["report", "runs/r", "runs/other"]) == 2
     assert "have pages of their own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["runs/r", "runs/r/model.safetensors"])
+def test_audit_proves_the_slope_of_a_regression(said, model, capsys):
+    assert main(["audit", model, "--json"]) == 0
+    audit = json.loads(capsys.readouterr().out)["audit"]
+    assert audit["constant"] == lipschitz(load("runs/r/model.safetensors"), 2).constant
 
 
 def test_certify_refuses_numbers(said, capsys):

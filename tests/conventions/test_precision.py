@@ -1,5 +1,6 @@
 """Mixed precision, other dtypes, scaled losses, compilers, moves between devices."""
 
+import copy
 import math
 
 import pytest
@@ -179,3 +180,22 @@ def test_a_compiled_network_can_be_held(cell):
     for number in range(2):
         train(compiled, optimizer, 1, number)
         cell.assert_member(compiled)
+
+
+@of_dynamo
+@pytest.mark.cells(way="step", names={"turned-8", "row-l1"}, few=True)
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_compiled_step_is_the_step(cell, whole):
+    torch._dynamo.reset()
+    network, optimizer = cell.held()
+    twin, twin_optimizer = copy.deepcopy((network, optimizer))
+    hold(twin, twin_optimizer)
+    compiled = torch.compile((lambda: train(network, optimizer, 1)) if whole else optimizer.step, backend="eager")
+    for _ in range(3):
+        train(twin, twin_optimizer, 1)
+        if not whole:
+            optimizer.zero_grad()
+            loss(network, inputs(network)).backward()
+        compiled()
+        cell.assert_member(network)
+    torch.testing.assert_close(cell.leaf(network[0]), cell.leaf(twin[0]), atol=1e-6, rtol=1e-5)

@@ -42,6 +42,9 @@ BROADCAST = {
     "a value and advantages": Forward(lambda m, x: {"q": m.a(x) + m.b(x), "v": m.b(x)}, a=linear(8, 4), b=linear(8, 1)),
     "behind other layers": nn.Sequential(linear(4, 1), Forward(lambda m, x: x + m.a(x), a=linear(1, 9))),
     "an axis that may go": Forward(lambda m, x: x + x.squeeze(1)),
+    "sequences where rows fit": Forward(lambda m, x: x.mean(1, keepdim=True) + m.a(x), a=linear(16, 1)),
+    "one entry of rows": Forward(lambda m, x: m.a(x)[:, 0] - x[:, 0], a=linear(8, 1)),
+    "six axes": Forward(lambda m, x: x.flatten(-2).narrow(5, 0, 1) + m.a(x.flatten(-2)), a=linear(4, 4)),
 }
 
 
@@ -121,6 +124,14 @@ FITTING = {
     "layers that keep": (Forward(lambda m, x: x.tanh() + m.a(x) - x, a=nn.Softplus()), (3, 2)),
     "sorted": (Forward(lambda m, x: x + m.b(m.a(x)), a=linear(8, 8), b=MaxMin()), (8,)),
     "stated halves": (Forward(halves, a=linear(4, 4)), (8,)),
+    "long strides": (
+        Forward(lambda m, x: m.a(x) + m.b(x), a=nn.AvgPool1d(300), b=nn.Conv1d(1, 1, 300, 300)),
+        (1, 700),
+    ),
+    "rows that are said to be rows": (
+        Forward(lambda m, x: (lambda x: m.a(x)[:, 0] - x[:, 0])(x.permute(0, 1)), a=linear(8, 1)),
+        (8,),
+    ),
     "a block inside": (Forward(lambda m, x: m.a(x) + x, a=Residual(linear(8, 8))), (8,)),
 }
 
@@ -144,16 +155,46 @@ class First(nn.Module):
         return x[:, :1]
 
 
-def test_an_index_means_what_it_does_with_the_fewest_axes():
-    """Of (batch, 3, 4) the halves would have two tokens and one."""
+def test_an_index_is_looked_at_with_every_number_of_axes():
+    """Of (batch, 3, 4) the halves would have two tokens and one; rows can be said to be rows."""
 
     def forward(m, x):
         a, b = torch.split(m.a(x), 2, dim=1)
         return a - b
 
-    graph = trace(Forward(forward, a=linear(4, 4)).eval())
-    with pytest.raises(TightlipError, match="cannot be added"):
-        graph(torch.zeros(2, 3, 4))
+    with pytest.raises(TightlipError, match=r"inputs with 3 axes it adds .*broadcast.* axes, as x\.flatten"):
+        trace(Forward(forward, a=linear(4, 4)).eval())
+    for rows in (lambda x: x.permute(0, 1), lambda x: x.flatten(1)):
+        graph = trace(Forward(lambda m, x, rows=rows: forward(m, rows(x)), a=linear(4, 4)).eval())
+        assert graph(torch.zeros(2, 4)).shape == (2, 2)
+
+
+def frames(pool):
+    """The first frame, and a little of each: shapes differ from two frames on."""
+    return Forward(lambda m, x: (lambda y: y[:, :, :1] + 0.01 * y)(m.b(m.a(x))), a=pool, b=pool)
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        (nn.AvgPool1d(20), "broadcast"),
+        (nn.MaxPool1d(64), "broadcast"),
+        (nn.AvgPool1d(300), "broadcast"),
+        (nn.Conv1d(1, 1, 10, stride=25, dilation=9), "broadcast"),
+        (nn.AvgPool1d(2000), "no inputs with up to 1048576 entries"),
+    ],
+)
+def test_long_strides_hide_no_sum(pool, words):
+    with pytest.raises(TightlipError, match=words):
+        lipschitz(frames(pool).eval(), 2, 2)
+
+
+def test_a_sum_that_no_known_input_reaches_is_refused():
+    network = Forward(
+        lambda m, x: m.a(x) + m.a(x).roll(1, 1), a=nn.Sequential(linear(8, 4), conv(1, 4, 1), linear(7, 2))
+    )
+    with pytest.raises(TightlipError, match="no inputs with up to"):
+        lipschitz(network.eval(), 2, 2)
 
 
 def test_a_layer_with_a_rule_of_ones_own_is_tried():

@@ -117,6 +117,8 @@ def altered(**changes):
         (nn.LayerNorm(3), "divides each input by its own spread"),
         (nn.GroupNorm(1, 3), "own spread"),
         (nn.InstanceNorm2d(3), "own spread"),
+        (nn.InstanceNorm2d(3, track_running_stats=True), "own spread"),
+        (nn.InstanceNorm1d(3, track_running_stats=True).eval(), r"nn\.BatchNorm1d with its tensors"),
         (nn.RMSNorm(3), "own spread"),
         (nn.Embedding(3, 3), "takes integers"),
         (nn.EmbeddingBag(3, 3), "takes integers"),

@@ -161,13 +161,24 @@ def _traced(module: nn.Module, name: str) -> nn.Module:
         raise TightlipError(f"no Lipschitz rule is known for {where}, and {problem}: {advice}") from problem
 
 
+def refuse_other_things(module: object) -> None:
+    """Raise for what is no module, such as a list of layers, or a class."""
+    if isinstance(module, type):
+        raise TightlipError(f"{module.__name__} is a class: give a network (nn.Module) that was made of it")
+    if not isinstance(module, nn.Module):
+        kind = type(module).__name__
+        raise TightlipError(f"a network (nn.Module) is needed, got a {kind}: give layers as nn.Sequential(…)")
+
+
 def expand(module: nn.Module, name: str = "") -> Nodes:
     """The nodes of a network, containers opened.
 
     Raises:
-        TightlipError: for a module that is not known, or not exactly what is known.
+        TightlipError: for a module that is not known, or not exactly what is known; for what is no module.
     """
+    refuse_other_things(module)
     nodes: list[Node] = []
+    opened: set[int] = set()
 
     def place(module: nn.Module, name: str, value: int) -> int:
         if is_traced(module):
@@ -177,6 +188,9 @@ def expand(module: nn.Module, name: str = "") -> Nodes:
         if parts is None:
             nodes.append(Node(name, module, (value,)))
             return len(nodes)
+        if id(module) in opened:
+            raise TightlipError(f"the {type(module).__name__} at {name!r} contains itself: give a network that ends")
+        opened.add(id(module))
         values = [value]
         for key, operation, inputs in parts(module):
             if isinstance(operation, Join):
@@ -184,6 +198,7 @@ def expand(module: nn.Module, name: str = "") -> Nodes:
                 values.append(len(nodes))
             else:
                 values.append(place(operation, within(name, key), values[inputs[0]]))
+        opened.remove(id(module))
         return values[-1]
 
     output = place(module, name, 0)

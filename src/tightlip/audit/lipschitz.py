@@ -21,7 +21,7 @@ from ..linalg.rounding import round_up
 from ..norms import NORMS, PAIRS, as_exponent, as_norm, norm_name
 from .affine import Kernel, Matrix
 from .gains import Gains
-from .graph import Join, Node, Nodes, expand, fold
+from .graph import Join, Node, Nodes, expand, fold, refuse_other_things
 from .merging import Run, affine_runs, stated
 from .other_norms import from_norm
 from .registry import registered
@@ -102,6 +102,7 @@ def lipschitz(module: nn.Module, p: float, q: float | None = None) -> Bound:
     >>> lipschitz(nn.Sequential(nn.ReLU(), nn.Flatten()), 2).constant
     1.0
     """
+    refuse_other_things(module)
     return bound_of(audit(module), p, q)
 
 

@@ -68,6 +68,8 @@ def _unknown(module: nn.Module, cls: type, name: str) -> str:
         return f"{where}, a wrapper of another module: give its {inner}, the module itself, instead"
     if isinstance(module, torch.jit.ScriptModule):
         return f"{where}, a scripted module: give the module that it was made from"
+    if isinstance(module, torch.fx.GraphModule):
+        return f"{where}, a graph of torch.fx: give the module that it was made from, or the .pt2 file of an export"
     if namesakes:
         return f"{where}, which is not {namesakes[0]}: use that one, or register one with @tightlip.rule"
     return (

@@ -28,7 +28,7 @@ from ..serialization import load as load_network
 from .examples import DEFAULT, Examples, check_classes, other_examples, own_test_part
 from .features import told_features
 from .options import Machine, replaceable
-from .origin import Origin, origin_of
+from .origin import Origin, origin_of, refuse_numbers
 from .places import model_meant
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class Certify:
         written = written_about(model)
         check_model(model.parent, written)
         network = load_network(model).to(device)
+        refuse_numbers(model, written)
         origin = origin_of(model, written)
         p = as_norm("2" if origin is None else origin.norm) if asked is None else asked
         self._check_places(model)

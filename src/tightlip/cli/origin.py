@@ -63,6 +63,15 @@ class Origin:
         return self.data if here else str(beside)
 
 
+def refuse_numbers(model: Path, written: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise for a model that predicts numbers, where classes are asked for."""
+    if written.get("metrics.json", {}).get("task") == TASK:
+        raise TightlipError(
+            f"{model.parent} is a regression, whose outputs are numbers, not classes: what is proven of it is on its "
+            "page and in its certificate.json"
+        )
+
+
 def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin | None:
     """Where a model comes from; None for one that lies in no folder of a run.
 
@@ -71,15 +80,9 @@ def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin |
         written: What lies beside it and speaks of it (`written_about`).
 
     Raises:
-        TightlipError: if ``config.json`` beside it is damaged, or of another run than ``metrics.json``; if the model
-            predicts numbers.
+        TightlipError: if ``config.json`` beside it is damaged, or of another run than ``metrics.json``.
     """
     metrics = written.get("metrics.json", {})
-    if metrics.get("task") == TASK:
-        raise TightlipError(
-            f"{model.parent} is a regression, whose outputs are numbers, not classes: what is proven of it is on its "
-            "page and in its certificate.json"
-        )
     told = [_choices(metrics.get("config")), _choices(_config(model))]
     found = [pair for pair in told if pair is not None]
     if not found:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from ..errors import TightlipError
 from .constraint import Constraint
 from .coordinate import OURS, Move, refuse_half
+from .copied import refuse_steps_of_copies
 from .fingerprint import mark
 from .gathered import Gathered, is_sharded, whole, write_whole_
 from .guard import Held
@@ -72,7 +73,9 @@ def hold(network: nn.Module, optimizer: AnyOptimizer, group: Any = None) -> AnyO
     if not holding.networks:
         before, after = inner.register_step_pre_hook(_before_step), inner.register_step_post_hook(_after_step)
         holding.hooks = before.id, after.id
-        inner.step = types.MethodType(_undoing(inner.step), inner)  # type: ignore[method-assign]
+        # what is held is moved outside of compiled steps: they would be compiled anew for every round of turns
+        inner.step = types.MethodType(torch.compiler.disable(_undoing(inner.step)), inner)  # type: ignore[method-assign]
+        refuse_steps_of_copies(inner)
     _pull_back(network)
     if group is not None:
         refuse_other_networks(network, group)

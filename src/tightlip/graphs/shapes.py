@@ -129,7 +129,17 @@ def _squeezed(extents: Extents, layer: Squeeze, shape: Axes) -> Shape:
     return shape[:place] + shape[place + 1 :] if extent == 1 else shape
 
 
+_NORMALIZED: dict[type[nn.Module], tuple[int, ...]] = {
+    nn.BatchNorm1d: (1, 2),
+    nn.BatchNorm2d: (3,),
+    nn.BatchNorm3d: (4,),
+}
+"""How many axes after the batch torch's normalizations take."""
+
+
 def _channels(extents: Extents, layer: Any, shape: Axes) -> Axes:
+    if not shape or len(shape) not in _NORMALIZED.get(original_type(layer), (len(shape),)):
+        raise Misfit
     if isinstance(layer, Bias):
         extents.demand(shape[placed(layer.dim, len(shape))], layer.features)
     count = layer.num_features if hasattr(layer, "num_features") else 1

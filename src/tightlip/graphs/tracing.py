@@ -114,9 +114,12 @@ def _lines(network: nn.Module) -> str | None:
 
 def as_graph(network: nn.Module) -> nn.Module:
     """The network itself if all of it is known, else what `trace` makes of it."""
-    found = [network]
+    found, seen = [network], set[int]()
     while found:  # not by recursion: containers may be nested a thousand deep
         module = found.pop()
+        if id(module) in seen:  # it may contain itself
+            continue
+        seen.add(id(module))
         if is_traced(module):
             return trace(network)
         known = registered().get(original_type(module))

@@ -101,10 +101,23 @@ def _slope(gamma: float, spread: Fraction) -> float:
     return round_up(Fraction(root) * unit)
 
 
-@rule(
-    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-)
+@rule(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+def _instance_norm(module: nn.Module) -> Gains:
+    """As `_own_spread`, but where running statistics are used, in eval mode: then it is a batch normalization.
+
+    Raises:
+        TightlipError: always.
+    """
+    if module.track_running_stats and not module.training:
+        kind = type(module).__name__
+        raise TightlipError(
+            f"{kind} with running statistics has no rule: use nn.{kind.replace('Instance', 'Batch')} with its tensors, "
+            "which is the same map in eval mode"
+        )
+    return _own_spread(module)
+
+
+@rule(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 def _own_spread(module: nn.Module) -> Gains:
     """Their slope reaches max|γ|/√ε, at inputs without spread; such a bound would certify nothing.
 

@@ -9,10 +9,12 @@
 """
 
 import abc
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...activations import FullSort, GroupSort, MaxMin
@@ -120,10 +122,14 @@ def _multiplied(program: Program, outputs: list[str], given: Given) -> None:
     if scalar is not None:
         program.row(outputs[0], Sum(scalar), value)
         return
-    features, _ = _along(program, value, outputs[0], found, only=1)
-    zeros, ones = found.new_zeros(features), found.new_ones(features)
-    axes = len(program.shape(value))
-    program.layer(outputs[0], batch_norm(axes, found.flatten(), zeros, zeros.clone(), ones, eps=0.0), value)
+    _along(program, value, outputs[0], found, only=1)
+    program.layer(outputs[0], _times(program, value, found), value)
+
+
+def _times(program: Program, value: str, factors: Tensor) -> nn.Module:
+    """Channels, each times a number of its own."""
+    zeros, ones = factors.new_zeros(factors.numel()), factors.new_ones(factors.numel())
+    return batch_norm(len(program.shape(value)), factors.flatten(), zeros, zeros.clone(), ones, eps=0.0)
 
 
 def _divided(program: Program, outputs: list[str], given: Given) -> None:
@@ -137,9 +143,18 @@ def _divided(program: Program, outputs: list[str], given: Given) -> None:
         program.row(outputs[0], Sum(reciprocal(scalar)), value)
         return
     features, _ = _along(program, value, outputs[0], found, only=1)
+    if len(shape := program.shape(value)) > 2 and not (type(shape[-1]) is int and shape[-1] != features):
+        program.layer(outputs[0], _times(program, value, _reciprocals(found)), value)  # Normalize refuses such values
+        return
     layer = Normalize([0.0] * features, [1.0] * features).to(found.dtype)
     layer.std = found.flatten().clone()
     program.layer(outputs[0], layer, value)
+
+
+def _reciprocals(divisors: Tensor) -> Tensor:
+    """1/d of each, away from zero: a constant of these is one of the quotients."""
+    found = 1 / divisors
+    return torch.nextafter(found, found.sign() * math.inf)
 
 
 def _negated(program: Program, outputs: list[str], given: Given) -> None:

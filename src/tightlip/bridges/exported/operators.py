@@ -108,6 +108,15 @@ def _dropout(p: float, train: bool) -> nn.Module:
     return nn.Identity()
 
 
+def _prelu(weight: Tensor) -> nn.Module:
+    return _filled(nn.PReLU, {"weight": weight}, num_parameters=weight.numel())
+
+
+def _rrelu(lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, **others: Any) -> nn.Module:
+    _dropout(0.0, training)  # as random
+    return nn.RReLU(lower, upper)
+
+
 def _slice(dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> nn.Module:
     if step != 1:
         raise TightlipError("takes entries in steps, of which no rule speaks")
@@ -158,6 +167,8 @@ OPERATORS: dict[str, Maker] = {
     "elu.default": _elu,
     "celu.default": nn.CELU,
     "leaky_relu.default": nn.LeakyReLU,
+    "prelu.default": _prelu,
+    "rrelu.default": _rrelu,
     "hardtanh.default": nn.Hardtanh,
     "softplus.default": nn.Softplus,
     "softshrink.default": nn.Softshrink,
@@ -175,6 +186,8 @@ OPERATORS: dict[str, Maker] = {
     "unflatten.int": lambda dim, sizes: nn.Unflatten(dim, tuple(sizes)),
     "permute.default": lambda dims: Permute([dim % len(dims) for dim in dims]),
     "transpose.int": Transpose,
+    "swapaxes.default": lambda axis0, axis1: Transpose(axis0, axis1),
+    "mT.default": lambda: Transpose(-2, -1),
     "squeeze.dim": Squeeze,
     "unsqueeze.default": Unsqueeze,
     "select.int": Select,
@@ -188,6 +201,9 @@ OPERATORS: dict[str, Maker] = {
     "adaptive_avg_pool1d.default": nn.AdaptiveAvgPool1d,
     "adaptive_avg_pool2d.default": nn.AdaptiveAvgPool2d,
     "adaptive_avg_pool3d.default": nn.AdaptiveAvgPool3d,
+    "adaptive_max_pool1d.default": nn.AdaptiveMaxPool1d,
+    "adaptive_max_pool2d.default": nn.AdaptiveMaxPool2d,
+    "adaptive_max_pool3d.default": nn.AdaptiveMaxPool3d,
     "pad.default": FUNCTIONS[nn.functional.pad],
     "pixel_shuffle.default": nn.PixelShuffle,
     "pixel_unshuffle.default": nn.PixelUnshuffle,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ...audit import Join, Sum
@@ -85,7 +86,7 @@ class _Reading(Program):
             try:
                 self._read(name, node)
             except TightlipError as problem:
-                raise TightlipError(f"{name.partition('.')[0]} {problem}") from problem
+                raise TightlipError(f"{_called(str(node['target']))} {problem}") from problem
         self._outputs()
         return Graph(self._layers, self._rows).eval()
 
@@ -141,18 +142,27 @@ class _Reading(Program):
         outputs = [each for output in node["outputs"] for each in _names(output)]
         first = next(iter(given.values()), None)
         if name not in OPERATORS and name not in HANDLERS and "_." in name:  # relu_: it overwrites what it takes
+            if not isinstance(first, Name):
+                raise TightlipError(reason(name))
             if first in self.constants:
                 raise TightlipError("writes to a tensor of the network: export network.eval()")
             self._refuse_shared(first)
             name = name.replace("_.", ".", 1)
-        if name in ON_CONSTANTS and first in self.constants:
+        if name in ON_CONSTANTS and isinstance(first, Name) and first in self.constants:
             self.constants[outputs[0]] = ON_CONSTANTS[name](self.constants[first], given)
             return
+        taken = [each for each in given.values() if isinstance(each, Name)]
+        if taken and all(each in self.constants for each in taken):
+            raise TightlipError(
+                "computes with tensors of the network alone: export a network with the result as a parameter or buffer"
+            )
         if not name.startswith(_FRESH) and isinstance(first, Name):
             self._shares |= dict.fromkeys(outputs, first)
         if name in HANDLERS:
             HANDLERS[name](self, outputs, given)
         elif name in OPERATORS and isinstance(first, Name):
+            if name.startswith("conv") and first not in self.constants:
+                self._refuse_unbatched(first, given["weight"])
             others = [(key, self.filled(value)) for key, value in [*given.items()][1:]]
             self.layer(outputs[0], OPERATORS[name](**dict(others)), first, self.owner([value for _, value in others]))
         else:
@@ -166,6 +176,11 @@ class _Reading(Program):
         if name not in self._values:
             raise TightlipError("takes a tensor outside of a layer")
         return self._values[name]
+
+    def _refuse_unbatched(self, image: str, weight: str) -> None:
+        """Raise if a convolution takes the first axis for channels: what scales axis 1 before it is not merged then."""
+        if len(self.shape(image)) != len(self.filled(weight).shape):
+            raise TightlipError("takes an image without a batch: export with inputs (batch, channels, …)")
 
     def _refuse_shared(self, name: Any) -> None:
         """Raise if what is overwritten, or what shares memory with it, is used by another operator as well."""
@@ -187,17 +202,37 @@ class _Reading(Program):
             self._rows.append((Sum(1.0), (self._number(names[0]),)))
 
 
+def _called(target: str) -> str:
+    """What an operator is called in a sentence."""
+    name = target.removeprefix(_ATEN)
+    return name.removeprefix("torch.ops.").removesuffix(".default") if name == target else name.partition(".")[0]
+
+
 def _needed(graph: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The nodes that outputs are made of, and those that overwrite something."""
+    """The nodes that outputs are made of, and those that may do something else than make what they return."""
     found: list[Mapping[str, Any]] = []
     wanted = {name for output in graph["outputs"] for name in _names(output)}
     for node in reversed(graph["nodes"]):
-        name = node["target"].removeprefix(_ATEN)
         makes = {each for output in node["outputs"] for each in _names(output)}
-        if makes & wanted or (not name.startswith(_IDLE) and ("_." in name or not makes)):
+        if makes & wanted or not _is_idle(node["target"], makes):
             found.append(node)
             wanted |= {name for each in node["inputs"] for name in _names(each["arg"])}
     return found[::-1]
+
+
+def _is_idle(target: str, makes: set[str]) -> bool:
+    """Whether an operator does nothing where what it makes is not used.
+
+    Those that write to what they take, or to anything else, are no such, nor is any that torch's own list has not.
+    """
+    if not target.startswith(_ATEN):
+        return False
+    name, _, overload = target.removeprefix(_ATEN).partition(".")
+    found = getattr(getattr(torch.ops.aten, name, None), overload or "default", None)
+    if name.startswith(_IDLE):
+        return True
+    pure = isinstance(found, torch._ops.OpOverload) and not found._schema.is_mutable
+    return pure and bool(makes) and "batch_norm" not in name  # which writes statistics, though its schema is silent
 
 
 def _names(argument: Mapping[str, Any]) -> list[str]:
