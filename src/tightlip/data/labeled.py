@@ -122,35 +122,41 @@ def load_table(path: Path, label: str | None = None, whole: bool = False) -> Dat
     )
 
 
-def read_rows(path: Path, label: str | None = None) -> Rows:
-    """The table in a file, its label column apart; None is the last column.
+def read_rows(path: Path, label: str | None = None, labeled: bool = True) -> Rows:
+    """The table in a file, its label column apart; None is the last column. Without ``labeled`` all are features.
 
     Raises:
         TightlipError: as `load_table`, whatever the label column holds.
     """
-    return _read_parquet(path, label) if path.suffix == ".parquet" else _read_csv(path, label)
+    return (_read_parquet if path.suffix == ".parquet" else _read_csv)(path, label, labeled)
 
 
-def _read_csv(path: Path, label: str | None) -> Rows:
+def column_names(path: Path) -> tuple[str, ...]:
+    """What the columns of a table are called."""
+    names = open_parquet(path).column_names if path.suffix == ".parquet" else first_line(path)[0]
+    return tuple(name.strip() for name in names)
+
+
+def _read_csv(path: Path, label: str | None, labeled: bool) -> Rows:
     first, separator = first_line(path)
     names = [cell.strip() for cell in first]
     if numbers := [cell for cell in names if number(cell) is not None]:
         raise TightlipError(
             f"the first line of {path} holds the number {numbers[0]}, and it must name the columns: add such a line"
         )
-    place = _place(path, names, label)
+    place = _place(path, names, label) if labeled else len(names)
     features = [*names[:place], *names[place + 1 :]]
     parts, cells, start = [], [], 0
     for piece in _pieces(path, itertools.islice(csv.reader(lines(path), delimiter=separator), 1, None)):
         for row, line in enumerate(piece, start):
             if len(line) != len(names):
                 raise TightlipError(f"{path} has {len(line)} cells in row {row} and {len(names)} columns: mend the row")
-        cells += [line.pop(place).strip() for line in piece]
+        cells += [line.pop(place).strip() for line in piece] if labeled else []
         parts.append(_numbers(path, features, piece, start))
         start += len(piece)
     if not parts:
         raise TightlipError(f"{path} holds no rows but its first line: give three at least of every class")
-    return _checked(Rows(path, np.concatenate(parts), tuple(features), names[place], tuple(cells)))
+    return _checked(Rows(path, np.concatenate(parts), tuple(features), (*names, "")[place], tuple(cells)))
 
 
 def _pieces(path: Path, rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
@@ -215,10 +221,10 @@ def _bad_cell(path: Path, row: int, column: str, cell: str) -> TightlipError:
     return TightlipError(f"{path} holds {cell!r:.40} in {where}, and numbers must be finite: mend it or drop the row")
 
 
-def _read_parquet(path: Path, label: str | None) -> Rows:
+def _read_parquet(path: Path, label: str | None, labeled: bool) -> Rows:
     table = open_parquet(path)
     names = list(table.column_names)
-    place = _place(path, names, label)
+    place = _place(path, names, label) if labeled else len(names)
     if not table.num_rows:
         raise TightlipError(f"{path} holds no rows: give three at least of every class")
     for name in names:
@@ -234,7 +240,8 @@ def _read_parquet(path: Path, label: str | None) -> Rows:
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise _bad_cell(path, int(row), features[column], str(values[row, column]))
-    return _checked(Rows(path, values, tuple(features), names[place], tuple(map(str, table[names[place]].to_pylist()))))
+    cells = tuple(map(str, table[names[place]].to_pylist())) if labeled else ()
+    return _checked(Rows(path, values, tuple(features), (*names, "")[place], cells))
 
 
 def _place(path: Path, names: Sequence[str], label: str | None) -> int:
