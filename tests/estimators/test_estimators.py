@@ -252,5 +252,5 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("tightlip.estimators")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn.utils.validation", None)
-    with pytest.raises(ImportError, match=r"pip install 'tightlip\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[sklearn\]'"):
         import tightlip.estimators  # noqa: F401
