@@ -97,8 +97,8 @@ class LipschitzClassifier(ClassifierMixin, BaseEstimator):
             ValueError: as of scikit-learn's own estimators, for data that are none.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
         try:
+            check_classification_targets(y)
             self.classes_, codes = np.unique(y, return_inverse=True)
         except TypeError as problem:
             raise TightlipError(
