@@ -53,8 +53,7 @@ for step in range(done, 200):
 
 if rank == 0:
     frozen = tightlip.freeze(network.module)
-    print(
-        f"{dist.get_world_size()} rank(s), last loss {loss.item():.4f}, K ≤ {tightlip.lipschitz(frozen, p=2).constant}"
-    )
-    assert tightlip.lipschitz(frozen, p=2).constant <= 1
+    constant = tightlip.lipschitz(frozen, p=2).constant
+    print(f"{dist.get_world_size()} rank(s), last loss {loss.item():.4f}, K ≤ {constant:.6f}")
+    assert constant <= 1
 dist.destroy_process_group()

@@ -31,7 +31,7 @@ def quiet(capsys):
 
 
 def test_distances_hold_the_value_of_pot(tmp_path, shown):
-    pytest.importorskip("ot", reason="POT is not installed: pip install 'tightlip[transport]'")
+    pytest.importorskip("ot", reason="POT is not installed: pip install -e '.[transport]'")
     script, path = benchmark("distances"), tmp_path / "distances.json"
     script["main"](["d16", "digits", "--points", "60", "--output", str(path)])
     script["main"](["d2", "--points", "60", "--output", str(path)])

@@ -104,7 +104,7 @@ def test_what_computes_something_else_is_not_written(tmp_path, monkeypatch, seed
 
 def test_without_the_packages_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(TightlipError, match=r"need onnxruntime, which .*: pip install 'tightlip\[onnx\]'"):
+    with pytest.raises(TightlipError, match=r"need onnxruntime, which .*: pip install -e '\.\[onnx\]'"):
         to_onnx(freeze(mlp([8, 4])), tmp_path / "m.onnx", X[:3])
 
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -164,6 +165,21 @@ def test_a_constant_of_ones_own_is_in_the_unit_of_the_target(norm, loss):
     assert row.k == pytest.approx(500) and bound.constant <= 500 and [one.k for one in row.tried] == [row.k]
     assert bound.constant == lipschitz(result.network[1:], float(norm)).constant and bound.input_norm == norm
     assert np.ptp(result.proof.prediction) > 500
+
+
+def test_constants_are_chosen_in_short_trainings_and_each_is_told_in_a_line(monkeypatch, caplog):
+    monkeypatch.setattr(regression_run, "LEAST", 2)
+    caplog.set_level(logging.INFO, "tightlip")
+    row = prove(epochs=8).row
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert told[0].endswith("to choose K among 5 by validation, 2 epochs each, then 8 epochs")
+    lines = [line for line in told if line.startswith("K = ")]
+    assert [line.partition(": ")[0].split(" (")[1] for line in lines] == [f"{n} of 5)" for n in range(1, 6)]
+    assert sum(line.startswith("epoch ") for line in told) == 6  # the last of each training
+    assert not any("validation score" in line for line in told)
+    assert len(row.history) == 8 and row.k in [one.k for one in row.tried]
+    alone = prove(epochs=8, k=row.k).row
+    assert alone.test.rmse == pytest.approx(row.test.rmse, rel=1e-3)
 
 
 def test_a_run_that_stopped_goes_on_with_the_constant_that_it_was_at(tmp_path, monkeypatch):

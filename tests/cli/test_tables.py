@@ -32,6 +32,12 @@ def write_table(path, x, labels, names=(*NAMES, "tree")):
         csv.writer(file).writerows([names, *rows])
 
 
+def write_new(path, x, names):
+    """Rows without classes."""
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([names, *(map(repr, row) for row in np.asarray(x, float).tolist())])
+
+
 @dataclass(frozen=True)
 class Run:
     """A folder with a run, ``runs/r``, and what the command said."""
@@ -132,6 +138,42 @@ def test_certify_takes_the_run_s_own_rows(run, capsys):
     assert "on 24 test examples of this run" in out and "standardized units" in out and "  dose " in out
     assert radii["radius"] == run.read("certificate.json")["radius"] and radii["standardized"]
     assert [feature["name"] for feature in radii["features"]] == [*NAMES]
+
+
+def test_rows_without_classes_are_predicted_by_name(capsys):
+    rows = data.split(data.load("trees.csv"), 0).test
+    x = rows.images.double().numpy()
+    certificate = certify(load("runs/r/model.safetensors"), rows.images, standardized=True)
+    write_new("new.csv", x[:, [2, 0, 1]], ("angle", "mass", "dose"))
+    assert main(["certify", "runs/r", "--data", "new.csv", "--eps", "0.2", "--output", "told.csv"]) == 0
+    said = capsys.readouterr().out
+    with open("told.csv", newline="") as file:
+        told = list(csv.DictReader(file))
+    assert [row["class"] for row in told] == [KINDS[label] for label in certificate.prediction.tolist()]
+    assert [float(row["radius"]) for row in told] == certificate.radius.tolist()
+    assert re.search(rf"^ +0  {told[0]['class']} +{told[0]['radius'][:4]}", said, re.MULTILINE)
+    assert "24 rows, tree predicted" in said and "and 4 more, which --output FILE.csv writes" in said
+    assert f"stays the same within 0.2: {100 * certificate.accuracy(0.2):.2f}"[:-1] in said
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "sentence"),
+    [
+        (
+            ("angle", "mass", "weight"),
+            [],
+            "has no column 'tree', so its rows are to be predicted, and it misses 'dose'",
+        ),
+        (("angle", "mass", "dose", "id"), [], "it has 'id' more: give the columns that runs/r was trained on, mass,"),
+        (NAMES, ["--output", "radii.json"], "so give it a name that ends in .csv"),
+        (NAMES, ["--inputs", "inputs.npz"], "takes rows with labels: leave it out"),
+        (NAMES, ["--label", "tree"], "has no column 'tree'"),
+    ],
+)
+def test_rows_to_be_predicted_have_the_columns_of_the_training(names, more, sentence, capsys):
+    write_new("new.csv", np.ones((3, len(names))), names)
+    assert main(["certify", "runs/r", "--data", "new.csv", *more]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_other_rows_are_taken_by_the_names_of_their_columns(capsys):

@@ -168,3 +168,8 @@ def test_what_is_not_a_data_set_is_refused_in_one_sentence(fields, says):
         changed(**fields)
     assert str(caught.value).startswith("made")
     assert str(caught.value).endswith(".")
+
+
+def test_a_split_is_told_by_its_sizes():
+    parts = split(dataset([50, 50]), 0)
+    assert repr(parts) == "Splits(train 72, validation 8, test 20)" and repr(parts.test) == "Part(20 × (2,))"

@@ -235,7 +235,10 @@ def film(folder):
         (empty_test_part, r"mine.test holds no class folders"),
         (foreign_test_class, r"test.cow is a class that training lacks .it has cat, dog.: move or rename it"),
         (two_of_a_class, r"mine has 2 examples of class 0"),
-        (other_size, r"cat.0.png has 4 × 3 pixels, but .*dog.1.png has 3 × 4 pixels: resize all images to one size"),
+        (
+            other_size,
+            r"cat.0.png has 4 × 3 pixels, but .*dog.1.png has 3 × 4 pixels: resize all images to one size, for",
+        ),
         (other_size_in_the_test_part, r"train.cat.0.png has 4 × 3 pixels, but .*test.cat.0.png has 4 × 2 pixels"),
         (text, r"dog.1.png is not an image in a known format .PNG, JPEG, BMP, GIF, WEBP.: convert it"),
         (empty_file, r"dog.1.png is not an image"),

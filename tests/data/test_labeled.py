@@ -130,6 +130,12 @@ WRONG = [
         "a,color,size,kind\n" + "1,red,S,x\n2,,L,y\n" * 3,
         "holds text in the columns color, size, and features are numbers",
     ),
+    (
+        "day,land,paid,kind\n2024-01-05,DE,3,x\n2024-02-06,FR,,y\n2024-02-07 12:30,FR,,y\n",
+        "holds dates in the column day and text in the column land and no number in row 1 of the column paid and 1 "
+        "more, and features are numbers: write dates as numbers, such as days since the first; leave it out, .*; fill",
+    ),
+    ("day,kind\n05.01.24,x\n6/1/2024,y\n", "holds dates in the column day, and features are numbers: write"),
     ("a,b,a,kind\n1,2,3,x\n", "has several columns called a: give each"),
     (",a,kind\n0,1,x\n", "column number 1 of t.csv has no name: .*index=False"),
     ("", "t.csv is empty: give rows"),

@@ -215,7 +215,7 @@ def test_what_is_wrong_with_a_parquet_file_is_told(monkeypatch, found, sentence)
 
 def test_without_pyarrow_a_parquet_file_is_told_what_it_takes(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(TightlipError, match=r"t.parquet is read by pyarrow.*pip install 'tightlip\[tables\]'.*\.csv"):
+    with pytest.raises(TightlipError, match=r"t.parquet is read by pyarrow.*pip install -e '\.\[tables\]'.*\.csv"):
         read_points(write("t.parquet", "PAR1"))
 
 

@@ -239,6 +239,32 @@ def test_a_target_that_is_steep_at_one_place_is_fitted_in_the_spectral_ball():
     assert repr(clone(ball)) == repr(ball) and ball.bound_.constant <= 100
 
 
+def test_numbers_whose_squares_underflow_are_one_sentence():
+    """They were taken for features that never vary, and for a target in another unit."""
+    rows = U.copy()
+    rows[:, 1] *= 1e-170
+    for estimator in (LipschitzRegressor(), LipschitzClassifier(), LipschitzOutlier()):
+        with pytest.raises(TightlipError, match="feature 1 has values whose squares underflow: give it in smaller"):
+            estimator.fit(rows, TARGETS > 0)
+    with pytest.raises(TightlipError, match="y has values whose squares underflow"):
+        LipschitzRegressor().fit(U, TARGETS * 1e-170)
+
+
+def test_targets_and_labels_of_no_kind_are_one_sentence():
+    rows, quick = U[:20], {"epochs": 1, "hidden": (4,), "random_state": 0}
+    numbers = LipschitzRegressor(**quick).fit(rows, TARGETS[:20])
+    text = LipschitzRegressor(**quick).fit(rows, TARGETS[:20].astype(str))
+    assert np.array_equal(text.predict(rows), numbers.predict(rows))
+    for wrong in (np.array(["red"] * 20), np.array(["2020-01-01"] * 20, dtype="datetime64[D]")):
+        with pytest.raises(ValueError, match="y must be numbers"):
+            LipschitzRegressor().fit(rows, wrong)
+    with pytest.raises(ValueError, match="strings alone, or numbers alone"):
+        LipschitzClassifier().fit(rows, np.array(["b", 1] * 10, dtype=object))
+    for beyond in ({"K": 1e300}, {"eps": 1e300}):
+        with pytest.raises(TightlipError, match="ask for outputs beyond 1e\\+12, too large for float32"):
+            LipschitzClassifier(**beyond).fit(rows, TARGETS[:20] > np.median(TARGETS[:20]))
+
+
 def test_numbers_that_overflow_are_one_sentence():
     rows = U.copy()
     rows[:, 1] *= 1e160
@@ -252,5 +278,5 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("tightlip.estimators")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn.utils.validation", None)
-    with pytest.raises(ImportError, match=r"pip install 'tightlip\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[sklearn\]'"):
         import tightlip.estimators  # noqa: F401

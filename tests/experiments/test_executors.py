@@ -143,7 +143,7 @@ def test_a_cluster_that_cannot_be_reached_is_a_sentence(mortal, tmp_path, monkey
 
 def test_without_ray_a_sentence_says_how_to_get_it(mortal, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(TightlipError, match=r"pip install 'tightlip\[cluster\]'"):
+    with pytest.raises(TightlipError, match=r"pip install -e '\.\[cluster\]'"):
         run_cells(mortal, Preset(), tmp_path, 2, "ray")
 
 

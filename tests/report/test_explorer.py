@@ -16,7 +16,7 @@ from tightlip.report import render
 from tightlip.report.explorer import choosers, counted, proven
 from tightlip.report.runs import read_run
 from tightlip.report.statistics import interval
-from tightlip.report.wording import between, percent_down
+from tightlip.report.wording import between, percent
 
 browsing = pytest.mark.skipif(BROWSER is None, reason=REASON)
 NAMED = 0.1411764705882353
@@ -135,7 +135,7 @@ def test_the_numbers_at_an_eps_are_those_that_python_counts(tab, files, folders)
                 (run.correct & ~certified).sum(),
                 all_inputs - right,
             ]
-            assert share == percent_down(certified.mean())
+            assert share == percent(certified.mean())
             assert ends == between(interval(certified.mean(), all_inputs))
         assert tab.tell("document.querySelector('.explorer output').value").startswith(f"ε = {eps}: seed 0 ")
 

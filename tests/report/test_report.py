@@ -6,9 +6,12 @@ from html.parser import HTMLParser
 import matplotlib
 import numpy as np
 import pytest
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from tightlip import TightlipError
-from tightlip.report import render
+from tightlip.report import figures, render
+from tightlip.report.drawing import Plot
 from tightlip.report.runs import read_run
 
 VOID = {"input", "meta", "link", "img", "br"}
@@ -315,15 +318,44 @@ def test_the_bar_is_absent_where_the_attack_saw_only_some(synthetic, tmp_path):
 def test_classes_go_by_their_names_where_they_have_some(synthetic, tmp_path):
     names = ["ant", "bat", "cow", "dog", "eel", "<fox>", *"ghij"]
     named = render([synthetic.write_run(tmp_path / "named", [("data.class_names", names)])])
-    assert "a dog, taken for a <fox>" in words(named) and "<fox>" not in named
-    assert 'alt="Test image 11, labeled a dog"' in named
+    assert "dog, taken for <fox>" in words(named) and "<fox>" not in named
+    assert 'alt="Test image 11, labeled dog"' in named
     few = render([synthetic.write_run(tmp_path / "few", [("data.class_names", ["ant"]), ("name", "few")])])
     assert "a 3, taken for a 5" in words(few)
 
 
-def test_names_have_the_article_that_they_need(synthetic, tmp_path):
-    run = read_run(synthetic.write_run(tmp_path / "r", [("data.class_names", ["ant", "Owl", "bat"])]))
-    assert [run.called(label) for label in (0, 1, 2, 3, 8)] == ["an ant", "an Owl", "a bat", "a 3", "an 8"]
+def test_one_share_is_one_number_on_the_page(synthetic, tmp_path):
+    """47 of 48: 97.916…, which nothing rounds up."""
+    share = 47 / 48
+    every = {"test.accuracy": share, "test.certified": {"0.3": share}, "test.attacked": {"0.3": share}}
+    n = len(synthetic.certificate()["radius"])
+    text = words(render([synthetic.write_run(tmp_path / "r", [*every.items()], [("attack.images", n)])]))
+    assert text.count("97.91 %") >= 4 and "97.92" not in text.replace("97.92 – ", "")
+
+
+def test_an_upper_bound_lies_above_the_lower_one_between_its_points(synthetic, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "plot", lambda name, alt, draw: drawn.append(draw) or Plot(Markup(), alt))
+    proof = [("attack.eps", [0.0, 1.0, 2.0]), ("attack.accuracy", [0.9, 0.8, 0.1])]
+    proof += [("eps", [0.0, 1.0, 1.9, 2.0]), ("certified_accuracy", [0.9, 0.75, 0.7, 0.05])]
+    figures.robustness(read_run(synthetic.write_run(tmp_path / "r", [], proof)), "r")
+    axes = Figure().subplots()
+    drawn[0](axes)
+    upper = next(line for line in axes.lines if "attacked" in str(line.get_label()))
+    assert upper.get_drawstyle() == "steps-post"  # at 1.9 it is 0.8 still, and the proven 0.7 lies below it
+    shade = axes.collections[-1].get_paths()[0].vertices
+    assert shade[np.isclose(shade[:, 0], 1.9)][:, 1].max() == 0.8
+
+
+def test_the_worst_class_is_marked_where_one_is_worse_than_another(synthetic, tmp_path):
+    radius = [1.0] * len(synthetic.certificate()["radius"])
+    page = render([synthetic.write_run(tmp_path / "r", [], [("radius", radius)])])
+    assert ">worst<" not in page
+
+
+def test_names_have_no_article_and_numbers_the_one_that_they_need(synthetic, tmp_path):
+    run = read_run(synthetic.write_run(tmp_path / "r", [("data.class_names", ["ants", "Owl", "bat"])]))
+    assert [run.called(label) for label in (0, 1, 2, 3, 8)] == ["ants", "Owl", "bat", "a 3", "an 8"]
 
 
 @pytest.mark.parametrize(("shape", "inputs"), [([13], "rows"), ([1, 6, 6], "images"), ([50, 3], "examples")])

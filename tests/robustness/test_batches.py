@@ -233,3 +233,11 @@ def test_a_part_of_a_split_brings_its_labels():
     ):
         with pytest.raises(TightlipError, match=says):
             certify(nn.Identity(), given, labels)
+
+
+def test_what_a_mask_hides_is_not_certified():
+    x = np.ma.masked_array(np.ones((2, 3)), mask=[[True, False, False], [False] * 3])
+    for given in (x, [x]):
+        with pytest.raises(TightlipError, match="masked entries of an array hold nothing"):
+            certify(nn.Identity(), given)
+    assert len(certify(nn.Identity(), np.ma.masked_array(np.ones((2, 3)))).radius) == 2

@@ -105,3 +105,9 @@ def test_what_cannot_be_calibrated_is_refused(options, sentence):
 def test_the_least_number_of_inputs_is_enough():
     for count, alpha in ((9, 0.1), (19, 0.05), (1, 0.5)):
         assert isinstance(conformal_sets(LINE, *noisy(count, 1), alpha=alpha), ConformalSets)
+
+
+def test_no_batches_are_one_sentence():
+    for nothing in ([], iter([])):
+        with pytest.raises(TightlipError, match="there are no batches: give at least one"):
+            conformal_sets(LINE, *noisy(99, 100))(nothing)

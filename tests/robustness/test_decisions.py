@@ -326,3 +326,14 @@ def test_one_logit_has_two_classes_and_one_label():
     assert certify(nn.Identity(), x, decision=MultiLabel()).radius.tolist() == pytest.approx([0.5, 0.25])
     with pytest.raises(TightlipError, match="2 largest of 2"):
         certify(nn.Identity(), x, decision=TopK(2))
+
+
+def test_thresholds_and_groups_may_be_arrays():
+    assert (
+        MultiLabel(np.array([0.1, 0.2]))
+        == MultiLabel(torch.tensor([0.1, 0.2], dtype=torch.float64))
+        == MultiLabel([0.1, 0.2])
+    )
+    assert MultiLabel(np.array(0.5)) == MultiLabel(0.5)
+    groups = Groups([[0, 1], [2, 3]])
+    assert Groups(np.array([[0, 1], [2, 3]])) == Groups([np.array([0, 1]), torch.tensor([2, 3])]) == groups

@@ -39,7 +39,7 @@ def distance(a, b, p):
 
 @pytest.mark.parametrize(
     ("library", "command"),
-    [("torchattacks", "pip install --no-deps torchattacks"), ("foolbox", r"pip install 'tightlip\[attacks\]'")],
+    [("torchattacks", "pip install --no-deps torchattacks"), ("foolbox", r"pip install -e '\.\[attacks\]'")],
 )
 def test_a_library_that_is_not_there_is_asked_for_with_the_command(problem, monkeypatch, library, command):
     monkeypatch.setitem(sys.modules, library, None)

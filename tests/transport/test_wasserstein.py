@@ -208,7 +208,7 @@ def test_pot_is_asked_only_where_it_can_be_done_in_time(monkeypatch):
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("ot") is None, reason="POT is not installed: pip install 'tightlip[transport]'"
+    importlib.util.find_spec("ot") is None, reason="POT is not installed: pip install -e '.[transport]'"
 )
 def test_with_pot_the_truth_is_in_the_interval(monkeypatch):
     monkeypatch.setattr(pot, "LEAST", 0)

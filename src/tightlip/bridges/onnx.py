@@ -22,7 +22,7 @@ from ..activations import FullSort, GroupSort, MaxMin, grouped
 from ..arguments import flag
 from ..atomic import replacing
 from ..audit import Bound
-from ..errors import TightlipError
+from ..errors import TightlipError, install
 from ..linalg.min_max import sort_by_min_max
 from ..norms import norm_name
 from ..robustness.batches import labeled
@@ -64,7 +64,7 @@ def to_onnx(
     The metadata (``session.get_modelmeta().custom_metadata_map`` in onnxruntime) hold what is proven of the weights:
     "tightlip.constant", "tightlip.input_norm", "tightlip.output_norm", "tightlip.arithmetic", "tightlip.weights_sha256"
     (see `weights_sha256`), "tightlip.version" and, of a guard, "tightlip.eps". The runtime's own rounding is no part of
-    that. Needs ``pip install 'tightlip[onnx]'``.
+    that. Needs the extra ``tightlip[onnx]``.
 
     Args:
         network: As `certify` takes it, or what `guarded` returned, whose outputs are called "logits", "class", "radius"
@@ -190,5 +190,5 @@ def _imported(name: str) -> Any:
             return importlib.import_module(name)
     except ImportError as problem:
         raise TightlipError(
-            f"ONNX files need {name}, which cannot be imported ({problem}): pip install 'tightlip[onnx]'"
+            f"ONNX files need {name}, which cannot be imported ({problem}): {install('onnx')}"
         ) from problem

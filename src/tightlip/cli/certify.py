@@ -30,22 +30,30 @@ from .features import told_features
 from .options import Machine, replaceable
 from .origin import Origin, origin_of, refuse_numbers
 from .places import model_meant
+from .predictions import Unlabeled, refuse_files, told_predictions, unlabeled_rows, write_predictions
 
 logger = logging.getLogger(__name__)
 
 RADII, OF_EACH_ENTRY = (0.1, 0.2, 0.3, 0.5, 1.0), (0.05, 0.1, 0.15, 0.2, 0.3)
 """What is reported unless asked otherwise, and in the inf-norm."""
 
+STANDARDIZED = "radii are in standardized units: one is the std of a feature"
+INTERVALS = "in brackets: 95% Wilson intervals"
+
 
 @dataclass(frozen=True)
 class Certify:
-    """Audit a saved network and certify the test part of a data set (or the whole of your own file)."""
+    """Audit a saved network and certify the test part of a data set (or the whole of your own file).
+
+    Of a table without the column of the classes: predict the class of each row, with its certified radius.
+    """
 
     model: tyro.conf.Positional[Path]
     """A model.safetensors written by `tightlip train` or `tightlip.save`, or the folder of a run."""
     data: str | None = None
-    """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: a .csv or .parquet table, an .npz file, a folder of
-    .npy files, or a folder of images (default: the test part of the model's run; of a model without one, mnist5k)."""
+    """Data set: mnist5k, mnist, fashion-mnist, cifar10, or a PATH: a .csv, .tsv or .parquet table, with the classes or
+    without, an .npz file, a folder of .npy files, or a folder of images (default: the test part of the model's run; of
+    a model without one, mnist5k)."""
     label: str | None = None
     """Of a table the column of the classes (default: that of the model's run; of a model without one, the last)."""
     norm: str | None = None
@@ -60,7 +68,8 @@ class Certify:
     seed: int | None = None
     """Of the split, as in training (default: that of the model's run; of a model without one, 0)."""
     output: Path | None = None
-    """Also write the radii to this JSON file, as tightlip-check reads it."""
+    """Also write the radii to this JSON file, as tightlip-check reads it; of rows without classes, classes and radii
+    to this .csv file."""
     inputs: Path | None = None
     """Also write the inputs and labels that are certified to this .npz file, for tightlip-check --data."""
     data_root: str | None = None
@@ -84,6 +93,9 @@ class Certify:
         origin = origin_of(model, written)
         p = as_norm("2" if origin is None else origin.norm) if asked is None else asked
         self._check_places(model)
+        radii = self.eps or (OF_EACH_ENTRY if p == math.inf else RADII)
+        if (rows := unlabeled_rows(origin, self.data, self.label)) is not None:
+            return self._predict(network, rows, p, radii)
         examples = self._examples(origin)
         check_classes(network, examples)
         x, y = examples.images.to(device), examples.labels.to(device)
@@ -105,12 +117,30 @@ class Certify:
         lines += [f"note: {examples.note}"] * bool(examples.note)
         lines += [f"for {certificate.speaks_of}"] * (self.arithmetic != "real")
         lines += [
-            f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}"
-            for eps in (self.eps or (OF_EACH_ENTRY if p == math.inf else RADII))
+            f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}" for eps in radii
         ]
-        lines += ["radii are in standardized units: one is the std of a feature"] * scaling.standardized
+        lines += [STANDARDIZED] * scaling.standardized
         lines += told_features(features)
-        return "\n".join([*lines, "in brackets: 95% Wilson intervals"])
+        return "\n".join([*lines, INTERVALS])
+
+    def _predict(self, network: nn.Module, rows: Unlabeled, p: float, radii: Sequence[float]) -> str:
+        """The classes of rows that have none yet."""
+        refuse_files(self.output, self.inputs)
+        place = next((tensor.device for tensor in network.parameters()), None)
+        standardized = scaling_in(network, rows.run.feature_names).standardized
+        certificate = certify(
+            network,
+            rows.images.to(place),
+            p=p,
+            output=output_named(network, self.head),
+            arithmetic=self.arithmetic,
+            standardized=standardized,
+        )
+        if self.output is not None:
+            write_predictions(self.output, rows, certificate)
+        lines = [*told_predictions(rows, certificate, radii), *[STANDARDIZED] * standardized]
+        lines += [f"for {certificate.speaks_of}"] * (self.arithmetic != "real")
+        return "\n".join([*lines, INTERVALS])
 
     def _check_places(self, model: Path) -> None:
         """Refuse to write where nothing can be written, or over what is read."""

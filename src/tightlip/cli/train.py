@@ -80,8 +80,7 @@ def _attacked(result: Result, eps: float) -> Iterator[str]:
     """The accuracy under attack, and the certified one of the same inputs where these are not all."""
     count, share = result.attacked.images, result.row.test.attacked[exact(eps)]
     interval, radius = wilson(round(share * count), count), result.certificate.radius
-    nearest = f"{share:.2%}".removesuffix("%")
-    yield _line(f"attacked at {exact(eps)}", nearest, interval, f"first {count} {_inputs(result)}")
+    yield _line(f"attacked at {exact(eps)}", floored(share), interval, f"first {count} {_inputs(result)}")
     if count < len(radius):
         certified = int((radius[:count] > eps).sum())
         yield _line("certified of those", floored(certified / count), wilson(certified, count))

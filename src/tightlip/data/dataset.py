@@ -120,6 +120,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Part({len(self)} × {tuple(self.images.shape[1:])})"
+
 
 @dataclass(frozen=True, eq=False)
 class Splits:
@@ -128,6 +131,9 @@ class Splits:
     train: Part
     validation: Part
     test: Part
+
+    def __repr__(self) -> str:
+        return f"Splits(train {len(self.train)}, validation {len(self.validation)}, test {len(self.test)})"
 
 
 def split(dataset: Dataset, seed: int) -> Splits:

@@ -158,7 +158,10 @@ def _survey(files: Sequence[Path]) -> tuple[tuple[int, int], str]:
             mode = mode if image.mode in _GRAY else "RGB"
         if len(sizes) > 1:
             one, other = (f"{file} has {width} × {height} pixels" for (width, height), file in sizes.items())
-            raise TightlipError(f"{one}, but {other}: resize all images to one size.")
+            raise TightlipError(
+                f"{one}, but {other}: resize all images to one size, for instance by Image.open(file).resize((32, 32)) "
+                "of Pillow."
+            )
     [size] = sizes
     return size, mode
 

@@ -9,7 +9,6 @@ from 0, the line with the names left out.
 
 import itertools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from tightlip.choices import hint
 from tightlip.data.arrays import LARGEST_INTEGER, Array, content_sha256
+from tightlip.data.cells import MISSING, bad_cell, no_numbers
 from tightlip.data.dataset import Dataset
 from tightlip.data.labels import classes_of, refuse_rare
 from tightlip.data.standardization import spreads
@@ -42,9 +42,6 @@ from tightlip.errors import TightlipError
 SUFFIXES = (".csv", ".tsv", ".parquet")
 """What the names of tables end with."""
 
-MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "?")
-"""How tables say that a cell holds nothing, in capitals or not."""
-
 COARSE = 0.01
 """What rounding to float32 may take from a number, in standard deviations of its column."""
 
@@ -53,9 +50,6 @@ SMALLEST = 2.0**-126
 
 _PIECE = 4096
 """Rows that are converted together."""
-
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
-"""Numbers as half of the world writes them, which read as text."""
 
 _TRUTH = {"true": "1", "false": "0"}
 
@@ -136,23 +130,29 @@ def load_table(path: Path, label: str | None = None, whole: bool = False) -> Dat
     )
 
 
-def read_rows(path: Path, label: str | None = None) -> Rows:
-    """The table in a file, its label column apart; None is the last column.
+def read_rows(path: Path, label: str | None = None, labeled: bool = True) -> Rows:
+    """The table in a file, its label column apart; None is the last column. Without ``labeled`` all are features.
 
     Raises:
         TightlipError: as `load_table`, whatever the label column holds.
     """
-    return _read_parquet(path, label) if path.suffix.lower() == ".parquet" else _read_csv(path, label)
+    return (_read_parquet if path.suffix.lower() == ".parquet" else _read_csv)(path, label, labeled)
 
 
-def _read_csv(path: Path, label: str | None) -> Rows:
+def column_names(path: Path) -> tuple[str, ...]:
+    """What the columns of a table are called."""
+    names = open_parquet(path).column_names if path.suffix.lower() == ".parquet" else first_line(path)[0]
+    return tuple(name.strip() for name in names)
+
+
+def _read_csv(path: Path, label: str | None, labeled: bool) -> Rows:
     first, separator = first_line(path)
     names = [cell.strip() for cell in first]
     if numbers := [cell for cell in names if number(cell) is not None]:
         raise TightlipError(
             f"the first line of {path} holds the number {numbers[0]}, and it must name the columns: add such a line"
         )
-    place = _place(path, names, label)
+    place = _place(path, names, label) if labeled else len(names)
     features = [*names[:place], *names[place + 1 :]]
     parts, cells, start = [], [], 0
     rows = itertools.islice(rows_of(path, separator), 1, None)
@@ -160,12 +160,12 @@ def _read_csv(path: Path, label: str | None) -> Rows:
         for row, line in enumerate(piece, start):
             if len(line) != len(names):
                 raise TightlipError(f"{path} has {len(line)} cells in row {row} and {len(names)} columns: mend the row")
-        cells += [line.pop(place).strip() for line in piece]
+        cells += [line.pop(place).strip() for line in piece] if labeled else []
         parts.append(_numbers(path, features, piece, start))
         start += len(piece)
     if not parts:
         raise TightlipError(f"{path} holds no rows but its first line: give three at least of every class")
-    return _checked(Rows(path, np.concatenate(parts), tuple(features), names[place], tuple(cells)))
+    return _checked(Rows(path, np.concatenate(parts), tuple(features), (*names, "")[place], tuple(cells)))
 
 
 def _numbers(path: Path, names: Sequence[str], rows: list[list[str]], start: int) -> Array:
@@ -178,7 +178,7 @@ def _numbers(path: Path, names: Sequence[str], rows: list[list[str]], start: int
         rows = [[_TRUTH.get(cell.strip().lower(), cell) for cell in row] for row in rows]
         found = np.array([[_or_nan(cell) for cell in row] for row in rows]).reshape(len(rows), len(names))
     if not np.isfinite(found).all():
-        raise _no_numbers(path, names, rows, np.isfinite(found), start)
+        raise no_numbers(path, names, rows, np.isfinite(found), start)
     if (np.abs(found) >= LARGEST_INTEGER).any():
         refuse_rounded(path, names, rows, start)
     return found
@@ -189,63 +189,27 @@ def _or_nan(cell: str) -> float:
     return math.nan if found is None else found
 
 
-def _no_numbers(path: Path, names: Sequence[str], rows: list[list[str]], fine: Array, start: int) -> TightlipError:
-    """Why cells are no numbers: a column of text, or a cell that is missing or mistyped."""
-    text = [name for name, is_text in zip(names, _text_columns(rows, fine), strict=True) if is_text]
-    if text and not _all_decimal_commas(rows, fine):
-        one = len(text) == 1
-        return TightlipError(
-            f"{path} holds text in {in_columns(text)}, and features are numbers: leave {'it' if one else 'them'} out, "
-            f"replace {'it' if one else 'each'} by a column of 0 and 1 for each of its values, or predict it by "
-            "label= (--label)"
-        )
-    row, place = np.argwhere(~fine)[0]
-    return _bad_cell(path, int(row) + start, names[place], rows[row][place].strip())
-
-
-def _text_columns(rows: list[list[str]], fine: Array) -> Array:
-    """Columns in which most of what is there is text."""
-    there = np.array([[cell.strip().lower() not in MISSING for cell in row] for row in rows])
-    return np.asarray((there & ~fine).sum(0) > (there & fine).sum(0))
-
-
-def _all_decimal_commas(rows: list[list[str]], fine: Array) -> bool:
-    """Whether all that is text are numbers with a comma."""
-    return all(DECIMAL_COMMA.fullmatch(rows[row][place].strip()) for row, place in np.argwhere(~fine))
-
-
-def _bad_cell(path: Path, row: int, column: str, cell: str) -> TightlipError:
-    where = f"row {row} of the column {column}"
-    if cell.lower() in MISSING:
-        said = f" ({cell!r})" if cell else ""
-        return TightlipError(f"{path} misses {where}{said}: fill the cell or drop the row")
-    if DECIMAL_COMMA.fullmatch(cell):
-        return TightlipError(
-            f"{path} holds {cell!r:.40} in {where}: write numbers with a point, as {cell.replace(',', '.')}"
-        )
-    return TightlipError(f"{path} holds {cell!r:.40} in {where}, and numbers must be finite: mend it or drop the row")
-
-
-def _read_parquet(path: Path, label: str | None) -> Rows:
+def _read_parquet(path: Path, label: str | None, labeled: bool) -> Rows:
     table = open_parquet(path)
     names = list(table.column_names)
-    place = _place(path, names, label)
+    place = _place(path, names, label) if labeled else len(names)
     if not table.num_rows:
         raise TightlipError(f"{path} holds no rows: give three at least of every class")
     for name in names:
         if table[name].null_count:
-            raise _bad_cell(path, table[name].is_null().to_pylist().index(True), name, "")
+            raise bad_cell(path, table[name].is_null().to_pylist().index(True), name, "")
     features = [*names[:place], *names[place + 1 :]]
     kinds = {name: table.schema.field(name).type for name in features}
     if text := [name for name, kind in kinds.items() if not is_number(kind) and str(kind) != "bool"]:
         texts = [[str(value) for value in row] for row in zip(*(table[name].to_pylist() for name in text), strict=True)]
-        raise _no_numbers(path, text, texts, np.zeros((len(texts), len(text)), dtype=bool), 0)
+        raise no_numbers(path, text, texts, np.zeros((len(texts), len(text)), dtype=bool), 0)
     columns = [exactly(path, name, table[name].to_numpy()) for name in features]
     values = np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise _bad_cell(path, int(row), features[column], str(values[row, column]))
-    return _checked(Rows(path, values, tuple(features), names[place], tuple(map(str, table[names[place]].to_pylist()))))
+        raise bad_cell(path, int(row), features[column], str(values[row, column]))
+    cells = tuple(map(str, table[names[place]].to_pylist())) if labeled else ()
+    return _checked(Rows(path, values, tuple(features), (*names, "")[place], cells))
 
 
 def _place(path: Path, names: Sequence[str], label: str | None) -> int:
@@ -263,5 +227,5 @@ def _checked(rows: Rows) -> Rows:
         raise TightlipError(f"{rows.path} has no column beside {rows.label}: give features to predict it from")
     for row, cell in enumerate(rows.cells):
         if cell.lower() in MISSING:
-            raise _bad_cell(rows.path, row, rows.label, cell)
+            raise bad_cell(rows.path, row, rows.label, cell)
     return rows

@@ -94,13 +94,14 @@ def _unknown(name: str) -> TightlipError:
     path = Path(name)
     if path.is_file():
         return TightlipError(
-            f"{name} is a {path.suffix or 'single'} file, and data are read from .npz, .csv and .parquet files and "
-            f"folders: load it in Python, and save it with numpy.savez('{path.stem}.npz', x=inputs, y=labels)."
+            f"{name} is a {path.suffix or 'single'} file, and data are read from .npz, .csv, .tsv and .parquet files "
+            f"and folders: load it in Python, and save it with numpy.savez('{path.stem}.npz', x=inputs, y=labels)."
         )
     where = f"{name} does not exist" if path.suffix or len(path.parts) > 1 else f"no data set is called {name!r}"
     return TightlipError(
-        f"{where}{hint(name, SPECS)}: choose one of {', '.join(sorted(SPECS))}, or give the path of an .npz, "
-        ".csv or .parquet file, of a folder with x.npy and y.npy, or of a folder of images with a subfolder a class."
+        f"{where}{hint(name, SPECS)}: choose one of {', '.join(sorted(SPECS))}, or give the path of an "
+        ".npz, .csv, .tsv or .parquet file, of a folder with x.npy and y.npy, or of a folder of images with a "
+        "subfolder a class."
     )
 
 

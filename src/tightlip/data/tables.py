@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tightlip.data.arrays import LARGEST_INTEGER, Array
-from tightlip.errors import TightlipError
+from tightlip.errors import TightlipError, install
 
 SEPARATORS = ",;\t"
 
@@ -96,7 +96,7 @@ def open_parquet(path: Path) -> Any:
         from pyarrow.parquet import read_table
     except ImportError as problem:
         raise TightlipError(
-            f"{path} is read by pyarrow, which is not installed: pip install 'tightlip[tables]', or save it as .csv"
+            f"{path} is read by pyarrow, which is not installed: {install('tables')}, or save it as .csv"
         ) from problem
     try:
         return read_table(path)

@@ -1,13 +1,15 @@
 """scikit-learn's conventions around networks with a proven constant: classifier, regressor, outliers, critic.
 
-They need scikit-learn 1.6 or newer (``pip install 'tightlip[sklearn]'``), and pass all of its estimator checks.
+They need scikit-learn 1.6 or newer (the extra ``tightlip[sklearn]``), and pass all of its estimator checks.
 """
+
+from ..errors import install
 
 try:
     from sklearn.utils.validation import validate_data as _validate_data  # noqa: F401
 except ImportError as problem:
     raise ImportError(
-        "tightlip.estimators needs scikit-learn 1.6 or newer, which is not installed: pip install 'tightlip[sklearn]'"
+        f"tightlip.estimators needs scikit-learn 1.6 or newer, which is not installed: {install('sklearn')}"
     ) from problem
 
 from .classifier import LipschitzClassifier

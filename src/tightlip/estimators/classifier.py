@@ -22,6 +22,9 @@ from .fitting import Training, constant, network, outputs, rows_of, trained, vie
 USUAL = 4.0
 """K for each standard deviation of the features, where none is asked for."""
 
+LARGEST = 1e12
+"""Of outputs, in training: the loss is computed in float32."""
+
 
 class LipschitzClassifier(ClassifierMixin, BaseEstimator):
     """A classifier of rows with certified radii, by scikit-learn's conventions.
@@ -94,13 +97,23 @@ class LipschitzClassifier(ClassifierMixin, BaseEstimator):
             ValueError: as of scikit-learn's own estimators, for data that are none.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        try:
+            check_classification_targets(y)
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        except TypeError as problem:
+            raise TightlipError(
+                f"y has labels of kinds that have no order ({problem}): give strings alone, or numbers alone"
+            ) from problem
         if len(self.classes_) < 2:
             raise TightlipError(f"y has 1 class, {self.classes_.tolist()[0]!r}: give rows of two classes at least")
         training, view = Training.of(self), view_of(self, X)
         K = constant(self, view, USUAL)
         offset = self._margin(training.p, K / view.least)
+        if max(K, offset) > LARGEST:
+            raise TightlipError(
+                f"K = {self.K!r} and eps = {self.eps!r} ask for outputs beyond {LARGEST:g}, too large for float32: "
+                "give less"
+            )
         z, labels = view(X), as_tensor(codes, "y")
 
         def loss(network: nn.Module, index: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ..errors import TightlipError
 from ..monotonicity import monotone
 from ..norms import dual
 from .fitting import KEPT, Training, behind, minus, network, outputs, slope, trained, view_of, weights_asked
-from .standard import Standard
+from .standard import LEAST, Standard
 
 USUAL = 1.0
 """Standard deviations of the target for one of each feature, where no slope is asked for."""
@@ -104,6 +104,7 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
             ValueError: as of scikit-learn's own estimators, for data that are none.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        y = _numbers(y)
         view, signs = view_of(self, X), self._signs(X.shape[1])
         training = Training.of(self, 2 if signs is None else 1)
         constraint = weights_asked(self, training.p)
@@ -147,6 +148,8 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
             spread = float(y.std())
         if not np.isfinite(spread):
             raise TightlipError("y has values whose squares overflow: give it in larger units")
+        if spread < LEAST and y.min() < y.max():
+            raise TightlipError("y has values whose squares underflow: give it in smaller units")
         if self.K is None:
             return USUAL * (spread if spread > 0 else 1.0)
         line = 0.0 if signs is None else float(np.linalg.norm(signs / view.unit, dual(p)))
@@ -157,6 +160,16 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
                 f"is {view.least:.3g}: give a larger K, or leave it out"
             )
         return k
+
+
+def _numbers(y: np.ndarray) -> np.ndarray:
+    """Targets in float64, also where they are numbers in text."""
+    try:
+        if y.dtype.kind in "mM":
+            raise ValueError(f"an array of {y.dtype}")
+        return y.astype(np.float64)
+    except (TypeError, ValueError) as problem:
+        raise TightlipError(f"y must be numbers ({problem}): convert it, or predict classes") from problem
 
 
 def _rising(curve: nn.Module, view: Standard, k: float, mean: float, signs: np.ndarray) -> nn.Module:

@@ -14,6 +14,9 @@ from torch import Tensor
 from ..errors import TightlipError
 from ..layers import Normalize
 
+LEAST = 1e-150
+"""Of a spread, the root of a mean of squares: those of smaller numbers underflow."""
+
 
 @dataclass(frozen=True)
 class Standard:
@@ -44,7 +47,7 @@ def standard(X: Float64[np.ndarray, "n d"], each: bool) -> Standard:
     A feature that never varies takes the largest unit of the others, so that it costs no slope.
 
     Raises:
-        TightlipError: for numbers whose squares overflow.
+        TightlipError: for numbers whose squares overflow or underflow.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = X.mean(0), X.std(0)
@@ -52,7 +55,12 @@ def standard(X: Float64[np.ndarray, "n d"], each: bool) -> Standard:
         raise TightlipError(
             f"feature {int(np.isfinite(deviation).argmin())} has values whose squares overflow: give it in larger units"
         )
-    deviation[X.min(0) == X.max(0)] = 0.0  # but for rounding it is
+    same = X.min(0) == X.max(0)
+    if (tiny := ~same & (deviation < LEAST)).any():
+        raise TightlipError(
+            f"feature {int(tiny.argmax())} has values whose squares underflow: give it in smaller units"
+        )
+    deviation[same] = 0.0  # but for rounding it is
     largest = deviation.max() if each else np.sqrt(np.square(deviation).mean())
     fallback = largest if largest > 0 else 1.0
     return Standard(mean, np.where(deviation > 0, deviation, fallback) if each else np.full_like(mean, fallback))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import TightlipError
+from ..errors import TightlipError, install
 from .cells import Cell
 from .executors import LIVES, Attempt, Outcomes
 
@@ -49,7 +49,7 @@ def _ray(jobs: int) -> Any:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise TightlipError(
-            "cells on Ray need Ray, which is not installed: pip install 'tightlip[cluster]', or leave out --executor"
+            f"cells on Ray need Ray, which is not installed: {install('cluster')}, or leave out --executor"
         ) from error
     own = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs, "include_dashboard": False}
     try:

@@ -41,7 +41,8 @@ class Config:
     activation: str = "maxmin"
     """Activation after each hidden layer: maxmin, groupsort4, fullsort, abs, maxout, relu or tanh."""
     epochs: int | None = None
-    """Passes over the training data, for each constant (default: 20 to 200, more of smaller tables)."""
+    """Passes over the training data; a quarter for each constant that is tried (default: 20 to 200, more of smaller
+    tables)."""
     batch_size: int | None = None
     """Examples per step (default: 32, or 128 from 5000 training rows)."""
     learning_rate: float = 0.01

@@ -9,7 +9,8 @@ and is K-Lipschitz behind its first layer: in units of the target per standardiz
 bounded by a slope in units of the target per unit of the feature, at most K / std_j (`audit.feature_slopes`).
 
 Which K suits the data is not known beforehand: too small a one cannot follow them, too large a one follows noise. So
-where none is given a few are tried, and `chosen` keeps the smallest that validation data do not tell from the best.
+where none is given a few are tried, in trainings of a quarter of the length, and `chosen` takes the smallest that
+validation data do not tell from the best; with it the network is trained.
 """
 
 import logging
@@ -55,6 +56,10 @@ class Result:
         """Write ``model.safetensors``, ``certificate.json`` and ``metrics.json``; the result with the model's hash."""
         row, proof = leave(folder, self.network, self.row, self.proof)
         return replace(self, row=row, proof=proof)
+
+
+LOOK, LEAST = 4, 20
+"""A training that only chooses a constant has this part of the epochs, but so many at least."""
 
 
 class Scales(NamedTuple):
@@ -124,24 +129,29 @@ def prove(
     scales = scales_of(parts.train)
     candidates = [config.k / scales.std] if config.k is not None else list(SLOPES)
     told = f"{len(parts.train)} rows of {len(table.feature_names)} features, to predict {table.label}"
-    logger.info("%s: training on %s, %d epochs", name or "a run", told, config.epochs)
+    short = replace(config, epochs=_epochs_of_choice(config.epochs or 1) if len(candidates) > 1 else config.epochs)
+    plan = f"{config.epochs} epochs"
+    if len(candidates) > 1:
+        plan = f"to choose K among {len(candidates)} by validation, {short.epochs} epochs each, then {plan}"
+    logger.info("%s: training on %s; %s", name or "a run", told, plan)
     began = time.process_time()
-    trained = [
-        candidate(
-            config,
-            scales,
-            parts,
-            slope,
-            device,
-            None if folder is None else _checkpoint(folder, place),
-            resume,
-            progress,
-        )
-        for place, slope in enumerate(candidates)
-    ]
+
+    def learned(options: Config, place: int, slope: float) -> Candidate:
+        checkpoint = None if folder is None else _checkpoint(folder, place)
+        return candidate(options, scales, parts, slope, device, checkpoint, resume, progress)
+
+    tried = []
+    for place, slope in enumerate(candidates):
+        tried.append(learned(short, place, slope))
+        values = [round_nearest(value * scales.std) for value in (slope, tried[-1].rmse)]
+        logger.info("K = %s (%d of %d): error on validation data %s", values[0], place + 1, len(candidates), values[1])
+    best, trained = chosen(tried), tried
+    if short.epochs != config.epochs:
+        logger.info("training with K = %s", round_nearest(best.slope * scales.std))
+        best = learned(config, len(candidates), best.slope)
+        trained = [*tried, best]
     computed = time.process_time() - began
     clock.lap("train", sum(epoch["seconds"] for one in trained for epoch in one.history))
-    best = chosen(trained)
     network = whole(freeze(best.network), scales).to(device)
     clock.lap("freeze")
     proof = _proof(config, network, table, parts.test)
@@ -153,7 +163,7 @@ def prove(
         data=_data(table, parts),
         seed=config.seed,
         k=best.slope * scales.std,
-        tried=tuple(Tried(one.slope * scales.std, one.rmse * scales.std) for one in trained),
+        tried=tuple(Tried(one.slope * scales.std, one.rmse * scales.std) for one in tried),
         history=tuple(_step(epoch) for epoch in best.history),
         best_epoch=int(max(best.history, key=lambda epoch: (epoch["validation_score"], epoch["epoch"]))["epoch"]),
         test=_errors(torch.from_numpy(proof.prediction), parts.test.targets, scales.mean),
@@ -217,10 +227,12 @@ def candidate(
     )
     x, y = validation
     squares = (predict(network, x.to(device)).cpu().double() - y.double()).square().squeeze(1)
-    found = Candidate(slope, network, history, squares)
-    told = [round_nearest(value * scales.std) for value in (slope, found.rmse)]
-    logger.info("K = %s: error on validation data %s", *told)
-    return found
+    return Candidate(slope, network, history, squares)
+
+
+def _epochs_of_choice(epochs: int) -> int:
+    """How long the trainings are by which a constant is chosen."""
+    return min(epochs, max(LEAST, epochs // LOOK))
 
 
 def whole(frozen: nn.Module, scales: Scales) -> nn.Sequential:

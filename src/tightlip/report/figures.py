@@ -27,15 +27,17 @@ def robustness(run: Run, name: str) -> Plot:
         low, high = _intervals(proof.certified_accuracy, len(proof.radius))
         axes.fill_between(proof.eps, low, high, color=COLORS["proven"], alpha=0.25, linewidth=0)
         if attack is not None and len(attack.eps):
-            (line,) = axes.plot(attack.eps, attack.accuracy, "o-", color=COLORS["attacked"], clip_on=False)
-            line.set_label("attacked (upper bound)")
+            axes.plot(
+                attack.eps, attack.accuracy, drawstyle="steps-post", color=COLORS["attacked"], marker="o", clip_on=False
+            )
+            axes.lines[-1].set_label("attacked (upper bound)")
             axes.vlines(attack.eps, *_intervals(attack.accuracy, attack.images), COLORS["attacked"], linewidth=0.9)
             _shade(axes, proof.eps, proof.certified_accuracy, attack.eps, attack.accuracy)
         _mark_eps(axes, run, top=0.02)
         _accuracy_axis(axes)
         axes.set_xlabel(_eps_label(run))
         axes.set_xlim(left=0)
-        axes.legend(loc="best")
+        legend_above(axes)
 
     main = run.main_eps
     said = (
@@ -117,7 +119,8 @@ def compare_robustness(runs: Sequence[Run | None], name: str) -> Plot:
             proof, attack, color = run.proof, run.proof.attack, run_color(place)
             axes.plot(proof.eps, proof.certified_accuracy, color=color)
             if attack is not None:
-                axes.plot(attack.eps, attack.accuracy, color=color, linestyle=(0, (4, 2)), linewidth=1.3)
+                (line,) = axes.plot(attack.eps, attack.accuracy, color=color, drawstyle="steps-post")
+                line.set(linestyle=(0, (4, 2)), linewidth=1.3)
         _accuracy_axis(axes)
         axes.set_xlabel(_eps_label(first))
         axes.set_xlim(left=0)
@@ -146,13 +149,15 @@ def _intervals(shares: Vector, trials: int) -> tuple[Vector, Vector]:
 
 
 def _shade(axes: Axes, low_eps: Vector, low: Vector, high_eps: Vector, high: Vector) -> None:
-    """Shade between two curves where both are known."""
+    """Shade between a curve and steps, where both are known: what stands at one eps bounds all larger ones."""
     start, stop = max(low_eps.min(initial=np.inf), high_eps.min()), min(low_eps.max(initial=-np.inf), high_eps.max())
     grid = np.unique(np.concatenate([low_eps, high_eps]))
     grid = grid[(grid >= start) & (grid <= stop)]
     if len(grid) > 1:
-        bottom, top = np.interp(grid, low_eps, low), np.interp(grid, high_eps, high)
-        axes.fill_between(grid, bottom, np.maximum(bottom, top), color=COLORS["attacked"], alpha=0.13, linewidth=0)
+        ends = [np.maximum(np.searchsorted(high_eps, grid, side) - 1, 0) for side in ("left", "right")]
+        bottom, top = np.repeat(np.interp(grid, low_eps, low), 2), high[np.column_stack(ends).ravel()]
+        twice, color = np.repeat(grid, 2), COLORS["attacked"]
+        axes.fill_between(twice, bottom, np.maximum(bottom, top), color=color, alpha=0.13, linewidth=0)
 
 
 def _main_eps(run: Run) -> float:
@@ -215,6 +220,12 @@ def spread_axis(axes: Axes, values: Sequence[float]) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: round_nearest(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend_above(axes: Axes) -> None:
+    """A legend that covers nothing of what is drawn."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.5)
+    axes.figure.subplots_adjust(top=0.88)
 
 
 def epoch_axis(axes: Axes) -> None:

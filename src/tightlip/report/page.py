@@ -183,7 +183,6 @@ def environment() -> Environment:
     )
     words = (
         wording.percent,
-        wording.percent_down,
         decimals.bound_up,
         decimals.round_up,
         decimals.round_down,
@@ -264,7 +263,7 @@ def _outcomes(run: Run) -> list[Outcome]:
         return []
     return [
         Outcome("proven", "proven: no perturbation can change the answer", proven),
-        Outcome("open", "open: neither proof nor successful attack", standing - proven),
-        Outcome("broken", "broken: the attack succeeds", clean - standing),
-        Outcome("wrong", "wrong before any attack", 1 - clean),
+        Outcome("open", "open: neither proof nor successful attack", round(standing - proven, 12)),
+        Outcome("broken", "broken: the attack succeeds", round(clean - standing, 12)),
+        Outcome("wrong", "wrong before any attack", round(1 - clean, 12)),
     ]

@@ -34,9 +34,9 @@ class Run:
         return next(iter(self.row.test.certified), None)
 
     def called(self, label: int) -> str:
-        """A class with its article: 'a dog', or 'a 2' where classes have numbers only."""
+        """A class by its name, whatever kind of word that is; 'a 2' or 'an 8' where classes have numbers only."""
         name = called(label, self.row.data.class_names)
-        return f"{'an' if name[:1].lower() in tuple('aeiou8') else 'a'} {name}"
+        return f"{'an' if name.startswith('8') else 'a'} {name}" if name == str(label) else name
 
     def certified(self, eps: float) -> NDArray[np.bool_]:
         """Which test inputs have a radius beyond ``eps``; at 0 the ones that are right."""

@@ -41,11 +41,11 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes to show, how many there are, and the labels of the worst ones."""
+    """The classes to show, how many there are, and the labels of the worst ones; None where all are alike."""
 
     rows: tuple[ClassRow, ...]
     classes: int
-    worst_clean: int
+    worst_clean: int | None
     worst_certified: int | None
 
 
@@ -63,8 +63,12 @@ def class_table(run: Run) -> ClassTable | None:
     ]
     if len(rows) > MOST_CLASSES:
         rows = sorted(rows, key=lambda row: (row.certified or row.clean).accuracy)[:MOST_CLASSES]
-    worst = None if certified is None else worst_class(certified).label
-    return ClassTable(tuple(rows), len(clean), worst_class(clean).label, worst)
+    return ClassTable(tuple(rows), len(clean), _worst(clean), None if certified is None else _worst(certified))
+
+
+def _worst(classes: Sequence[ClassAccuracy]) -> int | None:
+    """The label of the worst class, where one does worse than another."""
+    return None if len({row.accuracy for row in classes}) == 1 else worst_class(classes).label
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,7 @@ def symbol(norm: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] as a percentage with one or two decimals: '92.9 %'."""
-    if not math.isfinite(share):
-        return DASH
-    text = f"{100 * share:.2f}"
-    return f"{text.removesuffix('0')}\N{NO-BREAK SPACE}%"
-
-
-def percent_down(share: float) -> str:
-    """`floored`, as `percent` writes it: '66.87 %'."""
+    """A share in [0, 1] as a percentage, rounded down as the terminal does (`floored`): '92.9 %'."""
     return f"{floored(share).removesuffix('0')}\N{NO-BREAK SPACE}%" if math.isfinite(share) else DASH
 
 

@@ -73,7 +73,9 @@ def labeled(batch: Any, several: bool = False) -> Labeled:
 
 
 def _table(values: Any) -> Any:
-    """Whatever offers an array, as one; all else as it is."""
+    """Whatever offers an array, as one; all else as it is. Masked entries are refused."""
+    if np.ma.is_masked(values):
+        raise TightlipError("masked entries of an array hold nothing: fill them, or drop their rows")
     return values if isinstance(values, Tensor) or not hasattr(values, "__array__") else np.asarray(values)
 
 

@@ -71,6 +71,8 @@ class ConformalSets:
             TightlipError: as `certify` for inputs.
         """
         parts = [labeled(batch)[0] for batch in batches(x, None, batch_size)]
+        if not parts:
+            raise TightlipError("there are no batches: give at least one (a generator can be used only once)")
         return torch.cat([self._sets(part) for part in parts]).cpu()
 
     def _sets(self, x: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +71,7 @@ class Groups(GroupContest):
     Labels and predictions are classes still; an input is correct where both are of one group.
 
     Args:
-        groups: Lists of classes; each class is in exactly one, and there are at least two.
+        groups: Lists or arrays of classes; each class is in exactly one, and there are at least two.
 
     >>> from tightlip import certify
     >>> x = torch.tensor([[0.5, 0.5, 0.1]])
@@ -77,9 +79,11 @@ class Groups(GroupContest):
     0.327
     """
 
-    groups: Sequence[Sequence[int]]
+    groups: Any
 
     def __post_init__(self) -> None:
+        if isinstance(self.groups, Tensor | np.ndarray):
+            object.__setattr__(self, "groups", self.groups.tolist())
         if isinstance(self.groups, str) or not isinstance(self.groups, Sequence):
             raise TightlipError(f"groups must be lists of classes, such as [[0, 1], [2, 3]], got {self.groups!r:.60}")
         groups = tuple(tuple(integer("a class", i, least=0) for i in _listed(group)) for group in self.groups)
@@ -121,7 +125,8 @@ class OneVsRest(GroupContest):
         return [[self.positive], [i for i in range(classes) if i != self.positive]]
 
 
-def _listed(group: object) -> Sequence[int]:
+def _listed(group: Any) -> Sequence[int]:
+    group = group.tolist() if isinstance(group, Tensor | np.ndarray) else group
     if isinstance(group, str) or not isinstance(group, Sequence) or not len(group):
         raise TightlipError(f"a group must be a list of classes, such as [0, 1], got {group!r:.60}")
     return group

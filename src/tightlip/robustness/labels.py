@@ -7,6 +7,7 @@ labels of an input stay within the least of these.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,10 +36,12 @@ class MultiLabel(Decision):
     (0.2, [0.9, 0.2])
     """
 
-    threshold: float | Sequence[float] = 0.0
+    threshold: float | Sequence[float] | Tensor | np.ndarray = 0.0
     several = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.threshold, Tensor | np.ndarray):
+            object.__setattr__(self, "threshold", self.threshold.tolist())
         if isinstance(self.threshold, Sequence) and not isinstance(self.threshold, str):
             object.__setattr__(self, "threshold", tuple(vector("threshold", self.threshold).tolist()))
         else:

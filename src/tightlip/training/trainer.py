@@ -6,6 +6,7 @@ one that remains.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -36,6 +37,9 @@ from .targets import Loss
 logger = logging.getLogger(__name__)
 
 History = list[dict[str, float]]
+
+QUIET = 10.0
+"""Seconds from one epoch in the log to the next one, beside the last; of the others only ``--verbose`` tells."""
 
 
 def fit(
@@ -174,6 +178,7 @@ def _described(epoch: Epoch, functions: dict[str, Any], tag: str | None) -> dict
 def _run(epoch: Epoch, state: State, epochs: int, progress: bool) -> None:
     """The epochs that are still to do."""
     bar = tqdm(total=epochs, initial=len(state.history), unit="epoch", disable=None if progress else True)
+    told = time.perf_counter()
     for number in range(len(state.history) + 1, epochs + 1):
         began = time.perf_counter()
         with torch.random.fork_rng():
@@ -182,15 +187,20 @@ def _run(epoch: Epoch, state: State, epochs: int, progress: bool) -> None:
             row |= epoch.measures(judged)
         row["seconds"] = time.perf_counter() - began
         state.record(row, judged)
-        _tell(bar, row, epochs)
+        told = _tell(bar, row, epochs, told)
     bar.close()
 
 
-def _tell(bar: Any, row: dict[str, float], epochs: int) -> None:
-    """Show a row in the bar, or else in the log, so that one sees that it lives."""
+def _tell(bar: Any, row: dict[str, float], epochs: int, last: float) -> float:
+    """Show a row in the bar, or else now and then in the log, so that one sees that it lives; when it did so."""
+    now = time.perf_counter()
     told = {name: value for name, value in row.items() if name not in ("epoch", "learning_rate", "seconds")}
+    if told.get("validation_score") == -told.get("validation_loss", math.nan):
+        del told["validation_score"]  # the same number with another sign
     bar.update()
     bar.set_postfix({name: f"{value:.4f}" for name, value in told.items()})
     words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in told.items())
-    level = logging.INFO if bar.disable else logging.DEBUG
+    due = bar.disable and (row["epoch"] == epochs or now - last >= QUIET)
+    level = logging.INFO if due else logging.DEBUG
     logger.log(level, "epoch %d/%d: %s, %.1f s", row["epoch"], epochs, words, row["seconds"])
+    return now if due else last

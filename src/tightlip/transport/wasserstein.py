@@ -95,7 +95,7 @@ def wasserstein1(
 
     Samples are searched on the CPU, wherever they are. Time grows like n·m·d: 2 s for 10,000 points of 16 coordinates,
     3 minutes for 100,000 of one size and equal weights. Others take longer: 20 s for 4,000 against 6,000, a third of it
-    with ``pip install 'tightlip[transport]'``. Two or three dimensions take longest. On a line it is sorting.
+    with the extra ``tightlip[transport]``. Two or three dimensions take longest. On a line it is sorting.
 
     Args:
         x: The first sample, a tensor or numpy array of shape (n, …), each row a point, or (n,); integers and low

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ...arguments import integer, number
 from ...choices import chosen
-from ...errors import TightlipError
+from ...errors import TightlipError, install
 from ...norms import norm_name
 from .margins import cw_loss
 from .problem import Problem, posed
@@ -192,5 +192,5 @@ MAKERS: dict[str, Callable[[Any, _Boxed, Problem, float, int], Suite]] = {
 
 COMMANDS = {
     "torchattacks": "pip install scipy, and pip install --no-deps torchattacks (its torchvision is not needed)",
-    "foolbox": "pip install 'tightlip[attacks]'",
+    "foolbox": install("attacks"),
 }

@@ -1,0 +1,101 @@
+"""Rows of a table without the column of classes: the class that is predicted for each, and its certified radius."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..atomic import replacing
+from ..data.dataset import called
+from ..data.labeled import column_names, read_rows
+from ..data.sources import is_table
+from ..decimals import bracketed, exact, floored, round_up
+from ..errors import TightlipError
+from ..report.wording import reach
+from ..robustness import Certificate
+from .origin import Origin
+
+_MOST = 20
+"""Rows that are printed; a file has all."""
+
+_NAMED = 12
+"""Features that an error names."""
+
+
+@dataclass(frozen=True)
+class Unlabeled:
+    """Rows (n, features) as the model of a run takes them, whose classes are not known."""
+
+    images: Tensor
+    source: str
+    run: Origin
+
+    def table(self, certificate: Certificate) -> list[tuple[int, str, float]]:
+        """For each row its number, the name of its class, and its radius."""
+        names = [called(label, self.run.class_names) for label in certificate.prediction.tolist()]
+        return list(zip(range(len(names)), names, certificate.radius.tolist(), strict=True))
+
+
+def unlabeled_rows(run: Origin | None, data: str | None, label: str | None) -> Unlabeled | None:
+    """The rows of a table that has no column of classes; None where there are classes, or it is no table.
+
+    Raises:
+        TightlipError: where its columns are not those that the run was trained on, or it cannot be read.
+    """
+    if run is None or not run.feature_names or label is not None or data is None:
+        return None
+    path = Path(data)
+    if not is_table(data) or not path.is_file() or run.label in (None, *(names := column_names(path))):
+        return None
+    _refuse_others(path.name, names, run)
+    rows = read_rows(path, labeled=False)
+    return Unlabeled(rows.features()[:, [names.index(name) for name in run.feature_names]], path.name, run)
+
+
+def _refuse_others(source: str, names: Sequence[str], run: Origin) -> None:
+    wanted = run.feature_names
+    if sorted(names) == sorted(wanted):
+        return
+    absent = next((f"misses {name!r}" for name in wanted if name not in names), None)
+    more = next((f"has {name!r} more" for name in names if name not in wanted), "has one of them twice")
+    raise TightlipError(
+        f"{source} has no column {run.label!r}, so its rows are to be predicted, and it {absent or more}: give the "
+        f"columns that {run.folder} was trained on, {', '.join(wanted[:_NAMED])}{', …' * (len(wanted) > _NAMED)}"
+    )
+
+
+def refuse_files(output: Path | None, inputs: Path | None) -> None:
+    """Refuse files that would need labels.
+
+    Raises:
+        TightlipError: for ``--inputs``, or an ``--output`` that is no ``.csv``.
+    """
+    if inputs is not None:
+        raise TightlipError("--inputs are for tightlip-check, which takes rows with labels: leave it out")
+    if output is not None and output.suffix != ".csv":
+        raise TightlipError(
+            f"--output {output}: predictions are written as a table, so give it a name that ends in .csv"
+        )
+
+
+def write_predictions(output: Path, rows: Unlabeled, certificate: Certificate) -> None:
+    """A table of row, class and radius."""
+    with replacing(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("row", "class", "radius"), *rows.table(certificate)])
+
+
+def told_predictions(rows: Unlabeled, certificate: Certificate, radii: Sequence[float]) -> Iterator[str]:
+    """The first rows, and how many of all keep their class within each of the radii."""
+    table, width = rows.table(certificate), max(5, *map(len, rows.run.class_names or ("",)))
+    constant = round_up(certificate.bound.constant, 9)
+    yield f"{rows.source}: {len(table)} rows, {rows.run.label} predicted; audited constant {constant}"
+    yield f"{'row':>5}  {'class':<{width}}  certified radius"
+    for row, name, radius in table[:_MOST]:
+        yield f"{row:>5}  {name:<{width}}  {reach(radius)}"
+    if len(table) > _MOST:
+        yield f"  and {len(table) - _MOST} more, which --output FILE.csv writes"
+    for eps in radii:
+        share = f"{floored(certificate.accuracy(eps))}% {bracketed(certificate.interval(eps))}"
+        yield f"the class stays the same within {exact(eps)}: {share}"
