@@ -224,8 +224,17 @@ def spread_axis(axes: Axes, values: Sequence[float]) -> None:
 
 def legend_above(axes: Axes) -> None:
     """A legend that covers nothing of what is drawn."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.5)
-    axes.figure.subplots_adjust(top=0.88)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2,
+        borderaxespad=0.2,
+        handlelength=1.2,
+        columnspacing=1.0,
+        fontsize=8,
+    )
+    box = axes.get_position()
+    axes.set_position((box.x0, box.y0, box.width, 0.88 - box.y0))
 
 
 def epoch_axis(axes: Axes) -> None:
