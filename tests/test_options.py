@@ -29,7 +29,7 @@ SMALL = {"steps": 2, "points": 200, "batch_size": 12, "width": 16, "size": 16, "
 SMALL |= {"generator_steps": 2, "generator_width": 4, "truth_points": 2000, "funnels": 8, "paces": (0.5, 1.0)}
 """Of experiments, where they have such options."""
 
-NARROW = {"dynamical_isometry": {"network": "3 × 32"}}
+NARROW = {"dynamical_isometry": {"network": "3 × 32"}, "zigzag": {"network": "trained, width 2"}}
 """Of one of them."""
 
 OTHER = {"per_class": 20, "bias": "none", "dtype": "float64", "beta2": 0.5, "paces": (3.0,), "tuning": 1.0}

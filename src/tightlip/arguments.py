@@ -60,9 +60,20 @@ def probability(name: str, value: Any, usual: float) -> float:
     >>> probability("level", 0.99, usual=0.95)
     0.99
     """
-    found = number(name, value, above=0)
-    if not 0 < 1 - found < 1:
+    if (found := number(name, value, above=0)) >= 1:
         raise TightlipError(f"{name} must be a number between 0 and 1, got {value!r}: {usual} is usual")
+    return found
+
+
+def confidence_level(name: str, value: Any) -> float:
+    """A number between 0 and 1 that leaves less than 1, the risk.
+
+    >>> confidence_level("level", 0.99)
+    0.99
+    """
+    found = probability(name, value, usual=0.95)
+    if 1 - found == 1:
+        raise TightlipError(f"{name} must be a number between 0 and 1, got {value!r}: 0.95 is usual")
     return found
 
 

@@ -1,5 +1,6 @@
 """What needs no torch does not import it: it takes seconds."""
 
+import inspect
 import subprocess
 import sys
 from importlib import metadata
@@ -50,7 +51,7 @@ def test_neither_does_a_command_that_is_unknown():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_lists_every_command_with_its_docstring(name):
-    assert COMMANDS.summary(name) == COMMANDS[name].__doc__ and name in COMMANDS
+    assert COMMANDS.summary(name) == inspect.getdoc(COMMANDS[name]) and name in COMMANDS
 
 
 def run(program):

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import integer, number, probability
+from ..arguments import confidence_level, integer, number
 from ..errors import TightlipError
 from ..tensors import as_tensor
 
@@ -230,7 +230,7 @@ def _outcomes(name: str, values: Any) -> Tensor:
 
 def _quantile(confidence: Any) -> float:
     """How many standard deviations of a normal distribution hold that share around its mean."""
-    return -NormalDist().inv_cdf((1 - probability("confidence", confidence, usual=0.95)) / 2)
+    return -NormalDist().inv_cdf((1 - confidence_level("confidence", confidence)) / 2)
 
 
 def _joined(one: float, other: float, correlation: float) -> float:

@@ -108,7 +108,7 @@ def _instance_norm(module: nn.Module) -> Gains:
     Raises:
         TightlipError: always.
     """
-    if module.track_running_stats and not module.training:
+    if getattr(module, "track_running_stats", False) and not module.training:
         kind = type(module).__name__
         raise TightlipError(
             f"{kind} with running statistics has no rule: use nn.{kind.replace('Instance', 'Batch')} with its tensors, "

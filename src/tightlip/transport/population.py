@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..arguments import flag, integer, number, probability
+from ..arguments import confidence_level, flag, integer, number
 from ..audit import lipschitz
 from ..choices import chosen
 from ..constraints import freeze
@@ -97,7 +97,7 @@ def population(
     (True, 0.001)
     """
     began = time.perf_counter()
-    p, level = as_norm(p), probability("level", level, usual=0.95)
+    p, level = as_norm(p), confidence_level("level", level)
     limit = None if seconds is None else number("seconds", seconds, least=0)
     progress, seed = flag("progress", progress), integer("seed", seed, least=0, most=LARGEST_SEED)
     samples = pair_of_rows(x, y, LEAST)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from ..arguments import flag, integer, number, probability, taking
+from ..arguments import confidence_level, flag, integer, number, taking
 from ..choices import chosen
 from ..errors import TightlipError
 from ..norms import as_norm
@@ -131,7 +131,7 @@ def wasserstein1(
     0.333333
     """
     p, progress, seed = as_norm(p), flag("progress", progress), integer("seed", seed, least=0, most=LARGEST_SEED)
-    level, tolerance = probability("level", level, usual=0.95), number("tolerance", tolerance, least=0)
+    level, tolerance = confidence_level("level", level), number("tolerance", tolerance, least=0)
     weights = _pair(weights)
     if heard is not None:
         taking("heard", heard, "interval")
