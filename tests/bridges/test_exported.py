@@ -7,7 +7,7 @@ import zipfile
 import pytest
 import torch
 from bridges.architectures import ARCHITECTURES
-from torch import nn
+from torch import library, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
@@ -38,7 +38,7 @@ def unsorted(parts):
     return low, torch.minimum(high, c), torch.maximum(high, c)
 
 
-@torch.library.custom_op("tightlip_tests::boost", mutates_args={"y"})
+@library.custom_op("tightlip_tests::boost", mutates_args={"y"})
 def boost(y: torch.Tensor) -> torch.Tensor:
     """Writes to what it takes, and makes something as well."""
     y.mul_(9.0)

@@ -55,8 +55,8 @@ def zigzag_interpolant(
     Between two samples at distance h, whose values differ by v, it rises and falls with slopes just below ±K, so there
     it is within ``error`` + K·h − |v| of *every* K-Lipschitz function with these values. Each layer has two units of
     `MaxMin` and an orthogonal weight. There are as many as foldings were found: 3 to 12 for two corners and errors of
-    0.1 to 1e-10, about 6 a corner for 20 samples, 13 for 100, which take 15 seconds. Outside the interval nothing is
-    promised but the constant. In float64. Derived here; proof in docs/theory/universality.md.
+    0.1 to 1e-10, about 4 for each of 20 samples, 13 for each of 100, which take 15 seconds. Outside the interval
+    nothing is promised but the constant. In float64. Derived here; proof in docs/theory/universality.md.
 
     Args:
         points: N numbers, a tensor or a numpy array, in any order and shape. Equal ones need equal values.
