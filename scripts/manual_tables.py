@@ -98,6 +98,19 @@ def zigzag() -> str:
     return _table(["network", *heads], [[name, *cells.values()] for name, cells in lines.items()])
 
 
+def input_gradients() -> str:
+    """What gradients with respect to the input look like, by network."""
+    measured = {
+        "cosine": "cosine",
+        "high frequencies": "high_frequencies",
+        "norm": "gradient_norm",
+        "constant": "constant",
+        "accuracy": "accuracy",
+        "CPU seconds": "cpu_seconds",
+    }
+    return _cells("input_gradients", {"network": "network"}, measured)
+
+
 def constraints() -> str:
     """Singular values at most 1, and all equal to 1."""
     measured = {
@@ -215,6 +228,7 @@ TABLES = {
         activations,
         cones,
         zigzag,
+        input_gradients,
         constraints,
         steps,
         tried,

@@ -53,7 +53,15 @@ def test_the_table_in_the_readme_is_made_from_the_rows():
 
 @pytest.mark.parametrize(
     "page",
-    ["choosing.md", "peers.md", "experiments.md", "theory/audit.md", "theory/depth.md", "theory/transport.md"],
+    [
+        "choosing.md",
+        "peers.md",
+        "experiments.md",
+        "theory/audit.md",
+        "theory/depth.md",
+        "theory/transport.md",
+        "theory/universality.md",
+    ],
 )
 def test_the_tables_in_the_manual_are_made_from_the_rows(page):
     script = runpy.run_path(str(ROOT / "scripts" / "manual_tables.py"))
