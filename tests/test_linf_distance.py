@@ -299,3 +299,16 @@ def test_a_dropout_that_is_no_share_is_refused_later_too():
 def test_importing_the_library_does_not_import_torchs_compiler():
     code = "import sys, tightlip; tightlip.LinfDistance(2, 3); assert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("octave", range(1, 21))
+def test_no_power_is_a_number_that_slows_processors_down(dtype, octave):
+    share = torch.cat([torch.logspace(-40, 0, 2001, dtype=torch.float64), torch.linspace(0, 1, 2001)]).to(dtype)
+    power = kernels._counted(share, octave)
+    for _ in range(octave):
+        power = power * power
+    assert ((power == 0) | (power >= torch.finfo(dtype).tiny)).all()
+    assert power[-1] == 1  # and what counts is left
+    exact = share.double() ** (2**octave)
+    assert (power.double() - exact).abs().max() <= 2**octave * torch.finfo(dtype).eps

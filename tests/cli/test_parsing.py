@@ -95,6 +95,6 @@ def test_the_help_gives_each_default_once(capsys, monkeypatch, name):
     with pytest.raises(SystemExit):
         main([name, "--help"])
     shown = " ".join(word for word in capsys.readouterr().out.split() if word not in "│╭╮╰╯")
-    assert "(default: None)" not in shown and "(default: )" not in shown
+    assert "(default: None)" not in shown and "(default: )" not in shown and "{None}" not in shown
     for entry in re.split(r" (?=--[a-z])", shown):
         assert len(re.findall(r"\(default: ", entry)) <= 1, entry

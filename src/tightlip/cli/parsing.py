@@ -9,6 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -20,6 +21,9 @@ from .commands import Commands
 Command = Callable[[], str]
 
 _POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
+
+SHOWN = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH", tuple[int, ...]: "INT ...", tuple[float, ...]: "FLOAT ..."}
+"""What stands for the value of an option in the help."""
 
 _HINT = tyro.conf.arg(help_behavior_hint="")
 
@@ -115,13 +119,18 @@ def _union(commands: Commands, asked: str) -> Any:
 
 
 def _hinted(command: type) -> type:
-    """A command whose help shows no default that is None: what it stands for is in the option's own words."""
+    """A command whose help shows neither a default that is None, whose meaning is in the option's own words, nor None
+    among the values.
+    """
     for place in filter(dataclasses.is_dataclass, command.__mro__):
         kinds = place.__annotations__
         for field in dataclasses.fields(place):
             kind = kinds.get(field.name)
-            if kind is not None and field.default is None and _HINT not in typing.get_args(kind):
-                kinds[field.name] = Annotated[kind, _HINT]
+            if kind is not None and typing.get_origin(kind) is not Annotated:
+                if types.NoneType in typing.get_args(kind) and (shown := SHOWN.get(_without_none(kind))):
+                    kinds[field.name] = Annotated[kinds[field.name], tyro.conf.arg(metavar=shown)]
+                if field.default is None:
+                    kinds[field.name] = Annotated[kinds[field.name], _HINT]
             for part in (kind, *typing.get_args(kind)):
                 if isinstance(part, type) and dataclasses.is_dataclass(part):
                     _hinted(part)
@@ -160,6 +169,6 @@ def _given(flag: str, arguments: Sequence[str]) -> str:
 
 def _without_none(kind: Any) -> Any:
     """T for T | None."""
-    if isinstance(kind, types.UnionType):
+    if isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind):
         (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
     return kind
