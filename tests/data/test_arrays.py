@@ -33,6 +33,25 @@ def test_a_users_arrays_become_a_data_set(tmp_path, names, tested):
     assert load(str(path)).sha256 == dataset.sha256
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_stand_first_wherever_the_file_has_them(tmp_path, channels, dtype):
+    first = np.arange(6 * channels * 5 * 4).reshape(6, channels, 5, 4).astype(dtype)
+    last = np.moveaxis(first, 1, -1)
+    dataset = load(saved(tmp_path, x=last, y=Y[:, None], x_test=last[:3], y_test=Y[:3, None]))
+    assert np.array_equal(dataset.images.numpy(), first) and np.array_equal(dataset.test_images.numpy(), first[:3])
+    assert dataset.labels.tolist() == Y.tolist()
+    assert np.array_equal(load(saved(tmp_path, x=first, y=Y)).images.numpy(), first)
+
+
+def test_images_of_8_bits_without_channels_have_one(tmp_path):
+    gray = np.arange(6 * 5 * 4).reshape(6, 5, 4)
+    assert np.array_equal(load(saved(tmp_path, x=gray.astype(np.uint8), y=Y)).images.numpy(), gray[:, None])
+    assert load(saved(tmp_path, x=gray.astype(np.float32), y=Y)).images.shape == (6, 5, 4)  # series, perhaps
+    few = gray.reshape(6, 20, 1).astype(np.uint8)
+    assert load(saved(tmp_path, x=few, y=Y)).images.shape == (6, 20, 1)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 def test_floats_become_float32_unscaled(tmp_path, dtype):
     dataset = load_arrays(saved(tmp_path, x=X.astype(dtype), y=Y.astype(np.int32)))
@@ -61,7 +80,7 @@ def test_floats_become_float32_unscaled(tmp_path, dtype):
         ({"x": X, "y": Y * 2}, "labels from 0 to 2 but 2 classes"),
         ({"x": X, "y": Y.astype(np.int64) * 10**15}, "labels from 0 to 1000000000000000 but 2 classes"),
         ({"x": X, "y": Y.astype(np.uint64) * 2**63}, "labels from -9223372036854775808"),
-        ({"x": X, "y": Y[:, None]}, r"labels of shape \(6, 1\)"),
+        ({"x": X, "y": np.stack([Y, Y], 1)}, r"labels of shape \(6, 2\)"),
         ({"x": X, "y": Y[:5]}, "6 rows but 5 labels"),
         ({"x": X[:0], "y": Y[:0]}, "is empty"),
         ({"x": X[:4], "y": Y[:4]}, "at least three"),

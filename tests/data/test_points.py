@@ -85,6 +85,17 @@ def test_images_of_eight_bits_are_from_0_to_1_and_other_bytes_as_they_are():
     assert read_points("ages.npy").values.max() == 255 and read_points("ages.npy").unit == AS_STORED
 
 
+def test_the_same_images_are_the_same_points_wherever_their_channels_stand():
+    pixels = np.arange(3 * 3 * 5 * 4, dtype=np.uint8).reshape(3, 3, 5, 4)
+    np.save("first.npy", pixels)
+    np.save("last.npy", np.moveaxis(pixels, 1, -1))
+    np.save("gray.npy", pixels[:, 0])
+    first, last, gray = (read_points(f"{name}.npy") for name in ("first", "last", "gray"))
+    assert first.unit == last.unit == gray.unit == PIXELS
+    assert torch.equal(torch.as_tensor(first.values), torch.as_tensor(last.values))
+    assert torch.equal(torch.as_tensor(gray.values), torch.as_tensor(first.values)[:, :1])
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("header", ["a,b,c", ""])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

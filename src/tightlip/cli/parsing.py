@@ -22,7 +22,8 @@ Command = Callable[[], str]
 
 _POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
 
-SHOWN = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH", tuple[int, ...]: "INT ...", tuple[float, ...]: "FLOAT ..."}
+SHOWN = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+SHOWN |= {tuple[int, ...]: "INT ...", tuple[float, ...]: "FLOAT ..."}
 """What stands for the value of an option in the help."""
 
 _HINT = tyro.conf.arg(help_behavior_hint="")
@@ -119,13 +120,11 @@ def _union(commands: Commands, asked: str) -> Any:
 
 
 def _hinted(command: type) -> type:
-    """A command whose help shows neither a default that is None, whose meaning is in the option's own words, nor None
-    among the values.
-    """
+    """A command whose help shows None neither as a default, whose meaning is in its own words, nor as a value."""
     for place in filter(dataclasses.is_dataclass, command.__mro__):
         kinds = place.__annotations__
         for field in dataclasses.fields(place):
-            kind = kinds.get(field.name)
+            kind: Any = kinds.get(field.name)
             if kind is not None and typing.get_origin(kind) is not Annotated:
                 if types.NoneType in typing.get_args(kind) and (shown := SHOWN.get(_without_none(kind))):
                     kinds[field.name] = Annotated[kinds[field.name], tyro.conf.arg(metavar=shown)]

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data.points import Points, is_image
+from ..data.channels import is_image
+from ..data.points import Points
 from ..linalg.rounding import normalize_exactly
 from ..records import Counts, Lengths, Line, Move, Plane, Shown
 from ..transport.interval import Interval

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tightlip.archives import opened
 from tightlip.choices import hint
+from tightlip.data.channels import channels_first
 from tightlip.data.dataset import Dataset, words_for
 from tightlip.errors import TightlipError
 
@@ -53,8 +54,8 @@ def load_arrays(path: str | Path, whole: bool = False) -> Dataset:
     Its name is the file's stem or the folder's name, its classes are the distinct labels. The arrays are ``x`` and
     ``y``, or ``x_train`` and ``y_train``; ``x_test`` and ``y_test`` may join either pair. Other arrays are left alone.
     A data set that is to stay ``whole`` has the classes 0 to its largest label, whether or not each has examples.
-    ``x`` is (n, *shape): uint8 in 0..255, or floats, which become float32, unscaled. ``y`` is (n,): integers 0 to
-    classes − 1.
+    ``x`` is (n, *shape): uint8 in 0..255, or floats, which become float32, unscaled; channels of images are moved to
+    the front (`channels_first`). ``y`` is (n,) or (n, 1): integers 0 to classes − 1.
 
     Raises:
         TightlipError: an absent, truncated or pickled file, a missing array, a dtype that cannot be taken, or whatever
@@ -261,6 +262,7 @@ def _largest(*labels: Tensor | None) -> int:
 
 
 def _to_images(path: Path, array: Array) -> UInt8[Tensor, "..."] | Float32[Tensor, "..."]:
+    array = channels_first(array)
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
     if array.dtype.kind != "f":
@@ -275,4 +277,5 @@ def _to_labels(path: Path, array: Array) -> Int64[Tensor, "..."]:
         fit = "tightlip.fit(network, torch.nn.functional.mse_loss, (x, y))"
         numbers = f"; if they are numbers to be predicted, train in Python: {fit}" if array.dtype.kind == "f" else ""
         raise TightlipError(f"{path} has {array.dtype} labels: save them as integers 0 to classes - 1{numbers}.")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+    column = array.ndim == 2 and array.shape[1] == 1  # as Keras has them
+    return torch.from_numpy(np.ascontiguousarray(array[:, 0] if column else array, dtype=np.int64))

@@ -5,7 +5,7 @@
     table.csv, table.parquet          a row is a point
     folder                            an image is a point
 
-Numbers are taken as they are; images of 8 bits become [0, 1], as everywhere.
+Numbers are taken as they are; images of 8 bits become [0, 1], as everywhere, wherever their channels stand.
 """
 
 import math
@@ -22,6 +22,7 @@ from torch import Tensor
 from tightlip.atomic import sha256
 from tightlip.choices import hint
 from tightlip.data.arrays import Array, content_sha256, read_one
+from tightlip.data.channels import channels_first, is_image
 from tightlip.data.dataset import Dataset, to_unit_floats
 from tightlip.data.folder import read_images
 from tightlip.data.sources import SPECS, load
@@ -230,15 +231,10 @@ def _of_array(given: str, path: Path, array: Array) -> Points:
         raise TightlipError(f"{given} holds {array.dtype} and not numbers: convert it first")
     if not array.ndim:
         raise TightlipError(f"{given} is a single number: give points (n, …)")
-    array = array[:, None] if array.ndim == 1 else array
+    array = channels_first(array[:, None] if array.ndim == 1 else array)
     if array.dtype == np.uint8 and is_image(array.shape[1:]):
         return _points(given, to_unit_floats(torch.from_numpy(np.array(array))), sha256(path), PIXELS)
     return _points(given, array, sha256(path), AS_STORED)
-
-
-def is_image(shape: Sequence[int]) -> bool:
-    """Whether a point of this shape is shown as an image: (1 or 3 channels, height, width)."""
-    return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 1
 
 
 def _of_dataset(given: str, name: str, label: str | None, part: str | None, root: str | None, download: bool) -> Points:

@@ -2,8 +2,8 @@
 
 With d = |x − w| and m = max d, ‖d‖_p = m·(Σ (d/m)^p)^(1/p): k squarings make the power 2^k, and nothing overflows. The
 derivative is (d/‖d‖_p)^(p−1), the product of the squarings before the last. Shares whose power would be no normal
-number are left out: they add nothing, and processors are a hundred times slower with such numbers. Where ``torch.compile`` finds
-a compiler no tensor of batch × out × in numbers is made, and elsewhere pieces of it.
+number are left out: they add nothing, and processors are up to a hundred times slower with such numbers. Where
+``torch.compile`` finds a compiler no tensor of batch × out × in numbers is made, and elsewhere pieces of it.
 """
 
 import functools
@@ -70,7 +70,7 @@ def _tiny(x: Tensor) -> float:
 
 
 def _counted(share: Tensor, octave: int) -> Tensor:
-    """Shares of the whole, with 0 for those whose power 2^octave, times a usual gradient, is below any normal number."""
+    """Shares of the whole, 0 for those whose power 2^octave, times a usual gradient, would be no normal number."""
     least = torch.finfo(share.dtype).tiny ** (0.8 * 0.5**octave)
     return torch.where(share.abs() < least, 0.0, share)
 

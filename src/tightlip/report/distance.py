@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tightlip.atomic import replacing
+from tightlip.data.channels import is_image
 from tightlip.data.dataset import words_for
-from tightlip.data.points import is_image
 from tightlip.errors import TightlipError
 from tightlip.records import DistanceRow, Shown
 from tightlip.report import distance_figures as figures
