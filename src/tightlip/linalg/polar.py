@@ -110,8 +110,10 @@ def _step(tall: Float[Tensor, "*batch m n"], error: Float[Tensor, "*batch n n"],
 
 
 def _product_plus(a: Tensor, b: Tensor, summand: Tensor, factor: float = 1.0, sign: float = 1.0) -> Tensor:
-    """sign·AB + factor·S, without a pass of its own for the sum where there is no batch."""
+    """sign·AB + factor·S, without a pass of its own for the sum where there is no batch, in the layout of S."""
     if summand.dim() == 2:
+        if summand.mT.is_contiguous():
+            return torch.addmm(summand.mT, b.mT, a.mT, beta=factor, alpha=sign).mT
         return torch.addmm(summand, a, b, beta=factor, alpha=sign)
     return factor * summand + sign * (a @ b)
 
