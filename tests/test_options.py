@@ -102,6 +102,7 @@ def data(tmp_path_factory):
 
 CHANGED = {
     "label": "wide",
+    "drop": ("high",),
     "standardize": "no",
     "norm": "inf",
     "network": "convnet",
@@ -178,7 +179,7 @@ def test_every_option_of_a_run_changes_its_numbers(option, data, trained):
         small.pop("epochs")  # they are those that so many minutes take: one, in place of the fifty by default
     if option in OF_METHODS:
         small |= {"method": owners(option)[-1]}
-    kind = "table" if option in ("label", "standardize") else "images"
+    kind = "table" if option in ("label", "drop", "standardize") else "images"
     config = Config(data=data[kind], norm="inf" if option == "a" else "2", **small)
     changed = replace(config, **{option: data["rows"] if option == "data" else CHANGED[option]})
     assert trained(config) != trained(changed)

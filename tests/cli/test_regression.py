@@ -203,6 +203,7 @@ def test_a_run_that_stopped_goes_on_with_the_constant_that_it_was_at(tmp_path, m
 
 OTHER = {
     "label": "away",
+    "drop": ("away",),
     "norm": "inf",
     "k": 9e3,
     "loss": "absolute",
@@ -219,7 +220,7 @@ def test_every_option_changes_what_is_predicted():
     config = Config("land.csv", k=3e3, hidden=(16,), epochs=2, batch_size=8)
 
     def predicted(options):
-        table = load_measured(options.data, options.label)
+        table = load_measured(options.data, options.label, options.drop)
         parts = split_measured(table.rows, options.seed)
         return tuple(regression_run.prove(options, table, parts, None, progress=False).proof.prediction)
 

@@ -140,6 +140,27 @@ def test_certify_takes_the_run_s_own_rows(run, capsys):
     assert [feature["name"] for feature in radii["features"]] == [*NAMES]
 
 
+def test_a_run_that_left_columns_out_takes_tables_with_them_and_without(capsys):
+    rows = data.load("trees.csv")
+    x, names = rows.images.double().numpy(), [KINDS[label] for label in rows.labels.tolist()]
+    id = np.arange(len(x))[:, None] % 7
+    write_table("numbered.csv", np.hstack([id, x]), names, ("id", *NAMES, "tree"))
+    assert main(["train", "--data", "numbered.csv", "--drop", "id", *FLAGS, "--runs", "kept", "--name", "dropped"]) == 0
+    assert main(["certify", "kept/dropped", "--eps", "0.2"]) == 0
+    said = capsys.readouterr().out
+    assert json.loads(Path("kept/dropped/metrics.json").read_text())["data"]["feature_names"] == [*NAMES]
+    for table in ("numbered.csv", "trees.csv"):
+        assert main(["certify", "kept/dropped", "--data", table, "--eps", "0.2"]) == 0
+        said = capsys.readouterr().out
+        assert f"all {len(x)} examples of {table}" in said
+    write_new("new.csv", np.hstack([x, id]), (*NAMES, "id"))
+    assert main(["certify", "kept/dropped", "--data", "new.csv", "--eps", "0.2"]) == 0
+    assert f"{len(x)} rows, tree predicted" in capsys.readouterr().out
+    write_new("new.csv", np.hstack([x, id]), (*NAMES, "other"))
+    assert main(["certify", "kept/dropped", "--data", "new.csv", "--eps", "0.2"]) == 2
+    assert "has 'other' more" in capsys.readouterr().err
+
+
 def test_rows_without_classes_are_predicted_by_name(capsys):
     rows = data.split(data.load("trees.csv"), 0).test
     x = rows.images.double().numpy()

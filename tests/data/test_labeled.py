@@ -45,6 +45,44 @@ def test_any_column_may_be_the_label_and_the_others_keep_their_order():
     assert found.feature_names == ("a", "b") and found.images[1].tolist() == [3, 4] and found.class_names == ("x", "y")
 
 
+def test_columns_that_are_dropped_are_not_looked_at():
+    found = load(
+        write("id,a,kind,b,note\nk7,1,x,2,\n,3,y,4,old\n" + "k9,1,x,2,\n,3,y,4,?\n" * 2),
+        label="kind",
+        drop=["id", "note"],
+    )
+    assert found.feature_names == ("a", "b") and found.images[:2].tolist() == [[1, 2], [3, 4]]
+    assert found.class_names == ("x", "y")
+    other = load(write("a,b,kind\n" + "1,2,x\n3,4,y\n" * 3, "other.csv"))
+    assert found.sha256 == other.sha256  # of what is learned from
+
+
+@pytest.mark.parametrize(
+    ("drop", "says"),
+    [
+        (["ida"], "has no column 'ida' .did you mean id.*: give drop= .--drop. one of id, a, kind"),
+        (["kind"], "the column kind of .* is to be predicted and to be dropped"),
+        (["id", "a"], "has no column beside kind"),
+        ("id", "drop must be a list of columns, such as .'id'., got 'id'"),
+    ],
+)
+def test_what_cannot_be_dropped_is_told(drop, says):
+    with pytest.raises(TightlipError, match=says):
+        load(write("id,a,kind\n" + "1,2,x\n3,4,y\n" * 3), label="kind", drop=drop)
+
+
+def test_of_what_is_no_table_nothing_can_be_dropped():
+    with pytest.raises(TightlipError, match=r"drop=id .--drop. is a column of a table .*mnist5k is none: leave it out"):
+        load("mnist5k", drop=["id"])
+
+
+def test_without_a_label_the_last_column_that_is_not_dropped_is_predicted():
+    found = load(write("a,kind,id\n" + "1,x,7\n2,y,8\n" * 3), drop=["id"])
+    assert (found.label, found.feature_names) == ("kind", ("a",))
+    with pytest.raises(TightlipError, match=r"drop= .--drop. leaves no column"):
+        load("t.csv", drop=["a", "kind", "id"])
+
+
 def test_classes_that_are_numbers_are_ordered_by_size_however_they_are_written():
     found = load(write("a,grade\n" + "0,10\n1,9.0\n2,-1\n" * 3))
     assert found.class_names == ("-1", "9", "10") and found.labels[:3].tolist() == [2, 1, 0]
@@ -133,7 +171,8 @@ WRONG = [
     (
         "day,land,paid,kind\n2024-01-05,DE,3,x\n2024-02-06,FR,,y\n2024-02-07 12:30,FR,,y\n",
         "holds dates in the column day and text in the column land and no number in row 1 of the column paid and 1 "
-        "more, and features are numbers: write dates as numbers, such as days since the first; leave it out, .*; fill",
+        "more, and features are numbers: write dates as numbers, such as days since the first; leave it out by drop= "
+        ".--drop., .*; fill",
     ),
     ("day,kind\n05.01.24,x\n6/1/2024,y\n", "holds dates in the column day, and features are numbers: write"),
     ("a,b,a,kind\n1,2,3,x\n", "has several columns called a: give each"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,8 @@ def other_examples(
     known = data in SPECS
     if label is None and run is not None and is_table(data):
         label = run.label
-    dataset = load(data, root, download, label) if known else load_whole(data, root, label)
+    drop = run.left_out(Path(data)) if run is not None and is_table(data) else None
+    dataset = load(data, root, download, label) if known else load_whole(data, root, label, drop)
     if run is not None and run.feature_names and dataset.feature_names:
         dataset = replace(dataset, images=_in_order(dataset, run), feature_names=run.feature_names)
     if dataset.test_images is not None and dataset.test_labels is not None:

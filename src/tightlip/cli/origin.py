@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import Dataset, Splits, load, split
+from ..data.labeled import column_names
 from ..data.sources import SPECS
 from ..errors import TightlipError
 from ..linkage import MODEL
@@ -22,7 +23,8 @@ CONFIG = "config.json"
 class Origin:
     """Data, seed and norm of the run in ``folder``; the hash of the data and its classes' names where they are kept.
 
-    Of a table ``label`` is the column that was predicted, and ``feature_names`` are those that it was predicted from.
+    Of a table ``label`` is the column that was predicted, ``feature_names`` are those that it was predicted from, and
+    ``drop`` those that were left out.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class Origin:
     sha256: str | None = None
     class_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
 
     def dataset(self, root: str | None = None, download: bool = False) -> Dataset:
         """The very data of the run.
@@ -41,7 +44,7 @@ class Origin:
             TightlipError: if they are not there any more, or are others now.
         """
         try:
-            found = load(self._place(), root, download, self.label)
+            found = load(self._place(), root, download, self.label, self.drop)
         except TightlipError as problem:
             raise TightlipError(f"{self.folder} was trained on {self.data}: {problem}") from problem
         if self.sha256 not in (None, found.sha256):
@@ -55,6 +58,11 @@ class Origin:
     def parts(self, root: str | None = None, download: bool = False) -> Splits:
         """The parts that the run trained on, chose by and was judged by."""
         return split(self.dataset(root, download), self.seed)
+
+    def left_out(self, table: Path) -> tuple[str, ...]:
+        """The columns of another table that the run did not look at in its own."""
+        there = column_names(table) if table.is_file() else ()
+        return tuple(name for name in self.drop if name in there)
 
     def _place(self) -> str:
         """The data's path, which is relative to where the run began: mostly here, or where its ``runs`` are."""
@@ -93,9 +101,10 @@ def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin |
         )
     data = metrics.get("data")
     about = data if isinstance(data, dict) else {}
-    trained_on, seed, norm, label = found[0]
+    trained_on, seed, norm, label, drop = found[0]
     names = {name: tuple(about.get(name, ())) for name in ("class_names", "feature_names")}
-    return Origin(model.parent, trained_on, seed, norm, about.get("label") or label, about.get("sha256"), **names)
+    label = about.get("label") or label
+    return Origin(model.parent, trained_on, seed, norm, label, about.get("sha256"), **names, drop=drop)
 
 
 def seen(inputs: Tensor, part: Tensor) -> int:
@@ -122,11 +131,12 @@ def _config(model: Path) -> Any:
         ) from problem
 
 
-def _choices(config: Any) -> tuple[str, int, str, str | None] | None:
-    """Data, seed, norm and label among the options of a run; None where they are those of something else."""
+def _choices(config: Any) -> tuple[str, int, str, str | None, tuple[str, ...]] | None:
+    """Data, seed, norm, label and drop among the options of a run; None where they are those of something else."""
     if not isinstance(config, dict) or not {"data", "seed", "hidden"} <= config.keys():
         return None
     data, seed = config["data"], config["seed"]
     norm, label = str(config.get("norm", "2")), config.get("label")
     label = label if isinstance(label, str) else None
-    return (data, seed, norm, label) if isinstance(data, str) and type(seed) is int and seed >= 0 else None
+    drop = tuple(map(str, config.get("drop") or ()))
+    return (data, seed, norm, label, drop) if isinstance(data, str) and type(seed) is int and seed >= 0 else None

@@ -23,12 +23,18 @@ Command = Callable[[], str]
 _POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
 
 SHOWN = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
-SHOWN |= {tuple[int, ...]: "INT ...", tuple[float, ...]: "FLOAT ..."}
+SHOWN |= {tuple[int, ...]: "INT ...", tuple[float, ...]: "FLOAT ...", tuple[str, ...]: "STR ..."}
 """What stands for the value of an option in the help."""
 
 _HINT = tyro.conf.arg(help_behavior_hint="")
 
-KINDS = {int: "a whole number", float: "a number", tuple[int, ...]: "whole numbers", tuple[float, ...]: "numbers"}
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    tuple[int, ...]: "whole numbers",
+    tuple[float, ...]: "numbers",
+    tuple[str, ...]: "names",
+}
 """What a value of an option is called."""
 
 

@@ -49,9 +49,10 @@ def unlabeled_rows(run: Origin | None, data: str | None, label: str | None) -> U
     path = Path(data)
     if not is_table(data) or not path.is_file() or run.label in (None, *(names := column_names(path))):
         return None
-    _refuse_others(path.name, names, run)
-    rows = read_rows(path, labeled=False)
-    return Unlabeled(rows.features()[:, [names.index(name) for name in run.feature_names]], path.name, run)
+    drop = run.left_out(path)
+    _refuse_others(path.name, [name for name in names if name not in drop], run)
+    rows = read_rows(path, labeled=False, drop=drop)
+    return Unlabeled(rows.features()[:, [rows.names.index(name) for name in run.feature_names]], path.name, run)
 
 
 def _refuse_others(source: str, names: Sequence[str], run: Origin) -> None:

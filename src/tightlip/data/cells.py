@@ -34,8 +34,8 @@ def no_numbers(path: Path, names: Sequence[str], rows: list[list[str]], fine: Ar
     if named["text"]:
         it, each = ("it", "it") if len(named["text"]) == 1 else ("them", "each")
         advice.append(
-            f"leave {it} out, replace {each} by a column of 0 and 1 for each of its values, or predict it by label= "
-            "(--label)"
+            f"leave {it} out by drop= (--drop), replace {each} by a column of 0 and 1 for each of its values, or "
+            "predict it by label= (--label)"
         )
     if len(absent := np.argwhere(~fine & ~texts)):
         row, place = absent[0]

@@ -97,19 +97,20 @@ class Rows:
         return in_columns(names) if names else ""
 
 
-def load_table(path: Path, label: str | None = None, whole: bool = False) -> Dataset:
+def load_table(path: Path, label: str | None = None, whole: bool = False, drop: Sequence[str] | None = None) -> Dataset:
     """A user's table as a data set of rows, with the names of its features and classes.
 
     Args:
         path: Of a ``.csv``, ``.tsv`` or ``.parquet`` file whose columns have names.
         label: The column of the classes; None is the last.
         whole: Look at it whole, and never split it: a class may have fewer than three rows.
+        drop: Columns that are left out, whatever they hold.
 
     Raises:
         TightlipError: for a file that cannot be read, no such column, missing cells, features that are no numbers, a
             label column of other numbers than whole ones, or fewer than three rows of a class.
     """
-    rows = read_rows(path, label)
+    rows = read_rows(path, label, drop=drop)
     labels, names = classes_of(path, rows.label, rows.cells)
     if not whole:
         refuse_rare(path, rows.label, names, np.bincount(labels))
@@ -130,13 +131,18 @@ def load_table(path: Path, label: str | None = None, whole: bool = False) -> Dat
     )
 
 
-def read_rows(path: Path, label: str | None = None, labeled: bool = True) -> Rows:
-    """The table in a file, its label column apart; None is the last column. Without ``labeled`` all are features.
+def read_rows(path: Path, label: str | None = None, labeled: bool = True, drop: Sequence[str] | None = None) -> Rows:
+    """The table in a file, its label column apart; None is the last. Without ``labeled`` all are features.
+
+    Columns of ``drop`` are left out, whatever they hold.
 
     Raises:
         TightlipError: as `load_table`, whatever the label column holds.
     """
-    return (_read_parquet if path.suffix.lower() == ".parquet" else _read_csv)(path, label, labeled)
+    if isinstance(drop, str):
+        raise TightlipError(f"drop must be a list of columns, such as [{drop!r}], got {drop!r}")
+    reader = _read_parquet if path.suffix.lower() == ".parquet" else _read_csv
+    return _checked(reader(path, label, labeled, drop or ()))
 
 
 def column_names(path: Path) -> tuple[str, ...]:
@@ -145,27 +151,28 @@ def column_names(path: Path) -> tuple[str, ...]:
     return tuple(name.strip() for name in names)
 
 
-def _read_csv(path: Path, label: str | None, labeled: bool) -> Rows:
+def _read_csv(path: Path, label: str | None, labeled: bool, drop: Sequence[str]) -> Rows:
     first, separator = first_line(path)
     names = [cell.strip() for cell in first]
     if numbers := [cell for cell in names if number(cell) is not None]:
         raise TightlipError(
             f"the first line of {path} holds the number {numbers[0]}, and it must name the columns: add such a line"
         )
-    place = _place(path, names, label) if labeled else len(names)
-    features = [*names[:place], *names[place + 1 :]]
+    chosen = _chosen(path, names, label, labeled, drop)
     parts, cells, start = [], [], 0
     rows = itertools.islice(rows_of(path, separator), 1, None)
     while piece := list(itertools.islice(rows, _PIECE)):
         for row, line in enumerate(piece, start):
             if len(line) != len(names):
                 raise TightlipError(f"{path} has {len(line)} cells in row {row} and {len(names)} columns: mend the row")
-        cells += [line.pop(place).strip() for line in piece] if labeled else []
-        parts.append(_numbers(path, features, piece, start))
+        cells += [line[names.index(chosen.label)].strip() for line in piece] if labeled else []
+        if len(chosen.places) < len(names):
+            piece = [[line[place] for place in chosen.places] for line in piece]
+        parts.append(_numbers(path, chosen.features, piece, start))
         start += len(piece)
     if not parts:
         raise TightlipError(f"{path} holds no rows but its first line: give three at least of every class")
-    return _checked(Rows(path, np.concatenate(parts), tuple(features), (*names, "")[place], tuple(cells)))
+    return Rows(path, np.concatenate(parts), chosen.features, chosen.label, tuple(cells))
 
 
 def _numbers(path: Path, names: Sequence[str], rows: list[list[str]], start: int) -> Array:
@@ -189,16 +196,15 @@ def _or_nan(cell: str) -> float:
     return math.nan if found is None else found
 
 
-def _read_parquet(path: Path, label: str | None, labeled: bool) -> Rows:
+def _read_parquet(path: Path, label: str | None, labeled: bool, drop: Sequence[str]) -> Rows:
     table = open_parquet(path)
-    names = list(table.column_names)
-    place = _place(path, names, label) if labeled else len(names)
+    chosen = _chosen(path, list(table.column_names), label, labeled, drop)
+    features = chosen.features
     if not table.num_rows:
         raise TightlipError(f"{path} holds no rows: give three at least of every class")
-    for name in names:
+    for name in (*features, chosen.label) if labeled else features:
         if table[name].null_count:
             raise bad_cell(path, table[name].is_null().to_pylist().index(True), name, "")
-    features = [*names[:place], *names[place + 1 :]]
     kinds = {name: table.schema.field(name).type for name in features}
     if text := [name for name, kind in kinds.items() if not is_number(kind) and str(kind) != "bool"]:
         texts = [[str(value) for value in row] for row in zip(*(table[name].to_pylist() for name in text), strict=True)]
@@ -208,18 +214,36 @@ def _read_parquet(path: Path, label: str | None, labeled: bool) -> Rows:
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise bad_cell(path, int(row), features[column], str(values[row, column]))
-    cells = tuple(map(str, table[names[place]].to_pylist())) if labeled else ()
-    return _checked(Rows(path, values, tuple(features), (*names, "")[place], cells))
+    cells = tuple(map(str, table[chosen.label].to_pylist())) if labeled else ()
+    return Rows(path, values, features, chosen.label, cells)
 
 
-def _place(path: Path, names: Sequence[str], label: str | None) -> int:
-    """Which column is the label; refuses columns without names of their own."""
+@dataclass(frozen=True)
+class _Chosen:
+    """The columns of a table that are read: the features, their places, and the label, "" where there is none."""
+
+    features: tuple[str, ...]
+    places: tuple[int, ...]
+    label: str
+
+
+def _chosen(path: Path, names: Sequence[str], label: str | None, labeled: bool, drop: Sequence[str]) -> _Chosen:
+    """The columns that are read; refuses those without names of their own, and names that no column has."""
     refuse_nameless(path, names)
-    if label is not None and label not in names:
-        raise TightlipError(
-            f"{path} has no column {label!r}{hint(label, names)}: give label= (--label) one of {', '.join(names)}"
-        )
-    return len(names) - 1 if label is None else names.index(label)
+    for option, name in (("label", label), *(("drop", name) for name in drop)):
+        if name is not None and name not in names:
+            raise TightlipError(
+                f"{path} has no column {name!r}{hint(name, names)}: give {option}= (--{option}) one of "
+                f"{', '.join(names)}"
+            )
+    if label in drop:
+        raise TightlipError(f"the column {label} of {path} is to be predicted and to be dropped: drop= (--drop) others")
+    kept = [name for name in names if name not in drop]
+    if labeled and not kept:
+        raise TightlipError(f"drop= (--drop) leaves no column of {path}: keep features and what is predicted from them")
+    predicted = "" if not labeled else kept[-1] if label is None else label
+    features = tuple(name for name in kept if not (labeled and name == predicted))
+    return _Chosen(features, tuple(map(names.index, features)), predicted)
 
 
 def _checked(rows: Rows) -> Rows:

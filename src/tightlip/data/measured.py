@@ -4,6 +4,7 @@
 than of a classifier are to choose by: the epoch is chosen, and the constant as well.)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +61,13 @@ class MeasuredParts:
     test: Measurements
 
 
-def load_measured(path: str, label: str | None = None) -> MeasuredTable:
+def load_measured(path: str, label: str | None = None, drop: Sequence[str] | None = None) -> MeasuredTable:
     """A user's table with a column of numbers.
 
     Args:
         path: Of a ``.csv``, ``.tsv`` or ``.parquet`` file whose columns have names.
         label: The column to be predicted; None is the last.
+        drop: Columns that are left out, whatever they hold.
 
     Raises:
         TightlipError: for a file that is no table or cannot be read, no such column, missing cells, features or targets
@@ -74,7 +76,7 @@ def load_measured(path: str, label: str | None = None) -> MeasuredTable:
     file = Path(path)
     if file.suffix.lower() not in SUFFIXES or not file.is_file():
         raise TightlipError(_no_table(path, file))
-    rows = read_rows(file, label)
+    rows = read_rows(file, label, drop=drop)
     found = [number(cell) for cell in rows.cells]
     wrong = next((row for row, value in enumerate(found) if value is None or not np.isfinite(value)), None)
     if wrong is not None:

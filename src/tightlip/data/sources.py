@@ -5,6 +5,7 @@ must have the pinned sha256, and no data set ever stands in for another.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +26,13 @@ from tightlip.errors import TightlipError
 _MNIST_LICENCE = "CC BY-SA 3.0, Yann LeCun and Corinna Cortes"
 
 
-def load(name: str | Path, root: str | Path | None = None, download: bool = False, label: str | None = None) -> Dataset:
+def load(
+    name: str | Path,
+    root: str | Path | None = None,
+    download: bool = False,
+    label: str | None = None,
+    drop: Sequence[str] | None = None,
+) -> Dataset:
     """A known data set, or a user's own.
 
     Args:
@@ -36,28 +43,31 @@ def load(name: str | Path, root: str | Path | None = None, download: bool = Fals
         root: folder with the published files of a known data set; replaces the environment variable TIGHTLIP_DATA.
         download: fetch missing files of a known data set from its mirrors into the cache.
         label: of a table the column that holds the classes; None is the last.
+        drop: of a table the columns that are left out, such as numbers of customers.
 
     Raises:
-        TightlipError: an unknown name, a ``root`` for data that are elsewhere, a ``label`` of what is no table, files
+        TightlipError: an unknown name, a ``root`` for data that are elsewhere, columns of what is no table, files
             that are missing, damaged or not the published ones, mirrors that all fail, or data that `Dataset` refuses.
     """
     if not isinstance(name, str | Path):
         raise TightlipError(f"name must be that of a data set, or a path, got a value of type {type(name).__name__}.")
     spec = SPECS.get(str(name))
     _refuse_root(name, root)
-    _refuse_label(name, label)
-    return _read_own(name, whole=False, label=label) if spec is None else spec.load(root, download)
+    _refuse_columns(name, label, drop)
+    return _read_own(name, whole=False, label=label, drop=drop) if spec is None else spec.load(root, download)
 
 
-def load_whole(path: str, root: str | None = None, label: str | None = None) -> Dataset:
+def load_whole(
+    path: str, root: str | None = None, label: str | None = None, drop: Sequence[str] | None = None
+) -> Dataset:
     """A user's own data, to be looked at whole and never split: one example is enough.
 
     Raises:
         TightlipError: as `load`.
     """
     _refuse_root(path, root)
-    _refuse_label(path, label)
-    return _read_own(path, whole=True, label=label)
+    _refuse_columns(path, label, drop)
+    return _read_own(path, whole=True, label=label, drop=drop)
 
 
 def is_table(name: str | Path) -> bool:
@@ -65,11 +75,13 @@ def is_table(name: str | Path) -> bool:
     return str(name) not in SPECS and str(name).lower().endswith(TABLES)
 
 
-def _refuse_label(name: str | Path, label: str | None) -> None:
-    if label is not None and not is_table(name):
-        raise TightlipError(
-            f"label={label} (--label) is a column of a table ({', '.join(TABLES)}), and {name} is none: leave it out"
-        )
+def _refuse_columns(name: str | Path, label: str | None, drop: Sequence[str] | None) -> None:
+    for option, given in (("label", label), ("drop", ", ".join(drop) if drop else None)):
+        if given is not None and not is_table(name):
+            raise TightlipError(
+                f"{option}={given} (--{option}) is a column of a table ({', '.join(TABLES)}), and {name} is none: "
+                "leave it out"
+            )
 
 
 def _refuse_root(name: str | Path, root: str | Path | None) -> None:
@@ -79,9 +91,9 @@ def _refuse_root(name: str | Path, root: str | Path | None) -> None:
         raise TightlipError(f"root={root} (--data-root) is where published files are, and {name} {why}: leave it out.")
 
 
-def _read_own(name: str | Path, whole: bool, label: str | None) -> Dataset:
+def _read_own(name: str | Path, whole: bool, label: str | None, drop: Sequence[str] | None) -> Dataset:
     if is_table(name) and os.path.isfile(name):
-        return load_table(Path(name), label, whole)
+        return load_table(Path(name), label, whole, drop)
     if str(name).lower().endswith((".npz", ".npy")):
         return load_arrays(name, whole)
     if os.path.isdir(name):

@@ -36,6 +36,8 @@ class Training:
     an .npz file, a folder of .npy files, or a folder of images."""
     label: str | None = None
     """Of a table the column of the classes (default: the last)."""
+    drop: tuple[str, ...] | None = None
+    """Of a table the columns that are left out, such as numbers of customers."""
     standardize: Literal["yes", "no"] | None = None
     """Rows are standardized inside of the network, by the training part (default: yes of tables, no of others)."""
     norm: Literal["2", "inf"] = "2"

@@ -21,7 +21,7 @@ def loaded(config: Config, root: str | None = None, download: bool = False) -> D
         TightlipError: for data of one class, a shift or mirror image of what is no image, a standardization of what are
             no rows, and as `load`.
     """
-    dataset = load(config.data, root=root, download=download, label=config.label)
+    dataset = load(config.data, root=root, download=download, label=config.label, drop=config.drop)
     if dataset.classes < 2:
         raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
     if not is_image(dataset.images):

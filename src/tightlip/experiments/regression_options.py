@@ -29,6 +29,8 @@ class Config:
     """PATH of a .csv or .parquet table whose columns have names."""
     label: str | None = None
     """Column of the numbers that are predicted (default: the last)."""
+    drop: tuple[str, ...] | None = None
+    """Columns that are left out, such as numbers of customers."""
     norm: Literal["2", "inf"] = "2"
     """Norm of the standardized features in which the constant holds."""
     k: float | None = None

@@ -106,7 +106,7 @@ def run(config: Config, folder: Path, device: str = "cpu", resume: bool = False,
         TightlipError: for impossible options or bad data, or a training that diverges.
     """
     check(config)
-    table = load_measured(config.data, config.label)
+    table = load_measured(config.data, config.label, config.drop)
     parts = split_measured(table.rows, config.seed)
     result = prove(config, table, parts, folder, folder.name, device, resume, progress).write(folder)
     clear(folder)
