@@ -85,6 +85,7 @@ HUGE = [
     ["PReLU", {"num_parameters": 2**31 - 1}],
     ["BatchNorm1d", {"num_features": 10**9, "eps": 1e-5, "momentum": 0.1, "affine": True, "bias": True}],
     ["LatticeInterpolant", {"sizes": [10**6, 10**6, 1], "norm": "2"}],
+    ["Prototypes", {"in_features": 10**6, "classes": 10**3, "each": 10**3}],
     ["Funnels", {"sizes": [10**6, 10**6], "norm": "2", "trainable": False}],
     ["Residual", ["Sequential", [["0", ["Linear", {"in_features": 20_000, "out_features": 20_000, "bias": True}]]]]],
 ]
@@ -193,6 +194,8 @@ OPTIONS = [
     ("LatticeInterpolant", {"sizes": [2, 1, 1], "norm": 2}),
     ("Funnels", {"sizes": [2, 1, 1], "norm": "2", "trainable": False}),
     ("Funnels", {"sizes": [2, 1], "norm": "2", "trainable": 1}),
+    ("Prototypes", {"in_features": 4, "classes": 1, "each": 1}),
+    ("Prototypes", {"in_features": 4, "classes": 2}),
     ("LayerNorm", {"normalized_shape": 3}),
     ("Sequential", {}),
     ("object", {}),

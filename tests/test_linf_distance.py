@@ -24,6 +24,7 @@ from tightlip import (
     pgd,
     save,
 )
+from tightlip.linalg import fusing
 from tightlip.linalg import power_distance as kernels
 from tightlip.linalg.power_distance import power_distance
 
@@ -65,13 +66,13 @@ def test_compiled_and_in_pieces_are_the_same(monkeypatch):
     x, w = torch.rand(30, 40, requires_grad=True), torch.rand(50, 40, requires_grad=True)
     made = []
     for small, piece in ((0, 2**20), (2**40, 2000), (2**40, 2**20)):
-        monkeypatch.setattr(kernels, "SMALL", small)
+        monkeypatch.setattr(fusing, "SMALL", small)
         monkeypatch.setattr(kernels, "PIECE", piece)
         x.grad = w.grad = None
         y = power_distance(x, w, 4)
         y.square().sum().backward()
         made.append((y.detach(), x.grad, w.grad))
-    assert not kernels._BROKEN
+    assert not fusing._BROKEN
     for other in made[1:]:
         assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(made[0], other, strict=True))
 
@@ -83,9 +84,9 @@ def test_where_nothing_compiles_pieces_are_computed_and_it_is_said_once(monkeypa
 
         return compiled
 
-    monkeypatch.setattr(kernels, "SMALL", 0)
-    monkeypatch.setattr(kernels, "_compile", fails)
-    monkeypatch.setattr(kernels, "_BROKEN", set())
+    monkeypatch.setattr(fusing, "SMALL", 0)
+    monkeypatch.setattr(fusing, "_compile", fails)
+    monkeypatch.setattr(fusing, "_BROKEN", set())
     x, w = torch.rand(3, 4), torch.rand(5, 4)
     for _ in range(2):
         assert torch.allclose(power_distance(x, w, 3), dense(x, w, 3), rtol=1e-5)

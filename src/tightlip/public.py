@@ -60,6 +60,7 @@ from .losses import (
 from .monotonicity import monotone, monotone_signs
 from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty
+from .prototypes import Prototypes
 from .robustness import (
     Certificate,
     ConformalSets,
@@ -115,6 +116,7 @@ __all__ = [
     "OneVsRest",
     "Orthonormal",
     "Parseval",
+    "Prototypes",
     "Residual",
     "Roundoff",
     "RowDualBall",

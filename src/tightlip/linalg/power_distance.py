@@ -7,9 +7,7 @@ number are left out: they add nothing, and processors are up to a hundred times 
 """
 
 import functools
-import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,16 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-logger = logging.getLogger(__name__)
+from .fusing import fused
 
 PIECE = 2**20
 """Most numbers of a piece, where nothing is compiled."""
-
-COMPILED = 64
-"""How many variants of a function torch may compile: one for each power, and few for shapes."""
-
-SMALL = 2**22
-"""Products of batch, out and in below which nothing is compiled: compiling takes seconds."""
 
 
 def power_distance(
@@ -130,32 +122,9 @@ def _computed(
 
     ``columns`` are (batch, out).
     """
-    large = x.numel() * len(w) >= SMALL
-    if large and function not in _BROKEN and not torch.compiler.is_compiling():
-        try:
-            with _limits():
-                return [_compile(function)(x, w, keep, octave, *columns)]
-        except Exception as problem:  # noqa: BLE001  a compiler has many ways to be absent
-            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-            logger.warning("torch.compile does not work here (%.100s): distances are computed in pieces", reason)
-            _BROKEN.add(function)
+    if (whole := fused(function, (x, w, keep, octave, *columns), x.numel() * len(w))) is not None:
+        return [whole]
     rows = max(1, PIECE // max(1, x.numel()))
     kept = [None] * len(w) if keep is None else keep.split(rows)
     parts = zip(w.split(rows), kept, *(column.split(rows, 1) for column in columns), strict=False)
     return [function(x, part, keeping, octave, *rest) for part, keeping, *rest in parts]
-
-
-_BROKEN: set[Any] = set()
-"""Functions that torch could not compile here."""
-
-
-def _limits() -> AbstractContextManager[Any]:
-    """More variants than torch compiles by itself; its compiler takes a second to import, and few need it."""
-    from torch._dynamo import config
-
-    return config.patch(recompile_limit=COMPILED)  # type: ignore[no-any-return, attr-defined]
-
-
-@functools.cache
-def _compile(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(function, dynamic=True)  # type: ignore[no-any-return]

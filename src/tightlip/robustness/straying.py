@@ -28,6 +28,7 @@ from ..errors import TightlipError
 from ..layers import Normalize
 from ..linalg.arithmetic import Arithmetic
 from ..linalg.rounding import norm_above
+from ..prototypes import Prototypes
 from ..transport.potential import Funnels
 
 ORDERS = (2.0, math.inf)
@@ -86,9 +87,10 @@ def refuse_uncounted(layer: nn.Module, known: Gains, name: str) -> None:
     Raises:
         TightlipError: for such layers, and for those that divide by huge or tiny stored numbers.
     """
-    if type(layer) is Funnels:
+    if type(layer) in (Funnels, Prototypes):
         raise TightlipError(
-            f"Funnels at {name!r} find the least of them by other steps in other formats: certify for arithmetic='real'"
+            f"{type(layer).__name__} at {name!r} find the nearest by other steps in other formats: certify for "
+            "arithmetic='real'"
         )
     divisors = layer.std if isinstance(layer, Normalize) else getattr(layer, "running_var", None)
     if isinstance(divisors, Tensor) and not bool(((divisors >= 1 / MODEST) & (divisors <= MODEST)).all()):
