@@ -26,7 +26,7 @@ ROOMS = [
         "interruption",
     ],
     ["audit", "stored"],
-    ["constraints", "activations", "layers", "shift", "linf_distance", "pooling", "rules", "graphs"],
+    ["constraints", "activations", "layers", "shift", "linf_distance", "prototypes", "pooling", "rules", "graphs"],
     [
         "networks",
         "image_networks",
