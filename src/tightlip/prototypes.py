@@ -24,7 +24,7 @@ from .arguments import integer
 from .audit import Gains, Roundoff, rule
 from .errors import TightlipError
 from .linalg.fusing import fused
-from .linalg.rounding import UNIT_ROUNDOFF, sqrt_up
+from .linalg.rounding import UNIT_ROUNDOFF, full_precision, sqrt_up
 from .options import SIZE
 from .stored import stored_numbers
 
@@ -94,6 +94,12 @@ class Prototypes(nn.Module):
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise TightlipError(f"Prototypes take {self.in_features} features, got inputs of shape {list(x.shape)}")
         rows = x.reshape(-1, self.in_features)
+        if torch.is_autocast_enabled(x.device.type):
+            rows = rows.to(self.weight.dtype)
+        with full_precision(self.weight):
+            return self._inside(rows).reshape(*x.shape[:-1], self.classes)
+
+    def _inside(self, rows: Tensor) -> Tensor:
         with torch.no_grad():
             score = _scores(rows, self.weight)
             if self.training and self.nearest is not None:
@@ -105,8 +111,7 @@ class Prototypes(nn.Module):
         away = here - there
         length = torch.linalg.vector_norm(away, dim=-1).clamp(min=torch.finfo(away.dtype).tiny)
         inside = (away * (rows[:, None] - (here + there) / 2)).sum(-1) / length
-        inside = inside.masked_fill(lost, math.nan)  # nothing was compared
-        return inside.reshape(*x.shape[:-1], self.classes)
+        return inside.masked_fill(lost, math.nan)  # nothing was compared
 
     def extra_repr(self) -> str:
         """The options, as in the constructor."""

@@ -15,6 +15,7 @@ from tightlip import (
     MaxMin,
     Orthonormal,
     Parseval,
+    Prototypes,
     RowDualBall,
     RowL1Ball,
     SpectralBall,
@@ -155,6 +156,25 @@ def test_the_last_layer_may_have_rows_of_length_1_and_pairs_are_then_bounded_by_
         assert float(radius) == pytest.approx(exact if row.argmax() == label else 0.0, rel=1e-3, abs=1e-4) or exact < 0
     with pytest.raises(TightlipError, match="no last layer is called 'rwos'"):
         check(Config(last_layer="rwos"))
+
+
+@pytest.mark.parametrize("network", ["mlp", "convnet"])
+def test_the_last_layer_may_be_prototypes_which_begin_at_what_the_network_makes_of_examples(part, network):
+    sizes = {"hidden": (8, 6)} if network == "mlp" else {"network": "convnet", "hidden": (6,), "channels": (4,)}
+    built = certified_run.build(Config(last_layer="prototypes", **sizes), part, 3)
+    (layer,) = (layer for layer in built.modules() if isinstance(layer, Prototypes))
+    features = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    built(part.images)
+    hook.remove()
+    near = torch.cdist(layer.weight, features[0], compute_mode="donot_use_mm_for_euclid_dist").min(1)
+    assert near.values.max() < 1e-5
+    assert torch.equal(part.labels[near.indices], torch.arange(3).repeat_interleave(layer.each))
+    frozen = freeze(built.eval())
+    certificate = certify(frozen, part.images, part.labels, 2)
+    assert certificate.bound.sensitivity <= math.sqrt(2) * (1 + 1e-6)  # as that of orthonormal rows
+    again = certified_run.build(Config(last_layer="prototypes", **sizes), part, 3)
+    assert all(torch.equal(a, b) for a, b in zip(built.parameters(), again.parameters(), strict=True))
 
 
 def test_distances_are_trained_by_octaves_and_hold_their_constant(part):

@@ -36,6 +36,7 @@ from .evidence import Attack, attack_curve, certificate_file
 from .laps import Laps
 from .leaving import clear, leave
 from .loading import described, loaded, suited
+from .method_layers import placed
 from .methods import Adversary, box_of, fitting, standing
 from .pace import paced
 from .scaling import Scaling, scaling_of, warning_of
@@ -183,7 +184,7 @@ def build(config: Config, train: Part, classes: int) -> nn.Sequential:
     network = architectures.build(config.network, shape, classes, config.sizes, constraint, activation, K)
     if method.constraint is None:
         network = architectures.unconstrained(network)
-    return method.layers(network, config.settings)
+    return placed(method.layers(network, config.settings), train, config.seed)
 
 
 def trained(

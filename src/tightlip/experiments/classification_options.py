@@ -68,8 +68,8 @@ class Training:
     """The same, with the loss cross_entropy or emma: its temperature, in units of K (default: 0.25, or with eps 0.2;
     of row_l1_margin 0.001, which is 1 in units of the logits)."""
     last_layer: str | None = None
-    """orthonormal: constraint of the last layer: orthonormal, or rows, each of which has a 2-norm of 1 at most
-    (default: orthonormal)."""
+    """orthonormal: the last layer: orthonormal, rows, each of which has a 2-norm of 1 at most, or prototypes, of which
+    the nearest says the class (default: orthonormal)."""
     a: float | None = None
     """row_l1 and distances: the hinge asks for the margin K·a, which certifies the radius a/2 in the inf-norm
     (default: 0.1 and 0.7, or with eps what suits it, 8/3·eps)."""

@@ -1,19 +1,39 @@
 """What methods of training put into a network: dropout, another last layer, or layers of their own."""
 
+import math
+
+import torch
 from torch import nn
 
 from ..activations import ACTIVATIONS
 from ..choices import chosen
-from ..constraints import Constraint, RowDualBall, constrain
+from ..constraints import RowDualBall, constrain
+from ..data import Part
 from ..layers import Scale
 from ..linf_distance import LinfDistance, MeanShift
+from ..prototypes import Prototypes
 from .margin_losses import Settings
 
 INPUTS_DROPPED = 0.4
 """The share of inputs that dropout drops, in units of that of hidden units: .2 beside .5, as in the original code."""
 
-LAST_LAYERS: dict[str, Constraint | None] = {"orthonormal": None, "rows": RowDualBall(2)}
-"""Constraints of the last layer by name; None leaves that of all layers. Rows have a 2-norm of 1 at most."""
+PROTOTYPES, COMPARED = 100, 3
+"""Of each class, and how many of them training compares (`Prototypes`)."""
+
+
+def _rows(layer: nn.Linear) -> nn.Module:
+    """Rows have a 2-norm of 1 at most."""
+    return constrain(nn.Linear(layer.in_features, layer.out_features), RowDualBall(2))
+
+
+def _prototypes(layer: nn.Linear) -> nn.Module:
+    """Two outputs differ √2 times as fast as the inputs, as those of orthonormal rows: margins mean the same."""
+    near = Prototypes(layer.in_features, max(2, layer.out_features), PROTOTYPES, COMPARED)
+    return nn.Sequential(near, Scale(math.sqrt(0.5)))
+
+
+LAST_LAYERS = {"orthonormal": lambda layer: layer, "rows": _rows, "prototypes": _prototypes}
+"""What takes the place of the last linear layer, by name."""
 
 
 def as_it_is(network: nn.Sequential, settings: Settings) -> nn.Sequential:
@@ -38,11 +58,26 @@ def _after(network: nn.Sequential, kinds: tuple[type, ...], share: float) -> lis
 
 
 def with_last_layer(network: nn.Sequential, settings: Settings) -> nn.Sequential:
-    """The last linear layer under a constraint of its own, where the settings have one."""
-    constraint = chosen("last layer", settings["last_layer"], LAST_LAYERS)
-    if constraint is not None:
-        name, layer = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
-        network.set_submodule(name, constrain(nn.Linear(layer.in_features, layer.out_features), constraint))
+    """Another last layer, where the settings have one."""
+    replaced = chosen("last layer", settings["last_layer"], LAST_LAYERS)
+    name, layer = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    network.set_submodule(name, replaced(layer))
+    return network
+
+
+@torch.no_grad()
+def placed(network: nn.Sequential, train: Part, seed: int) -> nn.Sequential:
+    """The network, its prototypes, if it has any, at what it makes of training examples."""
+    for layer in network.modules():
+        if isinstance(layer, Prototypes):
+            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+            index = torch.cat([order[train.labels[order] == c][: layer.each] for c in range(layer.classes)])
+            seen: list[torch.Tensor] = []
+            hook = layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))  # type: ignore[misc]
+            for part in index.split(500):
+                network(train.images[part])
+            hook.remove()
+            layer.place(torch.cat(seen), train.labels[index], seed)
     return network
 
 
