@@ -19,19 +19,8 @@ from tightlip.report.rows import read_groups
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-PAGES = [
-    ROOT / "docs" / name
-    for name in (
-        "choosing.md",
-        "peers.md",
-        "experiments.md",
-        "theory/audit.md",
-        "theory/depth.md",
-        "theory/transport.md",
-        "theory/universality.md",
-    )
-]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).)*(<!-- /table -->)", re.DOTALL)
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if MARKED.search(page.read_text(encoding="utf-8"))]
 
 STEPS = {
     "`Orthonormal()`": "tightlip",

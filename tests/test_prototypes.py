@@ -75,7 +75,7 @@ def test_within_its_radius_no_input_gets_another_nearest_prototype():
     assert certificate.bound.constant == 1 and (certificate.radius > 0).double().mean() > 0.99
     for own in layer.weight.detach():
         for other in layer.weight.detach():
-            if own is not other and not torch.equal(own, other):
+            if not torch.equal(own, other):
                 away = (other - own) / (other - own).norm()
                 moved = x + certificate.radius[:, None] * (1 - 1e-9) * away
                 assert torch.equal(torch.cdist(moved, layer.weight).argmin(1) // layer.each, labels)
@@ -151,6 +151,16 @@ def test_compiled_and_in_pieces_are_the_same(monkeypatch):
     assert prototypes._least not in fusing._BROKEN
     monkeypatch.setattr(fusing, "SMALL", math.inf)
     assert torch.allclose(layer(x), whole, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, in tracing
+def test_exported_and_traced_they_take_other_batches():
+    """So many prototypes that an input would be a piece of its own."""
+    network = nn.Sequential(filled(4, 3, 800, dtype=torch.float32)).eval()
+    few, many = torch.randn(3, 4), torch.randn(7, 4)
+    exported = torch.export.export(network, (few,), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
+    for program in (exported.module(), torch.jit.trace(network, few)):
+        assert torch.allclose(program(many), network(many), atol=1e-5)
 
 
 @pytest.mark.parametrize(

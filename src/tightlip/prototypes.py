@@ -14,7 +14,6 @@ and each other output is at most −y_c. Source of the bound: Saralajew et al. 2
 """
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -47,11 +46,11 @@ class Prototypes(nn.Module):
         in_features: Entries of an input.
         classes: How many there are, at least 2.
         each: Prototypes of each class.
-        nearest: In training mode compare only the nearest own prototype, and so many nearest of each other class: many
-            times faster, and mostly the same numbers, but not proven; None compares all. In eval mode all are compared.
+        nearest: In training mode compare only the nearest own prototype, and so many nearest of each other class: some
+            four times faster, and mostly the same numbers, but not proven; None compares all. So does eval mode.
 
     `place` puts them at examples of their classes, from where training should begin; until then they are standard
-    Gaussians. A step costs a product with all prototypes, and a table of all pairs of them for each input.
+    Gaussians. Inputs cost a product with all prototypes, and each of them a table of all pairs of prototypes.
 
     Raises:
         TightlipError: for impossible sizes; in the forward for other inputs than (…, in_features).
@@ -71,7 +70,7 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def place(self, x: Float[Tensor, "n in"], labels: Int[Tensor, " n"], seed: int = 0) -> None:
-        """Put the prototypes of each class at examples of it, drawn at random; all of them if they are too few.
+        """Put the prototypes of each class at examples of it, drawn at random; where these are too few, at some again.
 
         Raises:
             TightlipError: for inputs of another size, or a class without examples.
@@ -148,7 +147,7 @@ def _chosen(score: Tensor, weight: Tensor, classes: int) -> tuple[Tensor, Tensor
     inverse = _inverse(weight)
     kind = torch.arange(len(weight), device=weight.device) // (len(weight) // classes)
     barred = torch.zeros_like(inverse).masked_fill_(kind[:, None] == kind, math.inf)
-    least = fused(_least, (score, inverse, barred), len(score) * len(weight) ** 2)
+    least = fused(_least, (score, inverse, barred), score.shape[0] * len(weight) ** 2)
     if least is None:
         size = max(1, PIECE // len(weight) ** 2)
         least = torch.cat([_least(piece, inverse, barred) for piece in score.split(size)])
@@ -191,7 +190,7 @@ def _prototypes(module: Prototypes) -> Gains:
 
 def _least_distance(weight: Tensor, classes: int) -> float:
     """The least distance of two prototypes of different classes."""
-    parts: Any = weight.chunk(classes)
+    parts = weight.chunk(classes)
     return min(
         float(torch.cdist(a, torch.cat(parts[place + 1 :]), compute_mode="donot_use_mm_for_euclid_dist").min())
         for place, a in enumerate(parts[:-1])

@@ -104,6 +104,18 @@ def test_training_examples_among_the_certified_are_counted(capsys):
     assert f"note: {count['train']} of these are training examples" in said(capsys, "runs/mine", "--data", "mixed.npz")
 
 
+@pytest.mark.parametrize("drop", [5, "id", True, {"a": 1}, [None]])
+def test_a_config_that_drops_no_columns_is_of_no_harm(capsys, drop):
+    config = Path("runs/mine/config.json")
+    changed = [(file, json.loads(file.read_text())) for file in (config, config.with_name("metrics.json"))]
+    for file, held in changed:
+        part = held if file == config else held["config"]
+        part["drop"] = drop
+        file.write_text(json.dumps(held))
+    main(["certify", "runs/mine"])
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_damaged_config_is_refused_and_one_of_something_else_left_alone(capsys):
     Path("runs/mine/config.json").write_text("{")
     assert "config.json is damaged, so it does not say what" in said(capsys, "runs/mine", code=2)

@@ -74,6 +74,9 @@ def test_what_cannot_be_dropped_is_told(drop, says):
 def test_of_what_is_no_table_nothing_can_be_dropped():
     with pytest.raises(TightlipError, match=r"drop=id .--drop. is a column of a table .*mnist5k is none: leave it out"):
         load("mnist5k", drop=["id"])
+    with pytest.raises(TightlipError, match=r"drop must be a list of columns"):
+        load("mnist5k", drop="id")
+    assert load("mnist5k", drop=[]).name == "mnist5k"
 
 
 def test_without_a_label_the_last_column_that_is_not_dropped_is_predicted():

@@ -138,5 +138,5 @@ def _choices(config: Any) -> tuple[str, int, str, str | None, tuple[str, ...]] |
     data, seed = config["data"], config["seed"]
     norm, label = str(config.get("norm", "2")), config.get("label")
     label = label if isinstance(label, str) else None
-    drop = tuple(map(str, config.get("drop") or ()))
+    drop = tuple(map(str, left)) if isinstance(left := config.get("drop"), list | tuple) else ()
     return (data, seed, norm, label, drop) if isinstance(data, str) and type(seed) is int and seed >= 0 else None

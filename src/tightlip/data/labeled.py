@@ -139,10 +139,19 @@ def read_rows(path: Path, label: str | None = None, labeled: bool = True, drop: 
     Raises:
         TightlipError: as `load_table`, whatever the label column holds.
     """
-    if isinstance(drop, str):
-        raise TightlipError(f"drop must be a list of columns, such as [{drop!r}], got {drop!r}")
     reader = _read_parquet if path.suffix.lower() == ".parquet" else _read_csv
-    return _checked(reader(path, label, labeled, drop or ()))
+    return _checked(reader(path, label, labeled, dropped(drop)))
+
+
+def dropped(drop: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of columns that are left out.
+
+    Raises:
+        TightlipError: for one name in the place of a list.
+    """
+    if isinstance(drop, str):
+        raise TightlipError(f"drop must be a list of columns, such as ['id'], got {drop!r}")
+    return tuple(drop or ())
 
 
 def column_names(path: Path) -> tuple[str, ...]:
@@ -165,7 +174,9 @@ def _read_csv(path: Path, label: str | None, labeled: bool, drop: Sequence[str])
         for row, line in enumerate(piece, start):
             if len(line) != len(names):
                 raise TightlipError(f"{path} has {len(line)} cells in row {row} and {len(names)} columns: mend the row")
-        cells += [line[names.index(chosen.label)].strip() for line in piece] if labeled else []
+        if labeled:
+            place = names.index(chosen.label)
+            cells += [line[place].strip() for line in piece]
         if len(chosen.places) < len(names):
             piece = [[line[place] for place in chosen.places] for line in piece]
         parts.append(_numbers(path, chosen.features, piece, start))

@@ -19,7 +19,7 @@ from tightlip.data.dataset import Dataset
 from tightlip.data.folder import load_folder
 from tightlip.data.idx import IdxSpec, RawFile
 from tightlip.data.labeled import SUFFIXES as TABLES
-from tightlip.data.labeled import load_table
+from tightlip.data.labeled import dropped, load_table
 from tightlip.data.published import check_sha256
 from tightlip.errors import TightlipError
 
@@ -76,7 +76,7 @@ def is_table(name: str | Path) -> bool:
 
 
 def _refuse_columns(name: str | Path, label: str | None, drop: Sequence[str] | None) -> None:
-    for option, given in (("label", label), ("drop", ", ".join(drop) if drop else None)):
+    for option, given in (("label", label), ("drop", ", ".join(dropped(drop)) or None)):
         if given is not None and not is_table(name):
             raise TightlipError(
                 f"{option}={given} (--{option}) is a column of a table ({', '.join(TABLES)}), and {name} is none: "

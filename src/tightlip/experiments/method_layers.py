@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS
 from ..choices import chosen
@@ -28,7 +28,7 @@ def _rows(layer: nn.Linear) -> nn.Module:
 
 def _prototypes(layer: nn.Linear) -> nn.Module:
     """Two outputs differ √2 times as fast as the inputs, as those of orthonormal rows: margins mean the same."""
-    near = Prototypes(layer.in_features, max(2, layer.out_features), PROTOTYPES, COMPARED)
+    near = Prototypes(layer.in_features, layer.out_features, PROTOTYPES, COMPARED)
     return nn.Sequential(near, Scale(math.sqrt(0.5)))
 
 
@@ -72,13 +72,18 @@ def placed(network: nn.Sequential, train: Part, seed: int) -> nn.Sequential:
         if isinstance(layer, Prototypes):
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
             index = torch.cat([order[train.labels[order] == c][: layer.each] for c in range(layer.classes)])
-            seen: list[torch.Tensor] = []
-            hook = layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))  # type: ignore[misc]
-            for part in index.split(500):
-                network(train.images[part])
-            hook.remove()
-            layer.place(torch.cat(seen), train.labels[index], seed)
+            layer.place(_reaching(layer, network, train.images[index]), train.labels[index], seed)
     return network
+
+
+def _reaching(layer: nn.Module, network: nn.Module, x: Tensor) -> Tensor:
+    """What a layer of the network is given."""
+    seen: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for part in x.split(500):
+        network(part)
+    hook.remove()
+    return torch.cat(seen)
 
 
 def distances(network: nn.Sequential, settings: Settings) -> nn.Sequential:

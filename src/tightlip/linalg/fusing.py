@@ -24,16 +24,22 @@ _BROKEN: set[Any] = set()
 """Functions that torch could not compile here."""
 
 
-def fused(function: Callable[..., Tensor], arguments: Sequence[Any], products: int) -> Tensor | None:
-    """What a function makes of the arguments, compiled; None where there is no compiler, or too little to compute."""
-    if products < SMALL or function in _BROKEN or torch.compiler.is_compiling():
+def fused(function: Callable[..., Tensor], arguments: Sequence[Any], products: Any) -> Tensor | None:
+    """What a function makes of the arguments, compiled; None where there is no compiler, or too little to compute.
+
+    In a graph that is compiled, exported or traced as a whole, where products are a symbol, it is called as it stands:
+    pieces would fix the batch.
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return function(*arguments)
+    if products < SMALL or function in _BROKEN:
         return None
     try:
         with _limits():
             return _compile(function)(*arguments)
     except Exception as problem:  # noqa: BLE001  a compiler has many ways to be absent
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        logger.warning("torch.compile does not work here (%.100s): distances are computed in pieces", reason)
+        logger.warning("torch.compile does not work here (%.100s): what it would fuse is computed in pieces", reason)
         _BROKEN.add(function)
         return None
 
