@@ -7,6 +7,7 @@ import torch
 from truths import gaussian
 
 from tightlip.transport import candidates
+from tightlip.transport.auction import Auction
 from tightlip.transport.candidates import Candidates
 from tightlip.transport.distances import distances, smallest
 
@@ -59,6 +60,36 @@ def test_lists_never_prove_too_much(cloud, careful, p):
         prices = prices + rising * 10.0 ** -float(trial % 4) * torch.rand(300, generator=generator)
         if trial % 3 == 2:
             lists.renew(torch.randperm(300, generator=generator)[:50], prices)
+        if trial % 3 == 1:  # some fall, far below all others
+            fallen = torch.randperm(300, generator=generator)[: 5 * trial]
+            prices[fallen] -= 10.0 ** -float(trial % 2) * torch.rand(len(fallen), generator=generator)
+            lists.cheaper(fallen, distances(x, y[fallen], p) + prices[fallen], prices)
+
+
+def test_a_price_that_fell_and_was_not_told_would_prove_too_much():
+    x, y = CLOUDS["gaussian"]
+    lists, prices = listed(x, y, 2.0, torch.zeros(300, dtype=torch.float64)), torch.zeros(300, dtype=torch.float64)
+    prices[0] = -1.0
+    exact = (distances(x, y, 2.0) + prices).amin(1)
+    assert float((lists.proven(prices)[0] - exact).max()) > 0.1
+    lists.cheaper(torch.tensor([0]), distances(x, y[:1], 2.0) - 1.0, prices)
+    assert float((lists.proven(prices)[0] - exact).max()) < 1e-6
+
+
+def test_what_nobody_holds_becomes_cheaper_and_nobody_leaves_for_it():
+    x, y = gaussian(600, 20) / 8, gaussian(600, 20, seed=1) / 8
+    y[-4:] *= 20  # far from everyone
+    zero = torch.zeros(600, dtype=torch.float64)
+    auction = Auction(listed(x, y, 2.0, zero), zero, torch.Generator().manual_seed(0))
+    costs = distances(x, y, 2.0)
+    auction.held[:300] = auction.holder[:300] = torch.arange(300).flip(0)
+    least = costs.amin(1)
+    auction._reduce()
+    assert bool((auction.prices[:300] == 0).all()) and bool((auction.prices[300:] <= 0).all())
+    assert float(auction.prices[-4:].max()) < -5
+    after = (costs + auction.prices).amin(1)
+    assert float((least - after).abs().max()) < 1e-5  # float32 in the lists tells it so well
+    assert float((costs + auction.prices - least[:, None])[:, 300:].amin(0).max()) < 1e-5  # somebody would take it
 
 
 def test_thresholds_are_below_what_is_outside_by_products_too():

@@ -4,6 +4,9 @@ Everyone keeps to the rule of ε-complementary slackness: who holds y_j pays at 
 least sum that there is for him. A bid raises a price by as much as keeps that true, p_j + (second best − best) + ε.
 When all have one, the mean cost is within ε of the least. ε falls from phase to phase, and who keeps the rule under
 the new ε keeps his point.
+
+A y far from all others is dear to everyone, and prices of all others would have to rise by as much before anybody turns
+to it. So where few are left, what nobody holds becomes cheaper instead (`Auction._reduce`).
 """
 
 import math
@@ -16,7 +19,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from .candidates import Candidates
-from .distances import pair_distances
+from .distances import PIECE, distances, pair_distances
 
 BATCH = 2048
 """Most bids at once."""
@@ -53,6 +56,7 @@ class Auction:
             bidders, rest = waiting[:BATCH], waiting[BATCH:]
             without = self._sell(bidders, *self._bids(bidders, eps))
             waiting = torch.cat((rest, without))
+        self._reduce()
         self._one_by_one(deque(waiting.tolist()), eps, leave, check)
 
     def _one_by_one(self, waiting: deque[int], eps: float, leave: int, check: Callable[[], None]) -> None:
@@ -76,6 +80,19 @@ class Auction:
             if before >= 0:
                 held[before] = -1
                 waiting.append(int(before))
+
+    def _reduce(self) -> None:
+        """Prices of free y fall to the largest that somebody would pay without paying more than now.
+
+        No least sum changes, so everyone keeps the rule, and prices prove more. It is a step of a reverse auction
+        (Bertsekas and Castañon 1992).
+        """
+        lists, free = self.candidates, (self.holder < 0).nonzero()[:, 0]
+        least = lists.least(self.prices)[:, None]
+        for y in free.split(max(1, PIECE // len(least))):
+            costs = distances(lists.x, lists.y[y], lists.p)
+            self.prices[y] = torch.minimum((least - costs).amax(0), self.prices[y])
+            lists.cheaper(y, costs + self.prices[y], self.prices)
 
     def _keep(self, eps: float) -> None:
         """Who breaks the rule lets go."""

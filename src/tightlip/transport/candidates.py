@@ -1,8 +1,9 @@
 """For each x_i the few y_j with the least ‖x_i − y_j‖ + p_j, and from below what all others have.
 
-Prices only rise, so the threshold T_i, the least sum outside the list, stays a lower bound on everything outside
-while prices change; a list is made again only when its own best sum has risen above T_i. So min(best of the list, T_i)
-is not above the least sum of all, and proves what prices are worth without a look at all pairs (`Candidates.proven`).
+While prices rise, the threshold T_i, the least sum outside the list, stays a lower bound on everything outside, and it
+falls with a price that falls; a list is made again only when its own best sum has risen above T_i. So min(best of the
+list, T_i) is not above the least sum of all, and proves what prices are worth without a look at all pairs
+(`Candidates.proven`).
 Memory is n·k, time for all lists that of n² distances.
 """
 
@@ -75,6 +76,13 @@ class Candidates:
         self.index[rows], self.cost[rows] = found[:, :-1].int(), costs
         self.threshold[rows] = least[:, -1].double()
 
+    def cheaper(self, y: Int64[Tensor, " f"], sums: Float64[Tensor, "n f"], prices: Float64[Tensor, " n"]) -> None:
+        """Prices of these y fell: no threshold stays above their sums, by differences, but of lists that have them."""
+        rows, which = (sums < self.threshold[:, None]).nonzero(as_tuple=True)
+        outside = ~(self.index[rows] == y[which, None]).any(1)
+        self.threshold.scatter_reduce_(0, rows[outside], sums[rows[outside], which[outside]], "amin")
+        self.highest = max(self.highest, float(prices.abs().max()))
+
     def sums(self, rows: Tensor, prices: Tensor) -> tuple[Int[Tensor, "r k"], Float64[Tensor, "r k"]]:
         """The candidates of these rows, and their costs with prices."""
         index = self.index.index_select(0, rows)
@@ -97,13 +105,14 @@ class Candidates:
     def proven(self, prices: Tensor) -> tuple[Float64[Tensor, " n"], float]:
         """At most min_j(‖x_i − y_j‖ + p_j) for each x_i, up to an error that comes with it, like that of `least_sums`.
 
-        **Theorem.** For prices that nowhere fell since the lists were made, the least sum of x_i is at least v̂_i −
-        2γ_{d+8}·(max|v̂| + max|p|) − `LOST` − 2⁻²²·max|p|, with v̂_i what `least` has, less loss_i, and the largest p of
-        then and now. Careful lists have no loss and no last term.
+        **Theorem.** For prices that nowhere fell since the lists were made, but as `cheaper` was told, the least sum of
+        x_i is at least v̂_i − 2γ_{d+8}·(max|v̂| + max|p|) − `LOST` − 2⁻²²·max|p|, with v̂_i what `least` has, less
+        loss_i, and the largest p of then, of falls and now. Careful lists have no loss and no last term.
 
         *Proof.* Let prices be p' when the list was made; p' ≤ p. By differences, what is computed as ŝ is at least ŝ −
         γ_{d+8}·(|ŝ| + max|p'|), which grows with ŝ, and ŝ ≥ T_i outside the list; by products it is at least ŝ − loss_i
-        − 2⁻²²·max|p'| (`_Products.loss`). In the list p' is taken away and p added, which rounds twice. ∎
+        − 2⁻²²·max|p'| (`_Products.loss`). What fell to p' is by differences again. In the list p' is taken away and p
+        added, which rounds twice. ∎
         """
         values, highest = self.least(prices), max(self.highest, float(prices.abs().max()))
         error = 2.0 * gamma(self.x.shape[1] + 8) * (float(values.abs().max()) + highest) + LOST
