@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from tightlip.decimals import round_down, round_up
+from tightlip.experiments.dynamical_isometry import Config
 from tightlip.records import BenchRow
 from tightlip.report.cells import Group
 from tightlip.report.rows import read_groups
@@ -98,6 +99,20 @@ def input_gradients() -> str:
         "CPU seconds": "cpu_seconds",
     }
     return _cells("input_gradients", {"network": "network"}, measured)
+
+
+def isometry() -> str:
+    """The ten singular values of the Jacobian: the least and the largest of all seeds, inputs and measurements."""
+    lines, whole = [], Config().K
+    for group in read_groups(RESULTS / "dynamical_isometry"):
+        key, least, most = dict(group.key), min(group.values("smallest")), max(group.values("largest"))
+        off = f"{max(whole - least, most - whole):.1e}"
+        gradients = [f"{fmean(group.values(name)):.3g}" for name in ("gradient_start", "gradient_end")]
+        lines.append(
+            [key["activation"], key["network"], f"{least:.3g} to {most:.3g}", off, *gradients, group.metric("accuracy")]
+        )
+    heads = ["activation", "layers", "the ten", f"farthest from {whole:g}", "gradient, before", "and after", "accuracy"]
+    return _table(heads, lines)
 
 
 def constraints() -> str:
@@ -218,6 +233,7 @@ TABLES = {
         cones,
         zigzag,
         input_gradients,
+        isometry,
         constraints,
         steps,
         tried,
