@@ -81,6 +81,29 @@ def test_the_truth_lies_between_the_bounds(kind, p):
 
 
 @pytest.mark.parametrize("p", NORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_the_plane_fewer_points_come_first(kind, p, monkeypatch):
+    monkeypatch.setattr(searching, "TRIED", 4)  # 64 points begin as 16, and these as 4
+    asked, real = [], Search._of_fewer
+    monkeypatch.setattr(Search, "_of_fewer", lambda self: asked.append(len(self.x)) or real(self))
+    for d in (2, 3):
+        x, y = KINDS[kind](np.random.default_rng(d), 64, d)
+        found, true = assign(x, y, p=p, tolerance=1e-3), truth(x, y, p)
+        assert Fraction(found.lower) <= true and true * NEARLY <= Fraction(found.upper) and relative_gap(found) <= 1e-3
+    assert kind != "gaussian" or asked == [64, 16, 4] * 2
+
+
+@pytest.mark.parametrize("questions", [0, 1, 2, 3, 5, 10, 20, 40])
+def test_interrupted_while_fewer_points_come_first(questions, monkeypatch):
+    monkeypatch.setattr(searching, "TRIED", 4)
+    x, y = gaussian(150, 2), gaussian(150, 2, seed=1)
+    bounds = Bounds(posed(x, y), 2.0)
+    assert Search(bounds, 0.0, Interrupting(questions), 0).run(progress=False) == "time"
+    lower, upper = bounds.in_units(bounds.unit)
+    assert Fraction(lower) <= truth(x.numpy(), y.numpy(), 2) <= Fraction(upper)
+
+
+@pytest.mark.parametrize("p", NORMS)
 def test_the_prices_prove_the_lower_bound(p):
     """By `Funnels`, which are 1-Lipschitz: the potential separates the means by what was said."""
     x, y = gaussian(80, 3), gaussian(80, 3, seed=1) + 0.5

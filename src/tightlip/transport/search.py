@@ -13,6 +13,7 @@ from .candidates import Candidates
 from .clock import Clock, TimeUp
 from .distances import least_sums
 from .pairing import Bounds
+from .samples import Problem
 
 FACTOR = 6.0
 """By how much ε falls from phase to phase."""
@@ -28,6 +29,9 @@ that is too few in the end, all is done once more, thoroughly: then nobody goes 
 SMALL, HEAVY = 4000, 10.0
 """It is thorough at once for so few points, in up to three dimensions, and where one pair costs so many times the mean.
 """
+
+FLAT, FEWER, ENOUGH = 3, 4, 1e-2
+"""In up to so many dimensions one of so many points is paired first, to such a gap: its potential is near that of all."""
 
 FINEST = 2.0**-48
 """ε in units of the spread, below which float64 no longer tells sums apart."""
@@ -109,7 +113,7 @@ class Search:
         auction = self.auction = self._opened()
         mean, worst = float(self.bounds.upper), self.bounds.worst()
         heavy = worst > HEAVY * mean
-        thorough = heavy or self.x.shape[1] <= 3 or len(self.x) <= SMALL
+        thorough = heavy or self.x.shape[1] <= FLAT or len(self.x) <= SMALL
         began = self.clock.elapsed()
         self._offer(auction)
         self.clock.aside = SPARE * (self.clock.elapsed() - began)  # lists prove with a look at themselves
@@ -147,13 +151,25 @@ class Search:
         return candidates
 
     def _first_prices(self) -> Float64[Tensor, " m"]:
-        began = self.clock.elapsed()
         some = torch.randperm(len(self.x), generator=self.generator)[:TRIED]
         choices = [torch.zeros_like(self.bounds.prices), self.bounds.prices]
-        choices += [] if self.start is None else [self.start[0]]
+        choices += self._of_fewer() if self.start is None else [self.start[0]]
+        began = self.clock.elapsed()
         proven = [float(least_sums(self.x[some], self.y, c, self.p)[0].mean() - c.mean()) for c in choices]
         self.clock.aside = SPARE * (self.clock.elapsed() - began) / len(choices) * len(self.x) / len(some)
         return choices[max(range(len(choices)), key=proven.__getitem__)]
+
+    def _of_fewer(self) -> list[Float64[Tensor, " m"]]:
+        """The prices that the potential of a part of the points leads to, where there is one (McShane)."""
+        count = len(self.x) // FEWER
+        if self.x.shape[1] > FLAT or count < TRIED:
+            return []
+        x, y = (z[torch.randperm(len(z), generator=self.generator)[:count]] for z in (self.x, self.y))
+        part = Problem(x, y, self.bounds.problem.exponent, torch.empty(2, 0, dtype=torch.long))
+        bounds = Bounds(part, self.p, self.clock)
+        Search(bounds, ENOUGH, self.clock, int(torch.randint(2**31, (1,), generator=self.generator))).run(False)
+        potential, _ = least_sums(x, y, bounds.prices, self.p)
+        return [-least_sums(self.y, x, -potential, self.p)[0]]
 
     def _estimate(self, auction: Auction) -> float:
         """What prices seem to prove, by the lists."""
