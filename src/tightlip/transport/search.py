@@ -31,7 +31,7 @@ SMALL, HEAVY = 4000, 10.0
 """
 
 FLAT, FEWER, ENOUGH = 3, 4, 1e-2
-"""In up to so many dimensions one of so many points is paired first, to such a gap: its potential is near that of all."""
+"""In up to so many dimensions one of so many points is paired first, to such a gap: all have nearly its potential."""
 
 FINEST = 2.0**-48
 """ε in units of the spread, below which float64 no longer tells sums apart."""
