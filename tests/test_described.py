@@ -119,6 +119,8 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (graphs.Flip(-1), (5,)),
     (graphs.Mean((1, 2), True, 6), (2, 3)),
     (graphs.Mean(1), (3, 2)),
+    (graphs.Max((1, 2), True), (2, 3)),
+    (graphs.Min(-1), (3, 2)),
     (graphs.Offset(0.1), (3,)),
     (learned(graphs.Bias(3, 1)), (3, 4)),
     (learned(graphs.Transposed(nn.Linear(6, 4), True)), (4,)),

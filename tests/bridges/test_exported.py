@@ -75,6 +75,8 @@ READ = {
     "in two axes": lambda m, x: x.view(-1, 2, 3).mT.swapaxes(1, 2).flatten(1),
     "slopes": lambda m, x: F.rrelu(F.prelu(m.layer(x), m.numbers)),
     "largest": lambda m, x: F.adaptive_max_pool1d(F.adaptive_max_pool2d(x.view(-1, 1, 2, 3), (1, 3)).flatten(2), 2),
+    "the largest of pairs": lambda m, x: tl.Maxout(2)(m.layer(x)),
+    "the largest and the smallest": lambda m, x: torch.cat([x.amax(1, True), x.min(1, True)[0], x.amin((1,), True)], 1),
     "what is not used": lambda m, x: (x.sum(), x.max(1), m.layer(x))[2],
     "in order": lambda m, x: tl.GroupSort(3)(tl.FullSort()(x)),
     "in order, untrained": lambda m, x: tl.GroupSort(3, contiguous=False)(m.layer(x)),

@@ -8,8 +8,8 @@ from slopes import largest_slope
 from torch import nn
 from torch.nn import functional as F
 
-from tightlip import TightlipError, certify, freeze, lipschitz, load, save, summary, trace
-from tightlip.graphs import Mean, Offset, Permute
+from tightlip import TightlipError, certify, convert, freeze, lipschitz, load, save, summary, trace
+from tightlip.graphs import Max, Mean, Min, Offset, Permute
 
 
 class Forward(nn.Module):
@@ -51,6 +51,11 @@ def by_size_of_two_axes(x):
 
 def by_size_and_numbers(x):
     return x.view(x.size(0), x.size(1), 2, -1)
+
+
+def larger_of_two_pieces(x):
+    larger, _ = x.unflatten(2, (3, 2)).max(3)
+    return larger
 
 
 MOVED = {
@@ -111,6 +116,12 @@ LOOSE = {
     "select": lambda x: torch.select(x, 1, 2),
     "the mean over tokens": lambda x: x.mean(1),
     "the mean over both, kept": lambda x: x.mean((1, 2), keepdim=True),
+    "the largest": lambda x: x.max(1).values,
+    "the largest of pairs": larger_of_two_pieces,
+    "the largest, kept": lambda x: torch.max(x, dim=2, keepdim=True)[0],
+    "the smallest": lambda x: torch.min(x, -1)[0],
+    "the smallest over both": lambda x: x.amin((1, 2)),
+    "the largest by keywords": lambda x: torch.amax(input=x, axis=1, keepdim=True),
     "clamped": lambda x: x.clamp(-1.0, 1.0),
     "clamped from below": lambda x: x.clamp(min=0),
     "pooled": lambda x: F.adaptive_max_pool1d(x, 1),
@@ -141,6 +152,59 @@ def test_a_function_is_bounded_from_both_sides(name, seed, tmp_path):
     assert torch.equal(load(tmp_path / "m")(x), graph(x))
 
 
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+@pytest.mark.parametrize("kind", [Max, Min])
+@pytest.mark.parametrize("dim", [1, -1, (1, 2), (-2, 3)])
+def test_the_largest_and_the_smallest_have_slope_one(dim, kind, p, seed):
+    layer = kind(dim)
+    assert lipschitz(layer, p, p).constant == 1.0
+    assert 1 - 1e-9 <= largest_slope(layer, (2, 3, 4), p, p) <= 1 + 1e-9
+    x = torch.randn(5, 2, 3, 4)
+    wanted = x.amax(dim) if kind is Max else x.amin(dim)
+    assert torch.equal(layer(x), wanted)
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda x: x.max(1)[1].float(), "takes the places of extreme entries, which jump: take the values"),
+        (lambda x: x.max(1).indices, "takes the places of extreme entries"),
+        (lambda x: torch.max(x, -x), "takes one of two values"),
+        (lambda x: torch.min(x, other=-x), "takes one of two values"),
+        (lambda x: x.max(), "compares the examples of a batch: give the axes"),
+        (lambda x: x.amin(), "compares the examples of a batch"),
+        (lambda x: x.max(0).values, "axis 0|Max has dim=0"),
+        (lambda x: x.amax((0, 1)), "axis 0|Max has dim"),
+        (lambda x: x.max(1), "not a tensor|not one tensor"),
+        (lambda x: x.max(1, True, "odd")[0], "arguments that no rule speaks of"),
+    ],
+)
+def test_what_compares_otherwise_is_refused(forward, words):
+    with pytest.raises(TightlipError, match=words):
+        lipschitz(Forward(forward).eval(), 2)
+
+
+def test_a_network_of_points_is_audited_certified_and_trained_on():
+    """As PointNet: a layer for each point, the largest of each feature, a classifier."""
+
+    class PointNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.each, self.last = nn.Linear(3, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.each(x)).max(dim=1)[0])
+
+    network, x = PointNet().eval(), torch.randn(6, 20, 3)
+    product = math.prod(
+        float(torch.linalg.matrix_norm(layer.weight.detach().double(), 2)) for layer in network.children()
+    )
+    assert lipschitz(network, 2, 2).constant == pytest.approx(product, rel=1e-6)
+    assert float(certify(network, x).radius.max()) > 0
+    converted = convert(network, example=x)
+    assert lipschitz(freeze(converted.network), 2, 2).constant <= 1 + 1e-6
+
+
 @pytest.mark.parametrize("count", [6, None])
 @pytest.mark.parametrize("p", [1, 2, math.inf])
 def test_a_mean_whose_entries_are_counted_has_its_own_norm(count, p):
@@ -161,6 +225,9 @@ def test_a_mean_of_another_count_is_refused():
     [
         (Mean(0), "axes other than 0"),
         (Mean((1, 1)), "each once"),
+        (Max(0), "axes other than 0"),
+        (Min((2, 2)), "each once"),
+        (Max(()), "axes other than 0"),
         (Mean(1, count=0), "integer ≥ 1"),
         (Permute((1, 0)), "give 0, that of the batch"),
         (Permute((0, 2)), "give 0, that of the batch"),

@@ -2,6 +2,7 @@
 
 from .arithmetic import Bias, Mean, Offset
 from .axes import Chunk, Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
+from .extremes import Max, Min
 from .graph import Graph, Outputs
 from .tied import Transposed
 from .tracing import trace
@@ -12,7 +13,9 @@ __all__ = [
     "Chunk",
     "Flip",
     "Graph",
+    "Max",
     "Mean",
+    "Min",
     "Offset",
     "Outputs",
     "Permute",

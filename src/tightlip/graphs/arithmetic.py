@@ -7,7 +7,6 @@ how many there are, so it takes n = 1; `Mean(dim, count=n)`, as a layer of one's
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from ..audit import Gains, Roundoff, Uniform, rule
 from ..errors import TightlipError
 from ..linalg.rounding import round_up, sqrt_up
 from ..options import AXIS, FLAG, NUMBER, SIZE, optional
-from ..stored import brief, stored_integer, stored_number, stored_numbers
-from .axes import DIMS, OfAxes, own_axis
+from ..stored import stored_integer, stored_number, stored_numbers
+from .axes import DIMS, OfAxes, own_axes, own_axis, stored_axes
 
 
 class Mean(OfAxes):
@@ -44,7 +43,7 @@ class Mean(OfAxes):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, …) → the same without the axes."""
-        dims = [own_axis(dim, x.dim()) for dim in ([self.dim] if isinstance(self.dim, int) else self.dim)]
+        dims = own_axes(self.dim, x.dim())
         entries = math.prod(x.shape[dim] for dim in dims)
         if self.count is not None and entries != self.count:
             raise TightlipError(f"count={self.count} was stated of a mean of {entries} entries: state count={entries}")
@@ -106,9 +105,7 @@ def _mean(module: Mean) -> Gains:
 
     A mean errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂; where n is unknown, all inputs.
     """
-    dims: Any = list(module.dim) if isinstance(module.dim, tuple | list) else [module.dim]
-    if not dims or not all(type(dim) is int and dim != 0 for dim in dims) or len(set(dims)) < len(dims):
-        raise TightlipError(f"Mean has dim={brief(module.dim)}: give axes other than 0, that of the batch, each once")
+    stored_axes(module)
     if module.count is None:
         return Gains.constant(1.0, Roundoff(None, input=1.0))
     n = stored_integer(module, "count")

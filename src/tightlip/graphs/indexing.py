@@ -3,21 +3,63 @@
 What could take entries of other examples, or one entry twice, is refused.
 """
 
+import operator
+from collections.abc import Collection
 from typing import Any
 
 from torch import fx, nn
 
 from . import operations as ops
 from .axes import Chunk, Select, Slice, Unsqueeze
+from .calls import arguments, made
 from .overwriting import FxNode, refused
 
 _NAMES = {"split_size_or_sections": "sizes", "split_size": "sizes", "chunks": "sizes", "input": "tensor"}
 
 
+_PLACES = "takes the places of extreme entries, which jump: take the values, as in x.max(1).values"
+
+
+def unused(node: FxNode) -> bool:
+    """Whether a node only unpacks places of extremes that nothing is made of, as in ``values, _ = x.max(1)``."""
+    return node.target is operator.getitem and not node.users and _is(node.args[0], ops.EXTREMES)
+
+
+def attribute(node: FxNode) -> tuple[FxNode, nn.Module]:
+    """x.mT, x.max(1).values: the tensor, and the layer of a node that reads an attribute of it."""
+    source, name = node.args
+    if not _is(source, ops.EXTREMES) and name in ops.ATTRIBUTES:
+        return source, ops.ATTRIBUTES[name]()
+    if _is(source, ops.EXTREMES) and name == "values":
+        return _extreme(source)
+    raise refused(node, _PLACES if name == "indices" else f"reads {name}, of which no rule speaks")
+
+
+def _is(node: Any, targets: Collection[Any]) -> bool:
+    return isinstance(node, fx.Node) and node.target in targets
+
+
+def several(node: FxNode) -> None:
+    """Refuse what no rule speaks of in a node that returns several tensors: pieces, or extremes and their places."""
+    (_extreme if node.target in ops.EXTREMES else pieces)(node)
+
+
+def _extreme(node: FxNode) -> tuple[FxNode, nn.Module]:
+    """What x.max(1) and the like compare, and the layer of the values."""
+    args, kwargs = arguments(node)
+    if any(isinstance(a, fx.Node) for a in (*args[1:], *kwargs.values())):
+        raise refused(node, "takes one of two values, the larger or the smaller, of which no rule speaks")
+    return args[0], made(node, ops.EXTREMES[node.target], args[1:], kwargs)
+
+
 def indexed(node: FxNode) -> tuple[FxNode, nn.Module]:
     """x[…]: the tensor and the layer of a node that takes an index of it."""
     source, index = node.args
-    if isinstance(source, fx.Node) and source.target in ops.PIECES:
+    if _is(source, ops.EXTREMES):
+        if index != 0:
+            raise refused(node, _PLACES)
+        return _extreme(source)
+    if _is(source, ops.PIECES):
         return _piece(node, source, index)
     index = index if isinstance(index, tuple) else (index,)
     if index[:1] == (Ellipsis,):

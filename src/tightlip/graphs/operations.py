@@ -13,6 +13,7 @@ from ..activations import Abs
 from ..errors import TightlipError
 from .arithmetic import Mean
 from .axes import Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
+from .extremes import Max, Min
 
 Maker = Callable[..., nn.Module]
 
@@ -23,6 +24,13 @@ def _pool(kind: type[nn.Module]) -> Maker:
 
 def _mean(dim: Any = None, keepdim: bool = False) -> nn.Module:
     return Mean(_refuse_whole(dim, "averages the examples of a batch: give the axes, as in x.mean(1)"), keepdim)
+
+
+def _over_axes(kind: type[nn.Module]) -> Maker:
+    """torch.amax and torch.amin; and of torch.max and torch.min along an axis the values."""
+    return lambda dim=None, keepdim=False: kind(
+        _refuse_whole(dim, "compares the examples of a batch: give the axes, as in x.amax(1)"), keepdim
+    )
 
 
 def _squeeze(dim: Any = None) -> nn.Module:
@@ -126,6 +134,8 @@ FUNCTIONS: dict[Any, Maker] = {
     **dict.fromkeys((torch.unflatten, "unflatten"), lambda dim, sizes: nn.Unflatten(dim, sizes)),
     **dict.fromkeys(("contiguous", "clone", torch.clone, "float"), lambda **layout: nn.Identity()),
     **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys((torch.amax, "amax"), _over_axes(Max)),
+    **dict.fromkeys((torch.amin, "amin"), _over_axes(Min)),
     **dict.fromkeys((torch.permute, "permute"), lambda *order, dims=(): _permute(*order, *([dims] if dims else []))),
     **dict.fromkeys(
         (torch.transpose, torch.swapaxes, "transpose", "swapaxes"), lambda dim0, dim1: Transpose(dim0, dim1)
@@ -222,6 +232,14 @@ SPLIT = (torch.split, "split")
 CHUNK = (torch.chunk, "chunk")
 UNBIND = (torch.unbind, "unbind")
 PIECES = (*CHUNK, *SPLIT, *UNBIND)
+EXTREMES: dict[Any, Maker] = {
+    **dict.fromkeys((torch.max, "max"), _over_axes(Max)),
+    **dict.fromkeys((torch.min, "min"), _over_axes(Min)),
+}
+"""What returns values and their places, of which only the values have a rule."""
+
+SEVERAL = (*PIECES, *EXTREMES)
+"""What returns several tensors."""
 
 FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.MaxPool2d)
 """Layers whose output shares no memory with their input, so that it may be overwritten."""

@@ -15,8 +15,9 @@ from ..stored import exact_float
 from . import operations as ops
 from .arithmetic import Offset
 from .axes import Unsqueeze
+from .calls import arguments, made
 from .graph import Graph, Outputs, Row
-from .indexing import indexed, pieces
+from .indexing import attribute, indexed, several, unused
 from .overwriting import FxNode, overwrites, refuse_shared, refused
 from .placeholders import followed
 from .sizes import is_size, reshaped
@@ -48,7 +49,7 @@ class Table:
             self._finish(node.args[0])
         elif node.op == "get_attr" and not serves(node):
             raise refused(node, "uses a tensor outside of a layer")
-        elif not is_size(node) and not serves(node):  # those are used in reshaping and tying, or refused there
+        elif not (is_size(node) or serves(node) or unused(node)):  # sizes and ties are read where they are used
             try:
                 self._computed(node)
             except TightlipError:
@@ -81,7 +82,7 @@ class Table:
         self._layer(node, layer, (node.op, node.target), node.args[0])
 
     def _computed(self, node: FxNode) -> None:
-        args, kwargs = _arguments(node)
+        args, kwargs = arguments(node)
         if any(isinstance(a, fx.Node) and is_size(a) for a in args[1:]) and node.target not in ops.RESHAPE:
             raise refused(node, "computes with the sizes of a value: write numbers, or use layers such as nn.Flatten")
         named = args[1] if node.target is getattr else node.target
@@ -97,10 +98,10 @@ class Table:
             self._arranged(node, *reshaped(node))
         elif node.target is operator.getitem:
             self._arranged(node, *indexed(node))
-        elif node.target is getattr and args[1] in ops.ATTRIBUTES:
-            self._arranged(node, args[0], ops.ATTRIBUTES[args[1]]())
-        elif node.target in ops.PIECES:
-            pieces(node)
+        elif node.target is getattr:
+            self._arranged(node, *attribute(node))
+        elif node.target in ops.SEVERAL:
+            several(node)
         elif node.target is F.linear:
             self._arranged(node, *transposed(node, self.modules))
         elif node.target in ops.FUNCTIONS and args and [a for a in args if isinstance(a, fx.Node)] == args[:1]:
@@ -141,13 +142,7 @@ class Table:
     def _function(self, node: FxNode, source: FxNode, args: list[Any], kwargs: dict[str, Any]) -> None:
         if kwargs.get("inplace"):
             refuse_shared(node, source, self.modules)
-        try:
-            layer = ops.FUNCTIONS[node.target](*args, **kwargs)
-        except TightlipError as problem:
-            raise refused(node, str(problem)) from problem
-        except (TypeError, ValueError, KeyError, AttributeError, AssertionError) as problem:
-            raise refused(node, "has arguments that no rule speaks of") from problem
-        self._layer(node, layer, (node.op, node.name), source)
+        self._arranged(node, source, made(node, ops.FUNCTIONS[node.target], args, kwargs))
 
     def _joined(self, node: FxNode, tensors: Any, dim: Any = 0) -> None:
         if not isinstance(tensors, list | tuple) or type(dim) is not int or dim == 0:
@@ -183,18 +178,6 @@ class Table:
 def _name(target: Any) -> str:
     """What a person would call a function."""
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
-
-
-def _arguments(node: FxNode) -> tuple[list[Any], dict[str, Any]]:
-    """Those of a call, with torch's other names for them; tensors stand first, by whatever names they were given."""
-    args, kwargs = list(node.args), {"dim" if key == "axis" else key: value for key, value in node.kwargs.items()}
-    if not args:
-        args = [kwargs.pop(name) for name in ("input", "tensors", "self") if name in kwargs][:1]
-    if len(args) == 1 and "other" in kwargs:
-        args.append(kwargs.pop("other"))
-    if kwargs.get("out", 0) is None:
-        del kwargs["out"]
-    return args, kwargs
 
 
 def _weight(node: FxNode, number: Any) -> float:

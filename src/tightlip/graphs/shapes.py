@@ -17,6 +17,7 @@ from ..shift import Shift
 from .arithmetic import Bias, Mean, Offset
 from .axes import Chunk, Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
 from .extents import Axes, Extent, Extents, Misfit
+from .extremes import Max, Min
 from .windows import convolved, divided, padded, pooled, shuffled, spread_out, upsampled
 
 
@@ -72,7 +73,7 @@ def _unflattened(extents: Extents, layer: Any, shape: Axes) -> Axes:
     return (*shape[:place], *made, *shape[place + 1 :])
 
 
-def _averaged(extents: Extents, layer: Mean, shape: Axes) -> Axes:
+def _averaged(extents: Extents, layer: Mean | Max, shape: Axes) -> Axes:
     dims = [layer.dim] if isinstance(layer.dim, int) else layer.dim
     places = {placed(dim, len(shape)) for dim in dims}
     kept = [(1 if place in places else extent) for place, extent in enumerate(shape)]
@@ -160,7 +161,7 @@ RULES: dict[type[nn.Module], Callable[..., Shape]] = {
     Roll: _along,
     nn.Flatten: _flattened,
     nn.Unflatten: _unflattened,
-    Mean: _averaged,
+    **dict.fromkeys((Mean, Max, Min), _averaged),
     Select: _selected,
     Slice: _sliced,
     Chunk: _chunk,

@@ -43,7 +43,8 @@ def trace(network: nn.Module) -> Graph:
     Args:
         network: A module whose forward takes one tensor and returns one, or a tuple or a dictionary of several. What
             it calls must be layers with rules, containers of such, functions of torch that are such layers (``relu``,
-            ``flatten``, pooling, …), sums, differences, products with numbers, ``cat``, slices, ``chunk``, ``split``.
+            ``flatten``, ``amax``, pooling, …), sums, differences, products with numbers, ``cat``, slices, ``chunk``,
+            ``split``.
             Lists and named tuples that it returns are plain tuples in the graph.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from ...errors import TightlipError
-from ...graphs import Mean, Permute, Select, Slice, Squeeze, Transpose, Unsqueeze
+from ...graphs import Max, Mean, Min, Permute, Select, Slice, Squeeze, Transpose, Unsqueeze
 from ...graphs.operations import FUNCTIONS, REASONS
 
 Maker = Callable[..., nn.Module]
@@ -195,6 +195,10 @@ OPERATORS: dict[str, Maker] = {
     "narrow.default": FUNCTIONS["narrow"],
     "roll.default": _roll,
     "flip.default": lambda dims: FUNCTIONS["flip"](*dims),
+    "amax.default": lambda dim=(), keepdim=False: Max(dim, keepdim),
+    "amin.default": lambda dim=(), keepdim=False: Min(dim, keepdim),
+    "max.dim": Max,  # the values; their places have no rule
+    "min.dim": Min,
     "mean.dim": lambda dim, keepdim=False: Mean(dim, keepdim),
     **{f"max_pool{n}d.default": _pool(kind) for n, kind in enumerate((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), 1)},
     **{f"avg_pool{n}d.default": _pool(kind) for n, kind in enumerate((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), 1)},

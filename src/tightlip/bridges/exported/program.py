@@ -28,7 +28,10 @@ _ATEN = "torch.ops.aten."
 _IDLE = ("sym_size", "_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range")
 """How operators begin that make no value: checks, and sizes, which views alone ask for and state in their results."""
 
-_FRESH = ("linear", "conv", "batch_norm", "add", "sub", "mul", "div", "cat", "stack", "relu", "leaky_relu", "max_pool")
+_FRESH = (
+    *("linear", "conv", "batch_norm", "add", "sub", "mul", "div", "cat", "stack", "relu", "leaky_relu"),
+    *("max", "min", "amax", "amin"),
+)
 """How operators begin whose results share no memory with what they take, so that they may be overwritten."""
 
 
