@@ -103,6 +103,24 @@ def test_interrupted_while_fewer_points_come_first(questions, monkeypatch):
     assert Fraction(lower) <= truth(x.numpy(), y.numpy(), 2) <= Fraction(upper)
 
 
+def test_time_is_looked_at_between_few_pairs_while_fewer_points_come_first(monkeypatch):
+    looked, asked = [], []
+    x, y = gaussian(150, 2), gaussian(150, 2, seed=1)
+    bounds, real = Bounds(posed(x, y), 2.0, Clock(math.inf)), searching.least_sums
+
+    def counted(x, y, prices, p):
+        looked.append(len(x) * len(y))
+        return real(x, y, prices, p)
+
+    monkeypatch.setattr(searching, "TRIED", 8)
+    monkeypatch.setattr(searching, "AT_ONCE", 300)
+    monkeypatch.setattr(searching, "least_sums", counted)
+    search = Search(bounds, 1e-3, bounds.clock, 0)
+    monkeypatch.setattr(search.clock, "check", lambda: asked.append(len(looked)))
+    assert len(search._of_fewer()[0]) == 150
+    assert len(asked) > 70 and max(looked) <= 300  # 37 · 37 and 150 · 37 pairs
+
+
 @pytest.mark.parametrize("p", NORMS)
 def test_the_prices_prove_the_lower_bound(p):
     """By `Funnels`, which are 1-Lipschitz: the potential separates the means by what was said."""

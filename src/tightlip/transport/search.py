@@ -33,6 +33,9 @@ SMALL, HEAVY = 4000, 10.0
 FLAT, FEWER, ENOUGH = 3, 4, 1e-2
 """In up to so many dimensions one of so many points is paired first, to such a gap: all have nearly its potential."""
 
+AT_ONCE = 2**23
+"""So many pairs are looked at before time is."""
+
 FINEST = 2.0**-48
 """ε in units of the spread, below which float64 no longer tells sums apart."""
 
@@ -168,8 +171,15 @@ class Search:
         part = Problem(x, y, self.bounds.problem.exponent, torch.empty(2, 0, dtype=torch.long))
         bounds = Bounds(part, self.p, self.clock)
         Search(bounds, ENOUGH, self.clock, int(torch.randint(2**31, (1,), generator=self.generator))).run(False)
-        potential, _ = least_sums(x, y, bounds.prices, self.p)
-        return [-least_sums(self.y, x, -potential, self.p)[0]]
+        return [-self._least(self.y, x, -self._least(x, y, bounds.prices))]
+
+    def _least(self, x: Tensor, y: Tensor, prices: Tensor) -> Float64[Tensor, " m"]:
+        """min_j(‖x_i − y_j‖ + p_j) of all pairs, while there is time."""
+        found = []
+        for part in x.split(max(1, AT_ONCE // len(y))):
+            self.clock.check()
+            found.append(least_sums(part, y, prices, self.p)[0])
+        return torch.cat(found)
 
     def _estimate(self, auction: Auction) -> float:
         """What prices seem to prove, by the lists."""
