@@ -106,7 +106,7 @@ def isometry() -> str:
     lines, whole = [], Config().K
     for group in read_groups(RESULTS / "dynamical_isometry"):
         key, least, most = dict(group.key), min(group.values("smallest")), max(group.values("largest"))
-        off = f"{max(whole - least, most - whole):.1e}"
+        off = f"{max(whole - least, most - whole):.2g}"
         gradients = [f"{fmean(group.values(name)):.3g}" for name in ("gradient_start", "gradient_end")]
         lines.append(
             [key["activation"], key["network"], f"{least:.3g} to {most:.3g}", off, *gradients, group.metric("accuracy")]
