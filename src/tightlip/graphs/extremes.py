@@ -20,6 +20,7 @@ class Max(OfAxes):
         dim: The axis, or several.
         keepdim: Whether they stay, with one entry each.
 
+    >>> import torch
     >>> Max(1)(torch.tensor([[1.0, 3.0, 2.0]]))
     tensor([3.])
     """
@@ -39,6 +40,7 @@ class Max(OfAxes):
 class Min(Max):
     """The smallest entry over axes other than that of the batch; options are those of `Max`.
 
+    >>> import torch
     >>> Min(1)(torch.tensor([[1.0, 3.0, 2.0]]))
     tensor([1.])
     """
