@@ -16,7 +16,7 @@ from red_team.checkers import checkers
 from red_team.deaths import blackouts, failures, kills, writers
 from red_team.distances import distances
 from red_team.elementwise import number
-from red_team.exact import Values, run, squared_norm
+from red_team.exact import Values, composed, run, squared_norm
 from red_team.machines import machines
 from red_team.networks import Draw, affine_network, nested_network, pooled_network
 from red_team.points import MOST, points, steepest, towards
@@ -72,9 +72,7 @@ def affine(seed: int, tally: Tally) -> None:
     """Affine classifiers, composed exactly: norms, steepness of pairs, margins, and radii against true distances."""
     draw = Draw(seed)
     network, inputs = affine_network(draw)
-    bias = run(network, [Fraction(0)] * inputs)
-    columns = [[a - b for a, b in zip(run(network, _unit(inputs, i)), bias, strict=True)] for i in range(inputs)]
-    rows = [list(row) for row in zip(*columns, strict=True)]
+    rows, bias = composed(network, inputs)
     for p, q in PAIRS:
         bound = tally.asked(lambda p=p, q=q: lipschitz(network, p, q))
         if bound is not None:
@@ -224,10 +222,6 @@ def _certified(certificate: Certificate, x: Tensor) -> Iterator[tuple[Values, fl
     flat = [[Fraction(a) for a in row] for row in x.flatten(1).tolist()]
     columns = (certificate.radius, certificate.margin, certificate.prediction)
     return zip(flat, *(column.tolist() for column in columns), strict=True)
-
-
-def _unit(width: int, i: int) -> Values:
-    return [Fraction(int(k == i)) for k in range(width)]
 
 
 def _pairs(n: int) -> Iterator[tuple[int, int]]:

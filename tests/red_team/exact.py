@@ -6,6 +6,7 @@ Nothing here is shared with the library: sums and sorting are Python's, pooling 
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -31,6 +32,16 @@ def squared_norm(v: Sequence[Any], p: float) -> Any:
 def run(module: nn.Module, v: Values, shape: tuple[int, ...] | None = None) -> Values:
     """The outputs of a module at one input, given flat; ``shape`` is (channels, …), without the batch."""
     return _run(module, list(v), shape or (len(v),))[0]
+
+
+def composed(
+    network: nn.Module, inputs: int, shape: tuple[int, ...] | None = None
+) -> tuple[list[list[Fraction]], list[Fraction]]:
+    """An affine network as a matrix, by its rows, and a bias."""
+    bias = run(network, [Fraction(0)] * inputs, shape)
+    units = [[Fraction(int(k == i)) for k in range(inputs)] for i in range(inputs)]
+    columns = [[a - b for a, b in zip(run(network, unit, shape), bias, strict=True)] for unit in units]
+    return [list(row) for row in zip(*columns, strict=True)], bias
 
 
 def _run(module: nn.Module, v: Values, shape: tuple[int, ...]) -> tuple[Values, tuple[int, ...]]:

@@ -20,7 +20,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from red_team.exact import run, squared_norm
+from red_team.exact import composed, run, squared_norm
 from red_team.machines import ORDERS, outputs
 from torch import Tensor, nn
 
@@ -44,16 +44,7 @@ def layer(weight, bias=None, dtype=torch.float32):
 
 def true_radius_squared(network: nn.Sequential, x: Tensor, p: float) -> Fraction:
     """Of an affine network, in rationals: the distance to the nearest boundary of the predicted class."""
-    inputs = x.numel()
-    base = run(network, [Fraction(0)] * inputs, tuple(x.shape))
-    columns = [
-        [
-            a - b
-            for a, b in zip(run(network, [Fraction(i == j) for j in range(inputs)], tuple(x.shape)), base, strict=True)
-        ]
-        for i in range(inputs)
-    ]
-    rows = list(zip(*columns, strict=True))
+    rows, _ = composed(network, x.numel(), tuple(x.shape))
     logits = run(network, [Fraction(v) for v in x.flatten().tolist()], tuple(x.shape))
     best = max(range(len(logits)), key=lambda i: logits[i])
     gaps = [
@@ -266,14 +257,16 @@ def test_detectors_of_order_and_format(d, seed):
     assert ("float32", 8, 1.0) in told and float(certify(*detector(8, d), arithmetic="float32").radius) > 0
 
 
-def test_the_number_of_threads_and_compilers_are_orders_like_others():
-    network, x = detector(24, 4096)
-    assert float(certify(network, x, arithmetic="float32").radius) == 0.0
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_is_an_order_like_others(threads):
     before = torch.get_num_threads()
     try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            again = certify(network, x, arithmetic="float32")
-            assert float(again.radius) == 0.0 and int(again.prediction) == 0
+        torch.set_num_threads(threads)
+        for k in (8, 16, 24, 26):
+            network, x = detector(k, 4096)
+            radius = float(certify(network, x, arithmetic="float32").radius)
+            answered = [answers(network, x.expand(batch, -1)) for batch in (1, 7, 64)]
+            assert radius == 0.0 or all(bool((found == 0).all()) for found in answered), k
+            assert (radius > 0) == (k == 8)
     finally:
         torch.set_num_threads(before)

@@ -17,7 +17,7 @@ from ..errors import TightlipError
 from ..linalg.rounding import round_up, sqrt_up
 from ..options import AXIS, FLAG, NUMBER, SIZE, optional
 from ..stored import stored_integer, stored_number, stored_numbers
-from .axes import DIMS, OfAxes, own_axes, own_axis, stored_axes
+from .axes import DIMS, OfAxes, own_axes, own_axis, refuse_axes
 
 
 class Mean(OfAxes):
@@ -105,7 +105,7 @@ def _mean(module: Mean) -> Gains:
 
     A mean errs by γ_{n+2}·mean|x| ≤ γ_{n+2}/√n·‖x in its window‖₂; where n is unknown, all inputs.
     """
-    stored_axes(module)
+    refuse_axes(module)
     if module.count is None:
         return Gains.constant(1.0, Roundoff(None, input=1.0))
     n = stored_integer(module, "count")

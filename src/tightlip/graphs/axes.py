@@ -37,18 +37,13 @@ def own_axes(dims: int | Sequence[int], axes: int) -> list[int]:
     return [own_axis(dim, axes) for dim in ([dims] if isinstance(dims, int) else dims)]
 
 
-def stored_axes(module: nn.Module) -> list[int]:
-    """What a layer has as ``dim``, an axis or several.
-
-    Raises:
-        TightlipError: for none, that of the batch, and one that is there twice.
-    """
+def refuse_axes(module: nn.Module) -> None:
+    """Raise if what a layer has as ``dim`` is no axis, holds that of the batch, or one twice."""
     dims: Any = module.dim
     dims = list(dims) if isinstance(dims, tuple | list) else [dims]
     if not dims or not all(type(dim) is int and dim != 0 for dim in dims) or len(set(dims)) < len(dims):
         name, given = type(module).__name__, brief(module.dim)
         raise TightlipError(f"{name} has dim={given}: give axes other than 0, that of the batch, each once")
-    return dims
 
 
 class OfAxes(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..audit import EXACT, Gains, rule
 from ..options import FLAG
-from .axes import DIMS, OfAxes, own_axes, stored_axes
+from .axes import DIMS, OfAxes, own_axes, refuse_axes
 
 
 class Max(OfAxes):
@@ -52,5 +52,5 @@ class Min(Max):
 
 @rule(Max, Min, options={"dim": DIMS, "keepdim": FLAG}, reshapes=True)
 def _extreme(module: Max) -> Gains:
-    stored_axes(module)
+    refuse_axes(module)
     return Gains.constant(1.0, EXACT)

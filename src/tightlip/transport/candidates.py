@@ -16,8 +16,8 @@ from torch import Tensor
 from ..linalg.rounding import gamma
 from .distances import FEW, LEAST_ROWS, LOST, PIECE, distances, smallest
 
-IN_PLANES, ELSEWHERE = 256, 32
-"""Candidates of each point in up to three dimensions, where prices reach far, and in more."""
+FLAT, IN_PLANES, ELSEWHERE = 3, 256, 32
+"""Candidates of each point in up to so many dimensions, where prices reach far, and in more."""
 
 SINGLE_LOST = 2.0**-60
 """More than underflow in float32 can take from a square or a norm of numbers near 1."""
@@ -39,7 +39,7 @@ class Candidates:
     def __init__(self, x: Float64[Tensor, "n d"], y: Float64[Tensor, "n d"], p: float, careful: bool) -> None:
         n, d = x.shape
         self.x, self.y, self.p = x, y, p
-        size = min(n, IN_PLANES if d <= 3 else ELSEWHERE)
+        size = min(n, IN_PLANES if d <= FLAT else ELSEWHERE)
         self.index = torch.empty(n, size, dtype=torch.int32)
         self.cost = torch.empty(n, size, dtype=torch.float64)
         self.threshold = torch.full((n,), torch.inf, dtype=torch.float64)

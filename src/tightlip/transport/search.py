@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .auction import Auction
-from .candidates import Candidates
+from .candidates import FLAT, Candidates
 from .clock import Clock, TimeUp
 from .distances import least_sums
 from .pairing import Bounds
@@ -30,8 +30,8 @@ SMALL, HEAVY = 4000, 10.0
 """It is thorough at once for so few points, in up to three dimensions, and where one pair costs so many times the mean.
 """
 
-FLAT, FEWER, ENOUGH = 3, 4, 1e-2
-"""In up to so many dimensions one of so many points is paired first, to such a gap: all have nearly its potential."""
+FEWER, ENOUGH = 4, 1e-2
+"""In up to `FLAT` dimensions one of so many points is paired first, to such a gap: all have nearly its potential."""
 
 AT_ONCE = 2**23
 """So many pairs are looked at before time is."""

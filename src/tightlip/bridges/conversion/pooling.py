@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ...graphs import Max, Mean, Min
+from ...graphs import Mean
 from ...layers import Scale
 from .keeping import kept
 from .registry import Change, Place, conversion
@@ -35,11 +35,6 @@ def _adaptive(layer: Any, place: Place) -> Change:
     window = [side // n for n, side in zip(sides, shape[-axes:], strict=True)]
     pool: nn.Module = nn.AvgPool1d(window[0]) if axes == 1 else nn.AvgPool2d((window[0], window[1]))
     return Change(pool, "the same windows, counted", full=True)
-
-
-@conversion(Max, Min)
-def _extreme(layer: nn.Module, place: Place) -> Change:
-    return Change(layer, kept(layer, place.norm))
 
 
 @conversion(Mean)
