@@ -16,7 +16,7 @@ import torch
 from tightlip import TightlipError, lipschitz, load
 from tightlip.cli import main
 from tightlip.data.measured import load_measured, split_measured
-from tightlip.decimals import round_nearest
+from tightlip.decimals import round_nearest, round_up
 from tightlip.experiments import regression_run
 from tightlip.experiments.regression_options import Config
 from tightlip.records import RegressionRow, SlopesFile
@@ -35,6 +35,16 @@ def folder(tmp_path_factory):
         rows = zip(depth.tolist(), away.tolist(), (500 * depth - 40 * np.abs(away - 3000) + 1e5).tolist(), strict=True)
         csv.writer(file).writerows([["depth", "away", "price"], *rows])
     return folder
+
+
+def write(path, names, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([names, *np.asarray(rows).tolist()])
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(autouse=True)
@@ -152,9 +162,89 @@ def test_audit_proves_the_slope_of_a_regression(said, model, capsys):
     assert audit["constant"] == lipschitz(load("runs/r/model.safetensors"), 2).constant
 
 
-def test_certify_refuses_numbers(said, capsys):
-    assert main(["certify", "runs/r"]) == 2
-    assert "runs/r is a regression, whose outputs are numbers, not classes" in capsys.readouterr().err
+def test_certify_predicts_the_run_s_own_test_part_and_says_how_far_off_it_is(said, row, proof, capsys):
+    assert main(["certify", "runs/r", "--eps", "0.1", "0", "--output", "told.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "16 test rows of this run (land.csv, seed 0), price predicted; audited constant" in out
+    assert f"error {round_nearest(row.test.rmse)} (root mean square), {round_nearest(row.test.mae)} (mean" in out
+    assert f"within 0.1 of a row the prediction changes by at most {round_up(proof.bound.constant / 10, 4)}" in out
+    assert "within 0 of a row the prediction changes by at most 0\n" in out and "one is the std of a feature" in out
+    told = read("told.csv")
+    assert [float(one["prediction"]) for one in told] == proof.prediction.tolist()
+    assert [float(one["true"]) for one in told] == proof.target.tolist()
+
+
+def test_new_rows_are_predicted_by_the_names_of_their_columns(said, capsys):
+    rows = np.random.default_rng(1).uniform((10, 2800), (30, 3200), (23, 2))
+    write("new.csv", ("away", "depth"), rows[:, ::-1])
+    assert main(["certify", "runs/r", "--data", "new.csv", "--norm", "inf", "--output", "told.csv"]) == 0
+    out, network = capsys.readouterr().out, load("runs/r/model.safetensors")
+    expected = network(torch.from_numpy(rows).float()).squeeze(1)
+    told = read("told.csv")
+    assert np.allclose([float(one["prediction"]) for one in told], expected, rtol=1e-6) and "true" not in told[0]
+    assert "new.csv: 23 rows, price predicted" in out and "and 3 more, which --output FILE.csv writes" in out
+    assert f"audited constant {round_up(lipschitz(network[1:], np.inf).constant, 9)} per standardized unit, inf" in out
+    assert "error" not in out and re.search(rf"^ +0  {round_nearest(float(expected[0]), 6)}$", out, re.MULTILINE)
+
+
+def test_rows_with_their_numbers_are_compared_and_those_of_the_training_are_told(said, capsys):
+    lines = Path("land.csv").read_text().splitlines()
+    Path("some.csv").write_text("\n".join(lines[:6]) + "\n")
+    assert main(["certify", "runs/r", "--data", "some.csv"]) == 0
+    out = capsys.readouterr().out
+    seen = [int(count) for count in re.search(r"note: (\d) of these are training rows of runs/r, (\d)", out).groups()]
+    test = split_measured(load_measured("land.csv").rows, 0).test
+    own = load_measured("land.csv").rows.inputs[:5]
+    assert sum(seen) == 5 - sum(bool((row == test.inputs).all(1).any()) for row in own) and "error " in out
+    write("fresh.csv", ("depth", "price", "away"), [[20.0, 1e5, 3100.0]])
+    assert main(["certify", "runs/r", "--data", "fresh.csv"]) == 0
+    assert "note:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("table", "more", "sentence"),
+    [
+        (("depth", "far"), [], "has no column 'price', so its rows are to be predicted, and it misses 'away'"),
+        (
+            ("depth", "far", "price"),
+            [],
+            "t.csv misses 'away': give the columns that runs/r was trained on, depth, away",
+        ),
+        (("depth", "away", "id"), [], "it has 'id' more"),
+        (("depth", "away"), ["--label", "price"], "has no column 'price'"),
+        (("depth", "away"), ["--head", "0"], "--head is for classes, and this is a regression"),
+        (("depth", "away"), ["--arithmetic", "float32"], "--arithmetic is for classes"),
+        (("depth", "away"), ["--inputs", "x.npz"], "takes rows with labels of classes"),
+        (("depth", "away"), ["--output", "told.json"], "so give it a name that ends in .csv"),
+        (None, [], "is a regression and takes the rows of a table: t.csv is none"),
+    ],
+)
+def test_what_a_regression_cannot_predict_is_told(said, table, more, sentence, capsys):
+    if table is not None:
+        write("t.csv", table, np.ones((3, len(table))))
+    assert main(["certify", "runs/r", "--data", "t.csv", *more]) == 2
+    assert sentence in capsys.readouterr().err
+    Path("t.csv").unlink(missing_ok=True)
+
+
+def test_a_cell_that_is_no_number_is_told_by_its_row(said, capsys):
+    Path("odd.csv").write_text("depth,away,price\n20,3000,cheap\n")
+    assert main(["certify", "runs/r", "--data", "odd.csv"]) == 2
+    assert "odd.csv holds 'cheap' in row 0 of the column price" in capsys.readouterr().err
+    assert main(["certify", "runs/r", "--seed", "1"]) == 2
+    assert "would take training rows of runs/r for test rows" in capsys.readouterr().err
+
+
+def test_data_that_changed_since_the_training_are_refused(said, capsys):
+    text = Path("land.csv").read_text()
+    try:
+        Path("land.csv").write_text(text + "20.0,3000.0,1.0\n")
+        assert main(["certify", "runs/r"]) == 2
+        assert "land.csv has changed since runs/r was trained on it" in capsys.readouterr().err
+        assert main(["certify", "runs/r", "--data", "some.csv"]) == 0
+        assert "was trained on some of these is not known" in capsys.readouterr().out
+    finally:
+        Path("land.csv").write_text(text)
 
 
 @pytest.mark.parametrize(("norm", "loss"), [("2", "absolute"), ("inf", "squared")])

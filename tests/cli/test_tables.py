@@ -187,7 +187,7 @@ def test_rows_without_classes_are_predicted_by_name(capsys):
         ),
         (("angle", "mass", "dose", "id"), [], "it has 'id' more: give the columns that runs/r was trained on, mass,"),
         (NAMES, ["--output", "radii.json"], "so give it a name that ends in .csv"),
-        (NAMES, ["--inputs", "inputs.npz"], "takes rows with labels: leave it out"),
+        (NAMES, ["--inputs", "inputs.npz"], "takes rows with labels of classes: leave it out"),
         (NAMES, ["--label", "tree"], "has no column 'tree'"),
     ],
 )

@@ -22,13 +22,14 @@ from ..experiments.scaling import scaling_in
 from ..graphs import Graph
 from ..linkage import ABOUT, check_model, written_about
 from ..norms import as_norm, norm_name
-from ..records import Feature, Grounds, RadiiFile
+from ..records import TASK, Feature, Grounds, RadiiFile
 from ..robustness import Certificate, certify
 from ..serialization import load as load_network
+from .estimates import check_options, constant_of, estimated, told_estimates
 from .examples import DEFAULT, Examples, check_classes, other_examples, own_test_part
 from .features import told_features
 from .options import Machine, replaceable
-from .origin import Origin, origin_of, refuse_numbers
+from .origin import Origin, origin_of
 from .places import model_meant
 from .predictions import Unlabeled, refuse_files, told_predictions, unlabeled_rows, write_predictions
 
@@ -45,7 +46,8 @@ INTERVALS = "in brackets: 95% Wilson intervals"
 class Certify:
     """Audit a saved network and certify the test part of a data set (or the whole of your own file).
 
-    Of a table without the column of the classes: predict the class of each row, with its certified radius.
+    Of a table without the column of the classes: predict the class of each row, with its certified radius. Of a
+    regression: predict the number of each row, and prove how far it can move.
     """
 
     model: tyro.conf.Positional[Path]
@@ -69,7 +71,7 @@ class Certify:
     """Of the split, as in training (default: that of the model's run; of a model without one, 0)."""
     output: Path | None = None
     """Also write the radii to this JSON file, as tightlip-check reads it; of rows without classes, classes and radii
-    to this .csv file."""
+    to this .csv file, and the numbers that a regression predicts."""
     inputs: Path | None = None
     """Also write the inputs and labels that are certified to this .npz file, for tightlip-check --data."""
     data_root: str | None = None
@@ -89,11 +91,12 @@ class Certify:
         written = written_about(model)
         check_model(model.parent, written)
         network = load_network(model).to(device)
-        refuse_numbers(model, written)
         origin = origin_of(model, written)
         p = as_norm("2" if origin is None else origin.norm) if asked is None else asked
         self._check_places(model)
         radii = self.eps or (OF_EACH_ENTRY if p == math.inf else RADII)
+        if origin is not None and written.get("metrics.json", {}).get("task") == TASK:
+            return self._estimate(network, origin, p, radii)
         if (rows := unlabeled_rows(origin, self.data, self.label)) is not None:
             return self._predict(network, rows, p, radii)
         examples = self._examples(origin)
@@ -141,6 +144,14 @@ class Certify:
         lines = [*told_predictions(rows, certificate, radii), *[STANDARDIZED] * standardized]
         lines += [f"for {certificate.speaks_of}"] * (self.arithmetic != "real")
         return "\n".join([*lines, INTERVALS])
+
+    def _estimate(self, network: nn.Module, run: Origin, p: float, radii: Sequence[float]) -> str:
+        """The numbers that a regression predicts."""
+        check_options(self.output, self.inputs, self.head, self.arithmetic)
+        estimates = estimated(network, run, self.data, self.label, self.seed)
+        if self.output is not None:
+            estimates.write(self.output)
+        return "\n".join(told_estimates(estimates, *constant_of(network, run, p), radii))
 
     def _check_places(self, model: Path) -> None:
         """Refuse to write where nothing can be written, or over what is read."""

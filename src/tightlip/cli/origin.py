@@ -2,21 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from ..data import Dataset, Splits, load, split
 from ..data.labeled import column_names
+from ..data.measured import MeasuredTable, load_measured
 from ..data.sources import SPECS
 from ..errors import TightlipError
 from ..linkage import MODEL
-from ..records import TASK
 
 CONFIG = "config.json"
+
+Data = TypeVar("Data", Dataset, MeasuredTable)
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,19 @@ class Origin:
         Raises:
             TightlipError: if they are not there any more, or are others now.
         """
+        return self._unchanged(lambda place: load(place, root, download, self.label, self.drop))
+
+    def measured(self) -> MeasuredTable:
+        """The very table of a run that predicts numbers.
+
+        Raises:
+            TightlipError: as `dataset`.
+        """
+        return self._unchanged(lambda place: load_measured(place, self.label, self.drop))
+
+    def _unchanged(self, read: Callable[[str], Data]) -> Data:
         try:
-            found = load(self._place(), root, download, self.label, self.drop)
+            found = read(self._place())
         except TightlipError as problem:
             raise TightlipError(f"{self.folder} was trained on {self.data}: {problem}") from problem
         if self.sha256 not in (None, found.sha256):
@@ -69,15 +82,6 @@ class Origin:
         beside = self.folder.absolute().parent.parent / self.data
         here = self.data in SPECS or Path(self.data).exists() or not beside.exists()
         return self.data if here else str(beside)
-
-
-def refuse_numbers(model: Path, written: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise for a model that predicts numbers, where classes are asked for."""
-    if written.get("metrics.json", {}).get("task") == TASK:
-        raise TightlipError(
-            f"{model.parent} is a regression, whose outputs are numbers, not classes: what is proven of it is on its "
-            "page and in its certificate.json"
-        )
 
 
 def origin_of(model: Path, written: Mapping[str, Mapping[str, Any]]) -> Origin | None:

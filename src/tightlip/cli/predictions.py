@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxtyping import Float32
 from torch import Tensor
 
 from ..atomic import replacing
 from ..data.dataset import called
-from ..data.labeled import column_names, read_rows
+from ..data.labeled import Rows, column_names, read_rows
 from ..data.sources import is_table
 from ..decimals import bracketed, exact, floored, round_up
 from ..errors import TightlipError
@@ -17,7 +18,7 @@ from ..report.wording import reach
 from ..robustness import Certificate
 from .origin import Origin
 
-_MOST = 20
+MOST = 20
 """Rows that are printed; a file has all."""
 
 _NAMED = 12
@@ -47,34 +48,45 @@ def unlabeled_rows(run: Origin | None, data: str | None, label: str | None) -> U
     if run is None or not run.feature_names or label is not None or data is None:
         return None
     path = Path(data)
-    if not is_table(data) or not path.is_file() or run.label in (None, *(names := column_names(path))):
+    if not is_table(data) or not path.is_file() or run.label in (None, *column_names(path)):
         return None
-    drop = run.left_out(path)
-    _refuse_others(path.name, [name for name in names if name not in drop], run)
-    rows = read_rows(path, labeled=False, drop=drop)
-    return Unlabeled(rows.features()[:, [rows.names.index(name) for name in run.feature_names]], path.name, run)
+    return Unlabeled(as_trained(path, run, None)[1], path.name, run)
 
 
-def _refuse_others(source: str, names: Sequence[str], run: Origin) -> None:
+def as_trained(path: Path, run: Origin, label: str | None) -> tuple[Rows, Float32[Tensor, "rows features"]]:
+    """A table, and its features as the model of a run takes them, by their names; of ``label`` the cells stay apart.
+
+    Raises:
+        TightlipError: where its columns are not those that the run was trained on, or it cannot be read.
+    """
+    names, drop = column_names(path), run.left_out(path)
+    if label is None or label in names:
+        _refuse_others(path.name, [name for name in names if name not in (label, *drop)], run, label)
+    rows = read_rows(path, label, labeled=label is not None, drop=drop)
+    return rows, rows.features()[:, [rows.names.index(name) for name in run.feature_names]]
+
+
+def _refuse_others(source: str, names: Sequence[str], run: Origin, label: str | None) -> None:
     wanted = run.feature_names
     if sorted(names) == sorted(wanted):
         return
     absent = next((f"misses {name!r}" for name in wanted if name not in names), None)
     more = next((f"has {name!r} more" for name in names if name not in wanted), "has one of them twice")
+    why = "" if label else f"has no column {run.label!r}, so its rows are to be predicted, and it "
     raise TightlipError(
-        f"{source} has no column {run.label!r}, so its rows are to be predicted, and it {absent or more}: give the "
-        f"columns that {run.folder} was trained on, {', '.join(wanted[:_NAMED])}{', …' * (len(wanted) > _NAMED)}"
+        f"{source} {why}{absent or more}: give the columns that {run.folder} was trained on, "
+        f"{', '.join(wanted[:_NAMED])}{', …' * (len(wanted) > _NAMED)}"
     )
 
 
 def refuse_files(output: Path | None, inputs: Path | None) -> None:
-    """Refuse files that would need labels.
+    """Refuse files that would need classes.
 
     Raises:
         TightlipError: for ``--inputs``, or an ``--output`` that is no ``.csv``.
     """
     if inputs is not None:
-        raise TightlipError("--inputs are for tightlip-check, which takes rows with labels: leave it out")
+        raise TightlipError("--inputs are for tightlip-check, which takes rows with labels of classes: leave it out")
     if output is not None and output.suffix != ".csv":
         raise TightlipError(
             f"--output {output}: predictions are written as a table, so give it a name that ends in .csv"
@@ -93,10 +105,10 @@ def told_predictions(rows: Unlabeled, certificate: Certificate, radii: Sequence[
     constant = round_up(certificate.bound.constant, 9)
     yield f"{rows.source}: {len(table)} rows, {rows.run.label} predicted; audited constant {constant}"
     yield f"{'row':>5}  {'class':<{width}}  certified radius"
-    for row, name, radius in table[:_MOST]:
+    for row, name, radius in table[:MOST]:
         yield f"{row:>5}  {name:<{width}}  {reach(radius)}"
-    if len(table) > _MOST:
-        yield f"  and {len(table) - _MOST} more, which --output FILE.csv writes"
+    if len(table) > MOST:
+        yield f"  and {len(table) - MOST} more, which --output FILE.csv writes"
     for eps in radii:
         share = f"{floored(certificate.accuracy(eps))}% {bracketed(certificate.interval(eps))}"
         yield f"the class stays the same within {exact(eps)}: {share}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tightlip.arguments import integer
 from tightlip.choices import hint
-from tightlip.data.labeled import SUFFIXES, read_rows
+from tightlip.data.labeled import SUFFIXES, Rows, read_rows
 from tightlip.data.tables import number
 from tightlip.errors import TightlipError
 
@@ -77,23 +77,32 @@ def load_measured(path: str, label: str | None = None, drop: Sequence[str] | Non
     if file.suffix.lower() not in SUFFIXES or not file.is_file():
         raise TightlipError(_no_table(path, file))
     rows = read_rows(file, label, drop=drop)
+    if len(rows.cells) < FEWEST:
+        raise TightlipError(f"{path} has {len(rows.cells)} rows: a regression takes {FEWEST} at least")
+    targets = targets_of(rows)
+    if float(targets.min()) == float(targets.max()):
+        raise TightlipError(
+            f"the column {rows.label} of {path} is {float(targets[0]):g} in every row: there is nothing to learn"
+        )
+    measured = Measurements(rows.features(), targets)
+    return MeasuredTable(file.stem, file.name, rows.sha256, measured, rows.names, rows.label)
+
+
+def targets_of(rows: Rows) -> Float64[Tensor, " n"]:
+    """The label column as numbers.
+
+    Raises:
+        TightlipError: for a cell that is none, by its row.
+    """
     found = [number(cell) for cell in rows.cells]
     wrong = next((row for row, value in enumerate(found) if value is None or not np.isfinite(value)), None)
     if wrong is not None:
         raise TightlipError(
-            f"{path} holds {rows.cells[wrong]!r:.40} in row {wrong} of the column {rows.label}, which is to be "
+            f"{rows.path} holds {rows.cells[wrong]!r:.40} in row {wrong} of the column {rows.label}, which is to be "
             "predicted as a number: name another column by label= (--label), or predict classes without --task "
             "regression"
         )
-    if len(found) < FEWEST:
-        raise TightlipError(f"{path} has {len(found)} rows: a regression takes {FEWEST} at least")
-    targets = torch.tensor(found, dtype=torch.float64)
-    if float(targets.min()) == float(targets.max()):
-        raise TightlipError(
-            f"the column {rows.label} of {path} is {found[0]:g} in every row: there is nothing to learn"
-        )
-    measured = Measurements(rows.features(), targets)
-    return MeasuredTable(file.stem, file.name, rows.sha256, measured, rows.names, rows.label)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _no_table(path: str, file: Path) -> str:
