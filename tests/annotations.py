@@ -4,7 +4,8 @@ The decorator of its import hook binds the arguments of each call anew, for size
 (tightlip has none), checks them once more after it, and does so too where no array is spoken of. That is three quarters
 of the time of a test that trains. Here the type checker looks at arguments and at what is returned, once each, and
 sizes are remembered from the one to the other where there are arrays. What a test calls over and over is checked the
-first `ENOUGH` times: the calls of a loop are of one kind.
+first `ENOUGH` times: the calls of a loop are of one kind. Functions inside functions are made anew at each call of the
+outer one, and a check has to be made for each, in milliseconds; the first `ENOUGH` of one kind get one.
 """
 
 import collections
@@ -13,6 +14,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import jaxtyping
@@ -22,11 +24,14 @@ from sweeps import EVERYTHING
 SHAPES = jaxtyping.jaxtyped
 """jaxtyping's own decorator."""
 
-ENOUGH = 10**9 if EVERYTHING else 8
-"""Calls of one function in one test."""
+ENOUGH = 10**9 if EVERYTHING else 4
+"""Calls of one function in one test; inner functions of one kind in a process."""
 
 CALLS: collections.defaultdict[Callable[..., Any], int] = collections.defaultdict(int)
 """How often each function was called in this test; whoever runs tests clears it before each."""
+
+MADE: collections.defaultdict[CodeType, int] = collections.defaultdict(int)
+"""How often each inner function was made in this process."""
 
 
 def jaxtyped(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -40,10 +45,14 @@ def checked(typechecker: Callable[..., Any], subject: Any) -> Any:
         if dataclasses.is_dataclass(subject) and "__init__" in vars(subject):
             subject.__init__ = checked(typechecker, subject.__init__)
         return subject
+    if _made_enough(subject):
+        return subject
     hints = known(subject)
     if hints is None or (inspect.isgeneratorfunction(subject) and speaks_of_arrays(hints)):
         return SHAPES(subject, typechecker=typechecker)
-    return _with_sizes(typechecker(subject), subject) if speaks_of_arrays(hints) else _plain(typechecker, subject)
+    if not hints:
+        return subject
+    return (_with_sizes if speaks_of_arrays(hints) else _plain)(typechecker, subject)
 
 
 def known(function: Callable[..., Any]) -> list[Any] | None:
@@ -62,35 +71,55 @@ def speaks_of_arrays(hint: Any) -> bool:
     return (inspect.isclass(hint) and issubclass(hint, AbstractArray)) or any(map(speaks_of_arrays, inside))
 
 
+def _made_enough(subject: Callable[..., Any]) -> bool:
+    """Whether enough inner functions of this kind are checked."""
+    code = getattr(subject, "__code__", None)
+    if code is None or "<locals>" not in subject.__qualname__:
+        return False
+    MADE[code] += 1
+    return MADE[code] > ENOUGH
+
+
 def _seen_enough(function: Callable[..., Any]) -> bool:
     """Whether a call needs no check, be it that a test asks for none."""
     CALLS[function] += 1
     return CALLS[function] > ENOUGH or config.jaxtyping_disable
 
 
-def _with_sizes(by_type: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_sizes(typechecker: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    by_type = _at_first_use(typechecker, function)
+
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
         if _seen_enough(function):
             return function(*arguments, **options)
         with SHAPES("context"):
-            return by_type(*arguments, **options)
+            return by_type()(*arguments, **options)
 
     return wrapped
 
 
 def _plain(typechecker: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    by_type = typechecker(function)
-    if by_type is function:
-        return function
+    by_type = _at_first_use(typechecker, function)
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
-        return (function if _seen_enough(function) else by_type)(*arguments, **options)
+        return (function if _seen_enough(function) else by_type())(*arguments, **options)
 
     return wrapped
+
+
+def _at_first_use(typechecker: Callable[..., Any], function: Callable[..., Any]) -> Callable[[], Callable[..., Any]]:
+    """The function with its checks, which take milliseconds to make: most functions are not called in most processes.
+
+    Where a name is written as text, the checks are made at once, as the type checker wants to know where it stood.
+    """
+    make = functools.cache(functools.partial(typechecker, function))
+    if any(isinstance(hint, str) for hint in inspect.get_annotations(function).values()):
+        make()
+    return make
 
 
 def install() -> None:
