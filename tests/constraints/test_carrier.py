@@ -102,7 +102,7 @@ def test_a_promise_on_a_convolution_is_what_the_audit_proves(constraint, way):
     """Or it is refused at once, in a sentence, with the layer as it was."""
     taken = 0
     for seed in range(5 if isinstance(constraint, SpectralBall) else 12):  # whose bound takes long
-        if taken == 3 and not EVERYTHING:
+        if taken == 2 and not EVERYTHING:
             break
         layer = random_layer(seed)
         before = layer.weight.detach().clone()
@@ -125,7 +125,7 @@ def test_a_promise_on_a_convolution_is_what_the_audit_proves(constraint, way):
             torch.testing.assert_close(frozen(images(layer)), layer(images(layer)).detach(), atol=1e-4, rtol=1e-4)
         if not isinstance(constraint, RowDualBall):  # whose largest entry need not reach 1 in the audited norm
             assert lipschitz(frozen, *constraint.norms).constant > 0.98  # trained outwards
-    assert taken >= 3
+    assert taken >= (3 if EVERYTHING else 2)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -1,4 +1,4 @@
-"""A step interrupted at a line of ours, every seventh: weights are weights, on their sets, and training goes on."""
+"""A step interrupted at a line of ours, every thirteenth: weights are weights, on their sets, and training goes on."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ import tightlip
 from tightlip import Orthonormal, RowL1Ball, constrain, hold
 from tightlip.constraints import constraint_of
 
-EVERY = 3 if EVERYTHING else 7
+EVERY = 3 if EVERYTHING else 13
 """Lines from one interruption to the next."""
 
 OURS = str(Path(tightlip.__file__).parent / "constraints")

@@ -35,7 +35,7 @@ def test_all_rows_of_a_seed_have_one_generator_that_is_trained_once(whole, tmp_p
 def test_the_critic_is_that_of_the_table():
     sizes = {}
     for name in study.ROWS:
-        config = replace(SMALL, activation=name, width=720, steps=1)
+        config = replace(SMALL, activation=name, steps=1)
         found = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(study, "trained", lambda config, critic, *_, found=found: found.append(critic) or 1 / 0)
@@ -43,8 +43,10 @@ def test_the_critic_is_that_of_the_table():
                 study.run(config, 0)
         layers = [layer for layer in found[0] if isinstance(layer, nn.Linear)]
         sizes[name] = [(layer.in_features, layer.out_features) for layer in layers]
-    assert sizes.pop("maxout") == [(784, 720), (360, 720), (360, 1)]
-    assert set(map(tuple, sizes.values())) == {((784, 720), (720, 720), (720, 1))}
+    width = SMALL.width
+    assert sizes.pop("maxout") == [(784, width), (width // 2, width), (width // 2, 1)]
+    assert set(map(tuple, sizes.values())) == {((784, width), (width, width), (width, 1))}
+    assert study.Config().width == 720
 
 
 def test_gradients_are_shortened_before_adam_sees_them():
@@ -71,7 +73,7 @@ def test_the_objective_of_a_known_critic_is_known(whole):
 
 @pytest.mark.parametrize("constraint", study.CONSTRAINTS)
 def test_a_critic_that_is_trained_finds_more_and_numbers_come_again(constraint, tmp_path):
-    config = replace(SMALL, constraint=constraint, steps=30)
+    config = replace(SMALL, constraint=constraint, steps=15)
     with shelf(tmp_path):
         first, again = study.run(config, 0), study.run(config, 0)
         less = study.run(replace(config, steps=1), 0)

@@ -1,6 +1,7 @@
 """The commands by their names, each imported when it is asked for: most need torch, which takes seconds to import."""
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module, util
 from itertools import pairwise
@@ -50,11 +51,15 @@ class Commands(Mapping[str, type]):
 
     def summary(self, name: str) -> str:
         """The docstring of a command, read in its file."""
-        file, command = self.places[name]
-        found = util.find_spec(f".{file}", __package__)
-        text = getattr(found.loader, "get_source", lambda _: None)(found.name) if found else None
-        tree = ast.parse(text or "")
-        return next((ast.get_docstring(node) or "" for node in tree.body if _is_class(node, command)), "")  # type: ignore[arg-type]
+        return _docstring(*self.places[name])
+
+
+@functools.cache
+def _docstring(file: str, command: str) -> str:
+    found = util.find_spec(f".{file}", __package__)
+    text = getattr(found.loader, "get_source", lambda _: None)(found.name) if found else None
+    tree = ast.parse(text or "")
+    return next((ast.get_docstring(node) or "" for node in tree.body if _is_class(node, command)), "")  # type: ignore[arg-type]
 
 
 def _is_class(node: ast.stmt, name: str) -> bool:
