@@ -26,7 +26,7 @@ DOCS := $(VENV)/.docs-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test sweeps conventions redteam fuzz bench race distances paper docs docs-serve package lint format clean
+.PHONY: help demo test sweeps conventions redteam fuzz mutants bench race distances paper docs docs-serve package lint format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -45,6 +45,10 @@ redteam: $(TEST)  ## 10,000 networks against exact rationals, 1,000 on machines 
 
 fuzz: $(TEST)  ## 1,000 damaged files for everything that reads one
 	@$(BIN)/python scripts/fuzz.py $(ARGS)
+
+mutants: $(TEST)  ## 50 changes to each part that proves, at random: do the tests see them? An hour of one core
+	@$(PIP) install --quiet cosmic-ray==8.7.0
+	@$(BIN)/python scripts/mutants.py $(ARGS)
 
 conventions: $(TEST)  ## freezing, tying, copying … of weights at widths 64, 256 and 1024: up to an hour on two cores
 	@CONVENTION_WIDTHS=64,256,1024 $(BIN)/python -m pytest -n 2 -q --durations=10 tests/conventions $(ARGS)

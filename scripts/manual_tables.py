@@ -101,6 +101,36 @@ def input_gradients() -> str:
     return _cells("input_gradients", {"network": "network"}, measured)
 
 
+def capacity() -> str:
+    """How much of the constant networks use, and how often their units are positive."""
+    measured = {
+        "largest σ_max": "largest",
+        "of K": "used",
+        "positive at 40 %": "active_40",
+        "at 90 %": "active_90",
+        "at 99 %": "always",
+        "never": "never",
+        "accuracy": "accuracy",
+        "CPU seconds": "cpu_seconds",
+    }
+    return _cells("lipschitz_capacity", {"network": "network", "width": "width"}, measured)
+
+
+def robustness() -> str:
+    """Accuracy under attack in the inf-norm, and what is proven of it."""
+    measured = {
+        "accuracy": "accuracy",
+        "certified .05": "certified_0.05",
+        "certified .1": "certified_0.1",
+        "attacked .05": "attacked_0.05",
+        "attacked .1": "attacked_0.1",
+        "Figure 9's rule, beyond what stands": "refuted_figure_9",
+        "constant": "constant",
+        "CPU seconds": "cpu_seconds",
+    }
+    return _cells("mnist_robustness", {"network": "network"}, measured)
+
+
 def isometry() -> str:
     """The ten singular values of the Jacobian: the least and the largest of all seeds, inputs and measurements."""
     lines, whole = [], Config().K
@@ -233,6 +263,8 @@ TABLES = {
         cones,
         zigzag,
         input_gradients,
+        capacity,
+        robustness,
         isometry,
         constraints,
         steps,

@@ -69,6 +69,13 @@ def test_an_axis_is_logarithmic_only_where_every_value_can_be_drawn(synthetic, t
         inside(drawn)
 
 
+def test_tails_alone_make_no_axis_logarithmic():
+    """A share that falls from 1 to next to nothing is read on an even axis, an error that falls by decades is not."""
+    x = [float(place) for place in range(51)]
+    assert not curves.frame([(x, [*(1 - place / 50 for place in range(50)), 1e-4])]).logarithmic
+    assert curves.frame([(x, [10.0 ** (-place / 10) for place in range(51)])]).logarithmic
+
+
 def test_the_panels_of_a_column_have_the_same_axes(synthetic, tmp_path, drawn):
     panels = write(synthetic, tmp_path, {("relu", 3): [0.0, 0.5, 1.0], ("relu", 7): [-0.1, 0.99, 0.99]})
     assert [panel.title for panel in panels] == ["f, depth 3", "f, depth 7"]

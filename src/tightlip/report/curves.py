@@ -22,6 +22,9 @@ DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
 DECADES = 1e3
 """How far apart values are for their axis to be logarithmic."""
 
+TAIL = 0.07
+"""Values below a hundredth of the largest, as a share of all, that are no more than the tails of curves."""
+
 FITS = 36
 """Most letters of a title beside an axis; the heading says all of them."""
 
@@ -133,7 +136,10 @@ def panels(groups: Sequence[Group], words: Mapping[str, str], name: str) -> list
 
 
 def frame(curves: Iterable[Points]) -> Frame:
-    """Axes for all these lines: y is logarithmic where no value is negative and they span decades, x may fall."""
+    """Axes for all these lines: y is logarithmic where values are positive and span decades, x may fall.
+
+    Where only their tails are small, as of shares that fall from 1 to 0, y is not logarithmic.
+    """
     curves = list(curves)
     across = [value for x, _ in curves for value in x if math.isfinite(value)]
     up = [value for _, y in curves for value in y if math.isfinite(value)]
@@ -142,8 +148,10 @@ def frame(curves: Iterable[Points]) -> Frame:
         left, right = right, left
     whole = all(value.is_integer() for value in across)
     positive = [value for value in up if value > 0]
-    if positive and min(up) >= 0 and max(positive) > DECADES * min(positive):
-        return Frame(left, right, max(min(positive) / 2, 1e-17), min(max(positive) * 2, 1e3), True, whole)
+    most = max(positive, default=0.0)
+    small = sum(value < most / 100 for value in positive)
+    if positive and min(up) >= 0 and most > DECADES * min(positive) and small > TAIL * len(positive):
+        return Frame(left, right, max(min(positive) / 2, 1e-17), min(most * 2, 1e3), True, whole)
     return Frame(left, right, *_ends(up), False, whole)
 
 
