@@ -163,10 +163,13 @@ def mutants(part: Part) -> list[Mutant]:
     return found
 
 
-def changed(source: str, text: str) -> tuple[str, str]:
-    """The lines that differ, as they were and as they became."""
-    lines = list(difflib.ndiff(source.splitlines(), text.splitlines()))
-    return tuple("\n".join(line[2:].strip() for line in lines if line.startswith(sign)) for sign in "-+")  # type: ignore[return-value]
+def changed(source: str, text: str) -> dict[str, Any]:
+    """Where the first line stands that differs, and the lines as they were and as they became."""
+    lines, there = source.splitlines(), text.splitlines()
+    line = next(n for n, (a, b) in enumerate(zip(lines, [*there, ""], strict=False), 1) if a != b)
+    found = list(difflib.ndiff(lines, there))
+    was, became = ("\n".join(one[2:].strip() for one in found if one.startswith(sign)) for sign in "-+")
+    return {"line": line, "was": was, "became": became}
 
 
 def tests_fail(copy: Path, part: Part, limit: float | None) -> bool:
@@ -222,9 +225,8 @@ class Trial:
             for mutant in tqdm(random.Random(seed).sample(every, min(count, len(every))), name, unit="mutant"):
                 source = (ROOT / mutant.file).read_text(encoding="utf-8")
                 text = mutant.text(source)
-                was, became = changed(source, text)
                 one = {"file": mutant.file, "sha256": sha256(source.encode()).hexdigest()}
-                one |= {"operator": mutant.operator.removeprefix("core/"), "was": was, "became": became}
+                one |= {"operator": mutant.operator.removeprefix("core/"), **changed(source, text)}
                 before = known.get(_key(one))
                 if before is None or not (before["killed"] or why(one)):  # tests may see today what they did not
                     limit = self.limit(name, copy) if limit is None else limit
@@ -234,8 +236,8 @@ class Trial:
                 tried.append(known[_key(one)])
                 if not tried[-1]["killed"]:
                     survivors += [] if why(tried[-1]) else [tried[-1]]
-                    tqdm.write(f"{mutant.file}: {why(one) or 'UNSEEN'}\n  - {was}\n  + {became}")
-                self.write(name, {"mutants": len(every), "tried": tried}, seed)
+                    tqdm.write(f"{told(one)}: {why(one) or 'UNSEEN'}")
+                self.write(name, len(every), known, seed)
         return survivors
 
     @staticmethod
@@ -246,16 +248,23 @@ class Trial:
             raise SystemExit(f"the tests of {name} fail without any change: mend them first")
         return 10 * (time.perf_counter() - began)
 
-    def write(self, name: str, found: dict[str, Any], seed: int) -> None:
-        """Keep what is known so far."""
-        killed = sum(one["killed"] for one in found["tried"])
-        self.results[name] = {"mutants": found["mutants"], "killed": killed, "tried": found["tried"]}
+    def write(self, name: str, mutants: int, known: dict[tuple[str, ...], dict[str, Any]], seed: int) -> None:
+        """Keep what is known of the files as they are, of this choice and of those before."""
+        there = {file: sha256((ROOT / file).read_bytes()).hexdigest() for file in PARTS[name].files}
+        tried = [one for one in known.values() if one["sha256"] == there[one["file"]]]
+        killed = sum(one["killed"] for one in tried)
+        self.results[name] = {"mutants": mutants, "killed": killed, "tried": tried}
         seconds = time.perf_counter() - self.began
         BenchRow("mutants", {"operators": OPERATORS}, seed, self.results, seconds, **self.origin).write(self.output)
 
 
 def _key(one: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(one[name] for name in ("file", "sha256", "operator", "was", "became"))
+    return tuple(one[name] for name in ("file", "sha256", "operator", "line", "became"))
+
+
+def told(one: dict[str, Any]) -> str:
+    """A change in words."""
+    return f"{one['file']}, line {one['line']}\n  - {one['was']}\n  + {one['became']}\n "
 
 
 def why(one: dict[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ The decorator of its import hook binds the arguments of each call anew, for size
 of the time of a test that trains. Here the type checker looks at arguments and at what is returned, once each, and
 sizes are remembered from the one to the other where there are arrays. What a test calls over and over is checked the
 first `ENOUGH` times: the calls of a loop are of one kind. Functions inside functions are made anew at each call of the
-outer one, and a check has to be made for each, in milliseconds; the first `ENOUGH` of one kind get one.
+outer one, and a check has to be made for each, in milliseconds; after `ENOUGH` calls of one kind no more are made.
 """
 
 import collections
@@ -25,13 +25,13 @@ SHAPES = jaxtyping.jaxtyped
 """jaxtyping's own decorator."""
 
 ENOUGH = 10**9 if EVERYTHING else 4
-"""Calls of one function in one test; inner functions of one kind in a process."""
+"""Calls of one function in one test; calls of one kind of inner function in a process."""
 
 CALLS: collections.defaultdict[Callable[..., Any], int] = collections.defaultdict(int)
 """How often each function was called in this test; whoever runs tests clears it before each."""
 
-MADE: collections.defaultdict[CodeType, int] = collections.defaultdict(int)
-"""How often each inner function was made in this process."""
+CHECKED: collections.defaultdict[CodeType | None, int] = collections.defaultdict(int)
+"""How many calls of each kind of inner function were checked in this process."""
 
 
 def jaxtyped(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -45,7 +45,7 @@ def checked(typechecker: Callable[..., Any], subject: Any) -> Any:
         if dataclasses.is_dataclass(subject) and "__init__" in vars(subject):
             subject.__init__ = checked(typechecker, subject.__init__)
         return subject
-    if _made_enough(subject):
+    if CHECKED[getattr(subject, "__code__", None)] >= ENOUGH:
         return subject
     hints = known(subject)
     if hints is None or (inspect.isgeneratorfunction(subject) and speaks_of_arrays(hints)):
@@ -71,19 +71,14 @@ def speaks_of_arrays(hint: Any) -> bool:
     return (inspect.isclass(hint) and issubclass(hint, AbstractArray)) or any(map(speaks_of_arrays, inside))
 
 
-def _made_enough(subject: Callable[..., Any]) -> bool:
-    """Whether enough inner functions of this kind are checked."""
-    code = getattr(subject, "__code__", None)
-    if code is None or "<locals>" not in subject.__qualname__:
-        return False
-    MADE[code] += 1
-    return MADE[code] > ENOUGH
-
-
 def _seen_enough(function: Callable[..., Any]) -> bool:
     """Whether a call needs no check, be it that a test asks for none."""
     CALLS[function] += 1
-    return CALLS[function] > ENOUGH or config.jaxtyping_disable
+    if CALLS[function] > ENOUGH or config.jaxtyping_disable:
+        return True
+    if "<locals>" in function.__qualname__:
+        CHECKED[function.__code__] += 1
+    return False
 
 
 def _with_sizes(typechecker: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:

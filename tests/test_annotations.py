@@ -141,6 +141,8 @@ def test_of_inner_functions_the_first_ones_are_checked(monkeypatch):
         return half
 
     monkeypatch.setattr(annotations, "ENOUGH", 2)
+    for _ in range(5):
+        made(partial(checked, by_type))  # and never called
     for _ in range(2):
         with pytest.raises(TypeError, match="half"):
             made(partial(checked, by_type))("4")

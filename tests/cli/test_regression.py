@@ -168,7 +168,7 @@ def test_certify_predicts_the_run_s_own_test_part_and_says_how_far_off_it_is(sai
     assert "16 test rows of this run (land.csv, seed 0), price predicted; audited constant" in out
     assert f"error {round_nearest(row.test.rmse)} (root mean square), {round_nearest(row.test.mae)} (mean" in out
     assert f"within 0.1 of a row the prediction changes by at most {round_up(proof.bound.constant / 10, 4)}" in out
-    assert "within 0 of a row the prediction changes by at most 0\n" in out and "one is the std of a feature" in out
+    assert "within 0 of a row the prediction changes by at most 0\n" in out and "one is the std of a feature;" in out
     told = read("told.csv")
     assert [float(one["prediction"]) for one in told] == proof.prediction.tolist()
     assert [float(one["true"]) for one in told] == proof.target.tolist()
@@ -211,12 +211,15 @@ def test_rows_with_their_numbers_are_compared_and_those_of_the_training_are_told
             "t.csv misses 'away': give the columns that runs/r was trained on, depth, away",
         ),
         (("depth", "away", "id"), [], "it has 'id' more"),
+        (("depth", "away", "price"), ["--label", "away"], "--label away is a feature of runs/r"),
+        (("depth", "away"), ["--seed", "0"], "--seed is of the split of the run's own data, and --data gives others"),
         (("depth", "away"), ["--label", "price"], "has no column 'price'"),
         (("depth", "away"), ["--head", "0"], "--head is for classes, and this is a regression"),
         (("depth", "away"), ["--arithmetic", "float32"], "--arithmetic is for classes"),
         (("depth", "away"), ["--inputs", "x.npz"], "takes rows with labels of classes"),
         (("depth", "away"), ["--output", "told.json"], "so give it a name that ends in .csv"),
-        (None, [], "is a regression and takes the rows of a table: t.csv is none"),
+        (None, [], "is a regression and takes the rows of a table, and t.csv does not exist"),
+        (None, ["--data", "runs/r/config.json"], "and runs/r/config.json is no table"),
     ],
 )
 def test_what_a_regression_cannot_predict_is_told(said, table, more, sentence, capsys):
@@ -230,9 +233,46 @@ def test_what_a_regression_cannot_predict_is_told(said, table, more, sentence, c
 def test_a_cell_that_is_no_number_is_told_by_its_row(said, capsys):
     Path("odd.csv").write_text("depth,away,price\n20,3000,cheap\n")
     assert main(["certify", "runs/r", "--data", "odd.csv"]) == 2
-    assert "odd.csv holds 'cheap' in row 0 of the column price" in capsys.readouterr().err
+    told = "odd.csv holds 'cheap' in row 0 of the column price, which is to be predicted as a number: mend the cell, or"
+    assert told in capsys.readouterr().err
     assert main(["certify", "runs/r", "--seed", "1"]) == 2
     assert "would take training rows of runs/r for test rows" in capsys.readouterr().err
+
+
+def test_an_empty_column_of_the_target_is_to_be_predicted_and_another_name_can_be_given(said, capsys):
+    Path("blank.csv").write_text("price,depth,away\n,20,3000\n NA ,25,2900\n")
+    assert main(["certify", "runs/r", "--data", "blank.csv"]) == 0
+    assert "blank.csv: 2 rows, price predicted" in (out := capsys.readouterr().out) and "error" not in out
+    Path("both.csv").write_text("price,depth,away,sold\n,20,3000,1e200\n1,25,2900,-1e200\n")
+    assert main(["certify", "runs/r", "--data", "both.csv", "--label", "sold"]) == 0
+    wanted = "error 1e+200 (root mean square), 1e+200 (mean absolute), against the column sold"
+    assert wanted in capsys.readouterr().out
+
+
+def test_rows_may_be_near_one_another_and_not_beyond_what_the_network_tells(said, capsys):
+    """A row and its neighbor are how a bound is looked at; float32 has to hold what a standardized network sees."""
+    write("near.csv", ("depth", "away"), [[20.0, 3000.0], [20.0, 3000.0002]])
+    assert main(["certify", "runs/r", "--data", "near.csv"]) == 0
+    assert "changes are those of exact arithmetic, for rows as float32 holds them" in capsys.readouterr().out
+    write("far.csv", ("depth", "away"), [[20.0, 3e9]])
+    assert main(["certify", "runs/r", "--data", "far.csv"]) == 2
+    assert "numbers in the column away so large that float32 loses what matters" in capsys.readouterr().err
+
+
+def test_the_table_of_the_training_is_not_written_over(said, capsys):
+    before = Path("land.csv").read_text()
+    write("new.csv", ("depth", "away"), [[20.0, 3000.0]])
+    for more in ([], ["--data", "new.csv"]):
+        assert main(["certify", "runs/r", *more, "--output", "land.csv"]) == 2
+        assert "land.csv is read or written by this command already" in capsys.readouterr().err
+    assert Path("land.csv").read_text() == before
+
+
+def test_a_run_with_a_constant_of_ones_own_has_a_page(capsys):
+    assert main(["train", "--task", "regression", "--data", "land.csv", *FLAGS, "--k", "9000", "--name", "own"]) == 0
+    assert "(--k 9000)" in capsys.readouterr().out
+    page = Path("runs/own/report.html").read_text()
+    assert "Predictions" in page and "Which constant" not in page
 
 
 def test_data_that_changed_since_the_training_are_refused(said, capsys):

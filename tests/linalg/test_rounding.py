@@ -12,6 +12,7 @@ from tightlip import TightlipError
 from tightlip.linalg.rounding import (
     FLUSHED,
     UNIT_ROUNDOFF,
+    cholesky_error,
     gamma,
     norm_above,
     normalize_exactly,
@@ -213,3 +214,13 @@ def test_a_thread_that_flushes_proves_nothing():
                 act()
         assert round_up(Fraction(1, 3)) == 0.33333333333333337
     assert Fraction(round_up(tiny)) >= tiny
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_the_error_of_a_factorization_is_not_below_its_theorem(n):
+    """γ_{n+1}/(1 − γ_{n+1})·trace, in rationals."""
+    matrix = torch.diag(torch.arange(1.0, n + 1, dtype=torch.float64) / 3)
+    u = Fraction(1, 2**53)
+    share = (n + 1) * u / (1 - (n + 1) * u)
+    exact = share / (1 - share) * sum(Fraction(entry) for entry in matrix.diagonal().tolist())
+    assert exact <= Fraction(cholesky_error(matrix)) <= 2 * exact

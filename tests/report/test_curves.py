@@ -74,6 +74,7 @@ def test_tails_alone_make_no_axis_logarithmic():
     x = [float(place) for place in range(51)]
     assert not curves.frame([(x, [*(1 - place / 50 for place in range(50)), 1e-4])]).logarithmic
     assert curves.frame([(x, [10.0 ** (-place / 10) for place in range(51)])]).logarithmic
+    assert curves.frame([*[(x, [1.0] * 51)] * 30, (x, [1e-5] * 51)]).logarithmic  # one curve that is small throughout
 
 
 def test_the_panels_of_a_column_have_the_same_axes(synthetic, tmp_path, drawn):

@@ -90,3 +90,11 @@ def test_no_step_of_the_radius_changes_the_sign(p, seed):
         assert torch.equal((network(moved)[:, 0] > 0).long(), certificate.prediction)
         assert (certificate.radius > 1e-3).double().mean() > 0.8
     assert (certificate.radius >= certificate.margin / lipschitz(network, p).sensitivity).all()
+
+
+def test_one_logit_that_never_changes_is_certified_everywhere():
+    layer = nn.Linear(3, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, -0.5)
+    certificate = certify(layer, torch.randn(4, 3), torch.tensor([0, 0, 1, 0]))
+    assert certificate.radius.tolist() == [INF, INF, 0, INF] and certificate.prediction.tolist() == [0] * 4

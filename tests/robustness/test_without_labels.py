@@ -32,3 +32,9 @@ def test_one_output_answers_by_its_sign_without_labels_too():
     certificate = certify(nn.Identity(), torch.tensor([[-0.5], [0.25]]))
     assert certificate.prediction.tolist() == [0, 1] and certificate.radius.tolist() == pytest.approx([0.5, 0.25])
     assert "correct" not in repr(certificate)
+
+
+def test_it_says_the_arithmetic_that_it_is_about():
+    certificate = certify(nn.Identity(), POINTS)
+    assert certificate.speaks_of == certificate.bound.arithmetic != ""
+    assert "float32" in certify(nn.Linear(2, 2), POINTS, arithmetic="float32").speaks_of

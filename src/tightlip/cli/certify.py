@@ -93,11 +93,12 @@ class Certify:
         network = load_network(model).to(device)
         origin = origin_of(model, written)
         p = as_norm("2" if origin is None else origin.norm) if asked is None else asked
-        self._check_places(model)
+        self._check_places(model, origin)
         radii = self.eps or (OF_EACH_ENTRY if p == math.inf else RADII)
         if origin is not None and written.get("metrics.json", {}).get("task") == TASK:
             return self._estimate(network, origin, p, radii)
-        if (rows := unlabeled_rows(origin, self.data, self.label)) is not None:
+        scales = None if origin is None else scaling_in(network, origin.feature_names).scales
+        if (rows := unlabeled_rows(origin, self.data, self.label, scales)) is not None:
             return self._predict(network, rows, p, radii)
         examples = self._examples(origin)
         check_classes(network, examples)
@@ -153,10 +154,10 @@ class Certify:
             estimates.write(self.output)
         return "\n".join(told_estimates(estimates, *constant_of(network, run, p), radii))
 
-    def _check_places(self, model: Path) -> None:
+    def _check_places(self, model: Path, run: Origin | None) -> None:
         """Refuse to write where nothing can be written, or over what is read."""
         read = [model, *(model.parent / name for name in (*ABOUT, "config.json"))]
-        read += [] if self.data is None else [Path(self.data)]
+        read += [Path(data) for data in (self.data, None if run is None else run.place) if data is not None]
         for place, others in ((self.output, ()), (self.inputs, (self.output,))):
             if place is not None:
                 replaceable(place, *read, *filter(None, others))

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..atomic import replacing
 from ..audit import Bound, lipschitz
-from ..data.labeled import column_names
 from ..data.measured import split_measured, targets_of
 from ..data.sources import is_table
 from ..decimals import exact, round_nearest, round_up
@@ -21,14 +20,15 @@ from ..experiments.scaling import scaling_in
 from ..norms import norm_name
 from ..training import predict
 from .origin import Origin, seen
-from .predictions import MOST, as_trained, refuse_files
+from .predictions import MOST, as_trained, has_labels, refuse_files
 
 
 @dataclass(frozen=True)
 class Estimates:
     """What the model of a run predicts of rows: ``values`` (n,), beside ``targets`` (n,) where the table has them.
 
-    ``source`` says which rows they are, ``label`` what is predicted; ``note`` what the run has seen of them.
+    ``source`` says which rows they are, ``label`` what is predicted; ``note`` what the run has seen of them, ``truth``
+    which column the targets are, where that is another name.
     """
 
     source: str
@@ -36,6 +36,15 @@ class Estimates:
     values: Float64[Tensor, " n"]
     targets: Float64[Tensor, " n"] | None
     note: str | None = None
+    truth: str | None = None
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """The root mean square and the mean absolute difference from the targets."""
+        assert self.targets is not None
+        off = (self.values - self.targets).abs()
+        largest = float(off.max()) or 1.0
+        return largest * math.sqrt(float((off / largest).square().mean())), largest * float((off / largest).mean())
 
     @property
     def columns(self) -> dict[str, list[float]]:
@@ -80,8 +89,8 @@ def estimated(network: nn.Module, run: Origin, data: str | None, label: str | No
     def of(rows: Tensor) -> Tensor:
         return predict(network, rows.to(place)).squeeze(1).cpu().double()
 
-    named = run.label or "number"
-    if data is None or (data == run.data and label in (None, run.label)):
+    own = run.label or "number"
+    if data is None:
         if seed not in (None, run.seed):
             raise TightlipError(
                 f"--seed {seed} would take training rows of {run.folder} for test rows, since its data were split with "
@@ -89,15 +98,20 @@ def estimated(network: nn.Module, run: Origin, data: str | None, label: str | No
             )
         test = split_measured(run.measured().rows, run.seed).test
         source = f"{len(test)} test rows of this run ({run.data}, seed {run.seed})"
-        return Estimates(source, named, of(test.inputs), test.targets)
+        return Estimates(source, own, of(test.inputs), test.targets)
     path = Path(data)
     if not is_table(data) or not path.is_file():
-        raise TightlipError(f"{run.folder} is a regression and takes the rows of a table: {data} is none")
-    label = run.label if label is None and run.label in column_names(path) else label
-    rows, inputs = as_trained(path, run, label)
-    targets = None if label is None else targets_of(rows)
+        what = "is no table" if path.exists() else "does not exist"
+        raise TightlipError(f"{run.folder} is a regression and takes the rows of a table, and {data} {what}")
+    if seed is not None:
+        raise TightlipError("--seed is of the split of the run's own data, and --data gives others: leave it out")
+    if label in run.feature_names:
+        raise TightlipError(f"--label {label} is a feature of {run.folder}: name the column of true numbers")
+    label = run.label if label is None and has_labels(path, run.label) else label
+    rows, inputs = as_trained(path, run, label, scaling_in(network, run.feature_names).scales)
+    targets = None if label is None else targets_of(rows, "mend the cell, or leave the column out")
     note = None if targets is None else _note(inputs, run)
-    return Estimates(f"{path.name}: {len(inputs)} rows", named, of(inputs), targets, note)
+    return Estimates(f"{path.name}: {len(inputs)} rows", own, of(inputs), targets, note, label)
 
 
 def _note(inputs: Tensor, run: Origin) -> str | None:
@@ -136,13 +150,13 @@ def told_estimates(estimates: Estimates, bound: Bound, standardized: bool, radii
     if (more := len(estimates.values) - MOST) > 0:
         yield f"  and {more} more, which --output FILE.csv writes"
     if estimates.targets is not None:
-        off = estimates.values - estimates.targets
-        rmse, mae = math.sqrt(float(off.square().mean())), float(off.abs().mean())
-        yield f"error {round_nearest(rmse)} (root mean square), {round_nearest(mae)} (mean absolute)"
+        rmse, mae = map(round_nearest, estimates.errors)
+        against = "" if estimates.truth in (None, estimates.label) else f", against the column {estimates.truth}"
+        yield f"error {rmse} (root mean square), {mae} (mean absolute){against}"
     if estimates.note:
         yield f"note: {estimates.note}"
     for eps in radii:
         moved = round_up(bound.constant * eps * (1 + 1e-15), 4)
         yield f"within {exact(eps)} of a row the prediction changes by at most {moved}"
-    if standardized:
-        yield "distances are in standardized units: one is the std of a feature"
+    unit = "distances are in standardized units, one is the std of a feature; " if standardized else ""
+    yield f"{unit}changes are those of exact arithmetic, for rows as float32 holds them"

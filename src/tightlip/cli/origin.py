@@ -57,7 +57,7 @@ class Origin:
 
     def _unchanged(self, read: Callable[[str], Data]) -> Data:
         try:
-            found = read(self._place())
+            found = read(self.place)
         except TightlipError as problem:
             raise TightlipError(f"{self.folder} was trained on {self.data}: {problem}") from problem
         if self.sha256 not in (None, found.sha256):
@@ -77,7 +77,8 @@ class Origin:
         there = column_names(table) if table.is_file() else ()
         return tuple(name for name in self.drop if name in there)
 
-    def _place(self) -> str:
+    @property
+    def place(self) -> str:
         """The data's path, which is relative to where the run began: mostly here, or where its ``runs`` are."""
         beside = self.folder.absolute().parent.parent / self.data
         here = self.data in SPECS or Path(self.data).exists() or not beside.exists()

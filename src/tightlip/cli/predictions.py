@@ -1,7 +1,7 @@
 """Rows of a table without the column of classes: the class that is predicted for each, and its certified radius."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..atomic import replacing
 from ..data.dataset import called
-from ..data.labeled import Rows, column_names, read_rows
+from ..data.labeled import Rows, column_names, is_blank, read_rows
 from ..data.sources import is_table
 from ..decimals import bracketed, exact, floored, round_up
 from ..errors import TightlipError
@@ -20,6 +20,9 @@ from .origin import Origin
 
 MOST = 20
 """Rows that are printed; a file has all."""
+
+Scales = Mapping[str, float] | None
+"""By their names, the standard deviations that a model divides features by."""
 
 _NAMED = 12
 """Features that an error names."""
@@ -39,7 +42,7 @@ class Unlabeled:
         return list(zip(range(len(names)), names, certificate.radius.tolist(), strict=True))
 
 
-def unlabeled_rows(run: Origin | None, data: str | None, label: str | None) -> Unlabeled | None:
+def unlabeled_rows(run: Origin | None, data: str | None, label: str | None, scales: Scales) -> Unlabeled | None:
     """The rows of a table that has no column of classes; None where there are classes, or it is no table.
 
     Raises:
@@ -48,22 +51,32 @@ def unlabeled_rows(run: Origin | None, data: str | None, label: str | None) -> U
     if run is None or not run.feature_names or label is not None or data is None:
         return None
     path = Path(data)
-    if not is_table(data) or not path.is_file() or run.label in (None, *column_names(path)):
+    if not is_table(data) or not path.is_file() or run.label is None or has_labels(path, run.label):
         return None
-    return Unlabeled(as_trained(path, run, None)[1], path.name, run)
+    return Unlabeled(as_trained(path, run, None, scales)[1], path.name, run)
 
 
-def as_trained(path: Path, run: Origin, label: str | None) -> tuple[Rows, Float32[Tensor, "rows features"]]:
+def has_labels(path: Path, label: str | None) -> bool:
+    """Whether a table has this column, and anything in it."""
+    return label is not None and label in column_names(path) and not is_blank(path, label)
+
+
+def as_trained(
+    path: Path, run: Origin, label: str | None, scales: Scales
+) -> tuple[Rows, Float32[Tensor, "rows features"]]:
     """A table, and its features as the model of a run takes them, by their names; of ``label`` the cells stay apart.
+
+    ``scales`` are what the model divides them by, if it does.
 
     Raises:
         TightlipError: where its columns are not those that the run was trained on, or it cannot be read.
     """
-    names, drop = column_names(path), run.left_out(path)
+    names = column_names(path)
+    drop = tuple(name for name in (*run.left_out(path), run.label) if name in names and name != label)
     if label is None or label in names:
         _refuse_others(path.name, [name for name in names if name not in (label, *drop)], run, label)
     rows = read_rows(path, label, labeled=label is not None, drop=drop)
-    return rows, rows.features()[:, [rows.names.index(name) for name in run.feature_names]]
+    return rows, rows.features(scales)[:, [rows.names.index(name) for name in run.feature_names]]
 
 
 def _refuse_others(source: str, names: Sequence[str], run: Origin, label: str | None) -> None:

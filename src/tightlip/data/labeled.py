@@ -9,7 +9,7 @@ from 0, the line with the names left out.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,11 @@ class Rows:
         columns = dict(zip(self.names, self.values.T, strict=True))
         return content_sha256(columns | {self.label: np.array(self.cells)})
 
-    def features(self) -> Float32[Tensor, "rows features"]:
+    def features(self, scales: Mapping[str, float] | None = None) -> Float32[Tensor, "rows features"]:
         """The features as networks take them.
+
+        Args:
+            scales: The standard deviations that a network divides them by; without, those of these rows.
 
         Raises:
             TightlipError: for numbers that float32 cannot hold, or not finely enough to tell rows apart.
@@ -80,11 +83,17 @@ class Rows:
             narrow = self.values.astype(np.float32)
         if names := self._where(~np.isfinite(narrow).all(0)):
             raise TightlipError(f"{self.path} has numbers beyond float32 in {names}: give the column in another unit")
-        spread, lost = (
-            spreads(torch.from_numpy(self.values)).numpy(),
-            np.maximum(np.abs(self.values).max(0) * 2.0**-24, SMALLEST),
-        )
+        lost = np.maximum(np.abs(self.values).max(0) * 2.0**-24, SMALLEST)
+        if scales is None:
+            spread = spreads(torch.from_numpy(self.values)).numpy()
+        else:
+            spread = np.array([scales[name] for name in self.names])
         if names := self._where((spread > 0) & (lost > COARSE * spread)):
+            if scales is not None:
+                raise TightlipError(
+                    f"{self.path} has numbers in {names} so large that float32 loses what matters to this network, "
+                    f"which was trained on others: compare them with those of the training"
+                )
             raise TightlipError(
                 f"{self.path} has numbers in {names} that differ by less than float32 can tell well: subtract the "
                 "same number from all of the column, or give it in another unit"
@@ -160,6 +169,17 @@ def column_names(path: Path) -> tuple[str, ...]:
     return tuple(name.strip() for name in names)
 
 
+def is_blank(path: Path, name: str) -> bool:
+    """Whether every cell of a column is missing."""
+    if path.suffix.lower() == ".parquet":
+        table = open_parquet(path)
+        return bool(table[name].null_count == table.num_rows)
+    first, separator = first_line(path)
+    place = [cell.strip() for cell in first].index(name)
+    rows = itertools.islice(rows_of(path, separator), 1, None)
+    return all(len(line) <= place or line[place].strip().lower() in MISSING for line in rows)
+
+
 def _read_csv(path: Path, label: str | None, labeled: bool, drop: Sequence[str]) -> Rows:
     first, separator = first_line(path)
     names = [cell.strip() for cell in first]
@@ -182,7 +202,7 @@ def _read_csv(path: Path, label: str | None, labeled: bool, drop: Sequence[str])
         parts.append(_numbers(path, chosen.features, piece, start))
         start += len(piece)
     if not parts:
-        raise TightlipError(f"{path} holds no rows but its first line: give three at least of every class")
+        raise TightlipError(f"{path} holds no rows but its first line: give some below it")
     return Rows(path, np.concatenate(parts), chosen.features, chosen.label, tuple(cells))
 
 
@@ -212,7 +232,7 @@ def _read_parquet(path: Path, label: str | None, labeled: bool, drop: Sequence[s
     chosen = _chosen(path, list(table.column_names), label, labeled, drop)
     features = chosen.features
     if not table.num_rows:
-        raise TightlipError(f"{path} holds no rows: give three at least of every class")
+        raise TightlipError(f"{path} holds no rows: give some")
     for name in (*features, chosen.label) if labeled else features:
         if table[name].null_count:
             raise bad_cell(path, table[name].is_null().to_pylist().index(True), name, "")

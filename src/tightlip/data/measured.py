@@ -22,6 +22,8 @@ from tightlip.errors import TightlipError
 FEWEST = 10
 """Rows that a table has at least: of these, two are to choose by and two are to judge by."""
 
+OTHER_TASK = "name another column by label= (--label), or predict classes without --task regression"
+
 _TEST, _VALIDATION = 0.2, 0.16
 
 
@@ -88,19 +90,18 @@ def load_measured(path: str, label: str | None = None, drop: Sequence[str] | Non
     return MeasuredTable(file.stem, file.name, rows.sha256, measured, rows.names, rows.label)
 
 
-def targets_of(rows: Rows) -> Float64[Tensor, " n"]:
+def targets_of(rows: Rows, advice: str = OTHER_TASK) -> Float64[Tensor, " n"]:
     """The label column as numbers.
 
     Raises:
-        TightlipError: for a cell that is none, by its row.
+        TightlipError: for a cell that is none, by its row, with the advice.
     """
     found = [number(cell) for cell in rows.cells]
     wrong = next((row for row, value in enumerate(found) if value is None or not np.isfinite(value)), None)
     if wrong is not None:
         raise TightlipError(
             f"{rows.path} holds {rows.cells[wrong]!r:.40} in row {wrong} of the column {rows.label}, which is to be "
-            "predicted as a number: name another column by label= (--label), or predict classes without --task "
-            "regression"
+            f"predicted as a number: {advice}"
         )
     return torch.tensor(found, dtype=torch.float64)
 

@@ -35,6 +35,11 @@ class Scaling:
         """Whether there is a layer."""
         return self.layer is not None
 
+    @property
+    def scales(self) -> dict[str, float] | None:
+        """The standard deviation of each feature, by its name."""
+        return None if self.layer is None else dict(zip(self.names, self.layer.std.flatten().tolist(), strict=True))
+
     def seen(self, part: Part) -> Part:
         """What the network is trained on in place of this part."""
         return part if self.layer is None else Part(self.layer(part.images), part.labels)

@@ -149,10 +149,16 @@ def frame(curves: Iterable[Points]) -> Frame:
     whole = all(value.is_integer() for value in across)
     positive = [value for value in up if value > 0]
     most = max(positive, default=0.0)
-    small = sum(value < most / 100 for value in positive)
-    if positive and min(up) >= 0 and most > DECADES * min(positive) and small > TAIL * len(positive):
+    if positive and min(up) >= 0 and most > DECADES * min(positive) and not _tails_alone(curves, positive):
         return Frame(left, right, max(min(positive) / 2, 1e-17), min(most * 2, 1e3), True, whole)
     return Frame(left, right, *_ends(up), False, whole)
+
+
+def _tails_alone(curves: Sequence[Points], positive: Sequence[float]) -> bool:
+    """Whether few values are below a hundredth of the largest, and no curve is so as a whole."""
+    small = max(positive) / 100
+    whole = any(0 < max(filter(math.isfinite, y), default=0.0) < small for _, y in curves)
+    return not whole and sum(value < small for value in positive) <= TAIL * len(positive)
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
