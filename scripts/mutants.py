@@ -220,7 +220,7 @@ class Trial:
         part = PARTS[name]
         every = mutants(part)
         known = {_key(one): one for one in self.results.get(name, {}).get("tried", ())}
-        tried, survivors, limit = [], [], None
+        survivors, limit = [], None
         with copied() as copy:
             for mutant in tqdm(random.Random(seed).sample(every, min(count, len(every))), name, unit="mutant"):
                 source = (ROOT / mutant.file).read_text(encoding="utf-8")
@@ -233,9 +233,8 @@ class Trial:
                     (copy / mutant.file).write_text(text, encoding="utf-8")
                     known[_key(one)] = one | {"killed": tests_fail(copy, part, limit)}
                     (copy / mutant.file).write_text(source, encoding="utf-8")
-                tried.append(known[_key(one)])
-                if not tried[-1]["killed"]:
-                    survivors += [] if why(tried[-1]) else [tried[-1]]
+                if not known[_key(one)]["killed"]:
+                    survivors += [] if why(one) else [one]
                     tqdm.write(f"{told(one)}: {why(one) or 'UNSEEN'}")
                 self.write(name, len(every), known, seed)
         return survivors
