@@ -224,3 +224,9 @@ def test_the_error_of_a_factorization_is_not_below_its_theorem(n):
     share = (n + 1) * u / (1 - (n + 1) * u)
     exact = share / (1 - share) * sum(Fraction(entry) for entry in matrix.diagonal().tolist())
     assert exact <= Fraction(cholesky_error(matrix)) <= 2 * exact
+
+
+def test_beyond_the_largest_number_rounding_up_gives_infinity():
+    largest = math.nextafter(math.inf, 0)
+    assert round_up(Fraction(largest)) == largest
+    assert round_up(Fraction(largest) + 1) == math.inf and round_down(-Fraction(largest) - 1) == -math.inf
