@@ -211,7 +211,7 @@ class Trial:
     """Changes with what became of each, as `ROW` keeps them: a change that is known is not tried again."""
 
     def __init__(self, output: Path) -> None:
-        self.output, self.began, self.origin = output, time.perf_counter(), provenance("cpu")
+        self.output, self.origin = output, provenance("cpu")
         self.origin["versions"] |= {"cosmic_ray": metadata.version("cosmic_ray")}
         self.results: dict[str, Any] = BenchRow.read(output).results if output.exists() else {}
 
@@ -253,8 +253,7 @@ class Trial:
         tried = [one for one in known.values() if one["sha256"] == there[one["file"]]]
         killed = sum(one["killed"] for one in tried)
         self.results[name] = {"mutants": mutants, "killed": killed, "tried": tried}
-        seconds = time.perf_counter() - self.began
-        BenchRow("mutants", {"operators": OPERATORS}, seed, self.results, seconds, **self.origin).write(self.output)
+        BenchRow("mutants", {"operators": OPERATORS}, seed, self.results, **self.origin).write(self.output)
 
 
 def _key(one: dict[str, Any]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ ENOUGH = 10**9 if EVERYTHING else 4
 CALLS: collections.defaultdict[Callable[..., Any], int] = collections.defaultdict(int)
 """How often each function was called in this test; whoever runs tests clears it before each."""
 
-CHECKED: collections.defaultdict[CodeType | None, int] = collections.defaultdict(int)
+CHECKED: collections.defaultdict[CodeType, int] = collections.defaultdict(int)
 """How many calls of each kind of inner function were checked in this process."""
 
 
@@ -45,7 +45,7 @@ def checked(typechecker: Callable[..., Any], subject: Any) -> Any:
         if dataclasses.is_dataclass(subject) and "__init__" in vars(subject):
             subject.__init__ = checked(typechecker, subject.__init__)
         return subject
-    if CHECKED[getattr(subject, "__code__", None)] >= ENOUGH:
+    if CHECKED.get(getattr(subject, "__code__", None), 0) >= ENOUGH:
         return subject
     hints = known(subject)
     if hints is None or (inspect.isgeneratorfunction(subject) and speaks_of_arrays(hints)):

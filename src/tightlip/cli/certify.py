@@ -149,10 +149,11 @@ class Certify:
     def _estimate(self, network: nn.Module, run: Origin, p: float, radii: Sequence[float]) -> str:
         """The numbers that a regression predicts."""
         check_options(self.output, self.inputs, self.head, self.arithmetic)
-        estimates = estimated(network, run, self.data, self.label, self.seed)
+        scaling = scaling_in(network, run.feature_names)
+        estimates = estimated(network, run, scaling.scales, self.data, self.label, self.seed)
         if self.output is not None:
             estimates.write(self.output)
-        return "\n".join(told_estimates(estimates, *constant_of(network, run, p), radii))
+        return "\n".join(told_estimates(estimates, constant_of(network, scaling, p), scaling.standardized, radii))
 
     def _check_places(self, model: Path, run: Origin | None) -> None:
         """Refuse to write where nothing can be written, or over what is read."""

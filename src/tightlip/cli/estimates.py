@@ -16,11 +16,11 @@ from ..data.measured import split_measured, targets_of
 from ..data.sources import is_table
 from ..decimals import exact, round_nearest, round_up
 from ..errors import TightlipError
-from ..experiments.scaling import scaling_in
+from ..experiments.scaling import Scaling
 from ..norms import norm_name
 from ..training import predict
 from .origin import Origin, seen
-from .predictions import MOST, as_trained, has_labels, refuse_files
+from .predictions import MOST, Scales, as_trained, has_labels, refuse_files
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ def check_options(output: Path | None, inputs: Path | None, head: str | None, ar
         raise TightlipError(f"{option} is for classes, and this is a regression: leave it out")
 
 
-def estimated(network: nn.Module, run: Origin, data: str | None, label: str | None, seed: int | None) -> Estimates:
+def estimated(
+    network: nn.Module, run: Origin, scales: Scales, data: str | None, label: str | None, seed: int | None
+) -> Estimates:
     """Of the test part of the run, or of another table, with the true numbers or without.
 
     Args:
         network: The model, on its device.
         run: Where it comes from.
+        scales: What it divides features by, if it does.
         data: The other table; None is the run's own.
         label: Its column of true numbers; None is that of the run, where the table has it.
         seed: Of the split; None is the run's.
@@ -108,7 +111,7 @@ def estimated(network: nn.Module, run: Origin, data: str | None, label: str | No
     if label in run.feature_names:
         raise TightlipError(f"--label {label} is a feature of {run.folder}: name the column of true numbers")
     label = run.label if label is None and has_labels(path, run.label) else label
-    rows, inputs = as_trained(path, run, label, scaling_in(network, run.feature_names).scales)
+    rows, inputs = as_trained(path, run, label, scales)
     targets = None if label is None else targets_of(rows, "mend the cell, or leave the column out")
     note = None if targets is None else _note(inputs, run)
     return Estimates(f"{path.name}: {len(inputs)} rows", own, of(inputs), targets, note, label)
@@ -129,13 +132,10 @@ def _note(inputs: Tensor, run: Origin) -> str | None:
     )
 
 
-def constant_of(network: nn.Module, run: Origin, p: float) -> tuple[Bound, bool]:
-    """What is proven of the network behind its standardization; and whether it has one."""
-    scaling = scaling_in(network, run.feature_names)
-    if not scaling.standardized:
-        return lipschitz(network, p), False
-    _, *layers = network.children()
-    return lipschitz(nn.Sequential(*layers), p), True
+def constant_of(network: nn.Module, scaling: Scaling, p: float) -> Bound:
+    """What is proven of the network behind its standardization, if it has one."""
+    layers = [*network.children()]
+    return lipschitz(nn.Sequential(*layers[1:]) if scaling.standardized else network, p)
 
 
 def told_estimates(estimates: Estimates, bound: Bound, standardized: bool, radii: Sequence[float]) -> Iterator[str]:

@@ -92,7 +92,7 @@ class Rows:
             if scales is not None:
                 raise TightlipError(
                     f"{self.path} has numbers in {names} so large that float32 loses what matters to this network, "
-                    f"which was trained on others: compare them with those of the training"
+                    "which was trained on others: compare them with those of the training"
                 )
             raise TightlipError(
                 f"{self.path} has numbers in {names} that differ by less than float32 can tell well: subtract the "
