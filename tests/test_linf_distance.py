@@ -245,8 +245,8 @@ def test_the_running_mean_follows_the_batches():
         (lambda: SortedDistance(3, 2, dropout=-0.1), "dropout must be a number from 0 to less than 1"),
         (lambda: MeanShift(0), "features must be an integer ≥ 1"),
         (lambda: MeanShift(2, 1.5), "momentum must be a number from 0 to 1"),
-        (lambda: MeanShift(2)(torch.zeros(2)), "takes rows of 2 features"),
-        (lambda: MeanShift(2)(torch.zeros(3, 4)), "takes rows of 2 features"),
+        (lambda: MeanShift(2)(torch.zeros(2)), "takes 2 features on axis 1"),
+        (lambda: MeanShift(2)(torch.zeros(3, 4)), "takes 2 features on axis 1"),
     ],
 )
 def test_mistakes_are_told(call, says):

@@ -104,6 +104,7 @@ CHANGED = {
     "label": "wide",
     "drop": ("high",),
     "standardize": "no",
+    "center": "no",
     "norm": "inf",
     "network": "convnet",
     "channels": (4,),

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .audit import Gains, Roundoff, Uniform, rule
+from .audit import Gains, Roundoff, refuse_training, rule
 from .errors import TightlipError
 from .linalg.power_distance import PIECE, power_distance
 from .linalg.rounding import round_up, sqrt_up
@@ -175,53 +175,6 @@ class SortedDistance(_Distances):
         return f"{super().extra_repr()}, dropout={self.dropout:g}"
 
 
-class MeanShift(nn.Module):
-    """x ↦ x − mean, per feature: what batch normalization does without the division, and so 1-Lipschitz.
-
-    In training the mean is that of the batch; ``momentum`` is the share of the old running mean that
-    stays at each step. In eval mode it is the running mean. Source: Zhang et al., ICML 2021.
-
-    Args:
-        features: Entries along the last axis.
-        momentum: From 0 to 1.
-
-    Raises:
-        TightlipError: for impossible options; in the forward for other inputs than (batch, features).
-
-    >>> MeanShift(2).eval()(torch.tensor([[1.0, 2.0]]))
-    tensor([[1., 2.]])
-    """
-
-    mean: Tensor
-
-    def __init__(self, features: int, momentum: float = 0.95) -> None:
-        super().__init__()
-        if type(features) is not int or features < 1:
-            raise TightlipError(f"features must be an integer ≥ 1, got {features!r}")
-        if not isinstance(momentum, float | int) or not 0 <= momentum <= 1:
-            raise TightlipError(f"momentum must be a number from 0 to 1, got {momentum!r}")
-        self.features, self.momentum = features, momentum
-        self.register_buffer("mean", torch.zeros(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, features) → the same."""
-        if x.dim() != 2 or x.shape[1] != self.features:
-            raise TightlipError(
-                f"MeanShift takes rows of {self.features} features, got inputs of shape {list(x.shape)}"
-            )
-        if not self.training:
-            return x - self.mean
-        mean = x.mean(0)
-        if len(x):
-            with torch.no_grad():
-                self.mean.lerp_(mean.to(self.mean.dtype), 1 - self.momentum)
-        return x - mean
-
-    def extra_repr(self) -> str:
-        """The options, as in the constructor."""
-        return f"{self.features}, momentum={self.momentum:g}"
-
-
 _SIZES = {"in_features": SIZE, "out_features": SIZE, "bias": FLAG, "negative": FLAG}
 
 
@@ -244,8 +197,8 @@ def _ordered(module: LinfDistance | SortedDistance, weights: list[float]) -> Gai
     n outputs move by n, or √n, times as much in the 1-norm, or 2-norm. Sums of m products of numbers ≥ 0 err by a share
     of (m + 2)·2⁻⁵³, differences and sums with a bias by 2⁻⁵³; sorting errs by nothing.
     """
-    if module.training and (module.octave is not None or isinstance(module, SortedDistance)):
-        _refuse_training(module, "computes something else")
+    if module.octave is not None or isinstance(module, SortedDistance):
+        refuse_training(module, "computes something else")
     n, exact = module.out_features, [Fraction(c) for c in weights]
     places = stored_numbers(module, "weight", (n, module.in_features)).abs()
     biases = [0.0] if module.bias is None else stored_numbers(module, "bias", (n,)).abs().tolist()
@@ -260,17 +213,3 @@ def _ordered(module: LinfDistance | SortedDistance, weights: list[float]) -> Gai
 def _refuse_dropout(module: SortedDistance) -> None:
     if not 0 <= stored_number(module, "dropout") < 1:
         raise TightlipError(f"dropout must be a number from 0 to less than 1, got {module.dropout!r}")
-
-
-@rule(MeanShift, options={"features": SIZE, "momentum": SHARE}, affine=lambda module: Uniform(Fraction(1)))
-def _mean_shift(module: MeanShift) -> Gains:
-    """A translation; one difference errs by a share of 2⁻⁵³ of what it makes."""
-    _refuse_training(module, "depends on the whole batch")
-    mean = stored_numbers(module, "mean", (module.features,))
-    return Gains.constant(1, Roundoff(2, output=1.0, own=float(mean.abs().max())))
-
-
-def _refuse_training(module: nn.Module, why: str) -> None:
-    if module.training:
-        kind = type(module).__name__
-        raise TightlipError(f"{kind} in training mode {why}: call network.eval() before the audit")

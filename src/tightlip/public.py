@@ -46,7 +46,7 @@ from .errors import TightlipError
 from .graphs import Graph, trace
 from .image_networks import convnet, mixer
 from .layers import Normalize, Residual, Scale
-from .linf_distance import LinfDistance, MeanShift, SortedDistance
+from .linf_distance import LinfDistance, SortedDistance
 from .linf_training import FadingCrossEntropy, OctaveSchedule
 from .losses import (
     hinge_kantorovich,
@@ -57,6 +57,7 @@ from .losses import (
     multiclass_hinge_kantorovich,
     norm_product,
 )
+from .mean_shift import MeanShift
 from .monotonicity import monotone, monotone_signs
 from .networks import mlp
 from .penalties import gradient_penalty, jacobian_spectral_penalty

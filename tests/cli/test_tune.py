@@ -161,7 +161,14 @@ def test_what_is_given_reaches_training():
     changed |= {"depth": 3, "activation": "abs", "k": 2.0, "offset": 0.1, "temperature": 0.1, "a": 0.4, "dropout": 0.1}
     changed |= {"weight_decay": 0.1, "penalty": 2.0, "train_eps": 0.1, "train_steps": 3, "patch": 2, "epochs": 4}
     changed |= {"batch_size": 7, "learning_rate": 0.1, "shift": 2, "flip": True, "loss": "emma", "average": 0.5}
-    changed |= {"last_layer": "rows", "autocast": True, "label": "kind", "drop": ("id",), "standardize": "no"}
+    changed |= {
+        "last_layer": "rows",
+        "autocast": True,
+        "label": "kind",
+        "drop": ("id",),
+        "standardize": "no",
+        "center": "inputs",
+    }
     assert set(changed) == {field.name for field in fields(Training)}
     for name, value in changed.items():
         assert getattr(tuning.options_of(replace(tuning.Config(eps=(0.1,)), **{name: value})), name) == value

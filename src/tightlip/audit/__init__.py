@@ -9,7 +9,7 @@ from .merging import Run, affine_runs
 from .per_feature import feature_slopes, one_feature
 from .registry import Part, Registration, container, registered, rule
 from .semidefinite import SemidefiniteBound, is_alternating, semidefinite_bound
-from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered
+from .trust import TRUSTED_HOOKS, TRUSTED_PARAMETRIZATIONS, refuse_altered, refuse_training
 
 __all__ = [
     "ARITHMETIC",
@@ -53,6 +53,7 @@ __all__ = [
     "lipschitz",
     "one_feature",
     "refuse_altered",
+    "refuse_training",
     "registered",
     "rule",
     "semidefinite_bound",

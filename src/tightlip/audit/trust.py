@@ -36,6 +36,13 @@ def refuse_altered(module: nn.Module, name: str = "") -> None:
             raise TightlipError(f"{where} holds a {kind}, which can compute anything: convert it to a plain tensor")
 
 
+def refuse_training(module: nn.Module, why: str) -> None:
+    """Raise where the module is in training mode, in which its rule would prove nothing."""
+    if module.training:
+        kind = original_type(module).__name__
+        raise TightlipError(f"{kind} in training mode {why}: call network.eval() before the audit")
+
+
 def refuse_hidden_code(module: nn.Module, where: str) -> None:
     """Raise where other code than the forward of a module's class runs when it is called."""
     if module._compiled_call_impl is not None:

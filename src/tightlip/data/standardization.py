@@ -1,6 +1,7 @@
-"""Rows in standardized units: (x − mean) / std of each feature, as the training part has them, and nothing else.
+"""Rows in standardized units, (x − mean) / std of each feature, and images without the mean of each channel.
 
-The layer that does so is `Normalize`, so that it can become a part of the network that is certified.
+Means and standard deviations are those of the training part. The layer that takes them off is `Normalize`, so that it
+can become a part of the network that is certified.
 """
 
 import numpy as np
@@ -58,3 +59,12 @@ def standardization(rows: Float[Tensor, "n features"]) -> Normalize:
     std = spreads(rows)
     mean = rows.double().mean(0)
     return Normalize(mean.tolist(), torch.where(std > 0, std, 1.0).tolist())
+
+
+def centering(images: Float[Tensor, "n channels height width"]) -> Normalize:
+    """The layer that brings each channel of these images to mean 0, and leaves distances as they are.
+
+    >>> print(centering(torch.tensor([[[[0.25, 0.5]], [[0.0, 1.0]]]])))
+    Normalize([0.375, 0.5], 1.0)
+    """
+    return Normalize(images.double().mean((0, 2, 3)).tolist(), 1.0)

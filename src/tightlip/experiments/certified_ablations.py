@@ -37,6 +37,8 @@ CHANGES: dict[str, Change] = {
     "ReLU": lambda base: {"activation": "relu"},
     "last rows of length 1": lambda base: {"last_layer": "rows"},
     "weights averaged": lambda base: {"average": 0.999},
+    "no means taken off": lambda base: {"center": "no"},
+    "means of inputs alone taken off": lambda base: {"center": "inputs"},
     "no shifts": lambda base: {"shift": 0},
     "shifts by two pixels": lambda base: {"shift": 2},
     "half the rate": lambda base: {"learning_rate": 1e-3},

@@ -31,6 +31,7 @@ from ..robustness import Certificate, certify
 from ..robustness.attacks import cw_loss
 from ..training import History, fit, predict
 from . import architectures
+from .centering import centered, means_in_biases
 from .classification_options import Config, check
 from .evidence import Attack, attack_curve, certificate_file
 from .laps import Laps
@@ -157,7 +158,7 @@ def _prove(
     """Freeze, audit, certify and attack."""
     inputs, _ = words_for(test.images.shape[1:])
     logger.info("freezing, auditing, certifying %d test %s", len(test), inputs)
-    frozen = freeze(network)
+    frozen = means_in_biases(freeze(network))
     whole = scaling.whole(frozen)
     clock.lap("freeze")
     lipschitz(frozen, config.p)  # `certify` audits again; this lap is the audit alone
@@ -176,7 +177,7 @@ def _prove(
 
 
 def build(config: Config, train: Part, classes: int) -> nn.Sequential:
-    """The network of a run: layers as its method has them, and one Scale(K)."""
+    """The network of a run: layers as its method has them, means taken off where that is asked, and one Scale(K)."""
     torch.manual_seed(config.seed)
     method, K = config.trained_by, config.constant or 1.0
     constraint = Orthonormal() if method.constraint is None else method.constraint()
@@ -184,7 +185,7 @@ def build(config: Config, train: Part, classes: int) -> nn.Sequential:
     network = architectures.build(config.network, shape, classes, config.sizes, constraint, activation, K)
     if method.constraint is None:
         network = architectures.unconstrained(network)
-    return placed(method.layers(network, config.settings), train, config.seed)
+    return placed(centered(method.layers(network, config.settings), train, config.center), train, config.seed)
 
 
 def trained(

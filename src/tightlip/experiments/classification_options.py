@@ -40,6 +40,9 @@ class Training:
     """Of a table the columns that are left out, such as numbers of customers."""
     standardize: Literal["yes", "no"] | None = None
     """Rows are standardized inside of the network, by the training part (default: yes of tables, no of others)."""
+    center: Literal["no", "inputs", "layers"] | None = None
+    """Whose mean is taken off inside of the network: that of the channels of images, or of what layers make as well
+    (default: layers of orthonormal and inputs of other methods for images, no for other data)."""
     norm: Literal["2", "inf"] = "2"
     """Norm of the perturbations to be certified against."""
     method: str | None = None
@@ -242,9 +245,11 @@ def check(config: Config) -> None:
 
 def _check_owners(config: Config) -> None:
     """Refuse options of other methods than the one that trains, and networks that it does not make."""
-    if config.trained_by.own is not None and (config.network, config.activation) != ("mlp", "maxmin"):
+    kept = {"network": "mlp", "activation": "maxmin", "center": ("no", None)}
+    if config.trained_by.own is not None and any(getattr(config, name) not in kept[name] for name in kept):
         raise TightlipError(
-            f"{config.way} has layers of its own, without activations: leave out network and activation"
+            f"{config.way} has layers of its own, without activations, which take off means as it suits them: leave "
+            "out network, activation and center"
         )
     for name in OF_METHODS:
         if getattr(config, name) is not None and name not in config.trained_by.defaults:

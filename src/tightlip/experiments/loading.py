@@ -18,14 +18,14 @@ def loaded(config: Config, root: str | None = None, download: bool = False) -> D
     """The data, if these options suit them.
 
     Raises:
-        TightlipError: for data of one class, a shift or mirror image of what is no image, a standardization of what are
-            no rows, and as `load`.
+        TightlipError: for data of one class, a shift, mirror image or mean of channels of what is no image, a
+            standardization of what are no rows, and as `load`.
     """
     dataset = load(config.data, root=root, download=download, label=config.label, drop=config.drop)
     if dataset.classes < 2:
         raise TightlipError(f"{dataset.name} has one class, and a classifier tells classes apart: give at least two")
     if not is_image(dataset.images):
-        _refuse_augmentation(config, dataset)
+        _refuse_for_rows(config, dataset)
     if config.standardize == "yes" and dataset.images.dim() != 2:
         raise TightlipError(
             f"standardize=yes (--standardize) is for rows of features, and inputs of {dataset.name} have shape "
@@ -36,13 +36,13 @@ def loaded(config: Config, root: str | None = None, download: bool = False) -> D
 
 def suited(config: Config, dataset: Dataset, rows: int) -> Config:
     """The options with what suits the data where nothing is given; ``rows`` is the size of the training part."""
-    if not dataset.feature_names:
-        return config
-    usual: dict[str, Any] = {"standardize": "yes", "batch_size": batch_of(rows)}
-    if config.trained_by.hidden is None and config.network == "mlp":
-        usual["hidden"] = HIDDEN
-    if config.minutes is None:
-        usual["epochs"] = passes_over(rows, CLASSES)
+    usual: dict[str, Any] = {"center": config.trained_by.center} if is_image(dataset.images) else {}
+    if dataset.feature_names:
+        usual = {"standardize": "yes", "batch_size": batch_of(rows)}
+        if config.trained_by.hidden is None and config.network == "mlp":
+            usual["hidden"] = HIDDEN
+        if config.minutes is None:
+            usual["epochs"] = passes_over(rows, CLASSES)
     return replace(config, **{name: value for name, value in usual.items() if getattr(config, name) is None})
 
 
@@ -55,9 +55,13 @@ def described(dataset: Dataset, train: Part) -> str:
     return f"{len(train)} {inputs} of {features} {entries}, to predict {dataset.label} ({dataset.classes} classes)"
 
 
-def _refuse_augmentation(config: Config, rows: Dataset) -> None:
-    """Refuse options that move or mirror images, asked for in so many words, where inputs are none."""
-    asked = {f"shift={config.shift} (--shift) moves": config.shift, "flip=True (--flip) mirrors": config.flip}
+def _refuse_for_rows(config: Config, rows: Dataset) -> None:
+    """Refuse what is of images, asked for in so many words, where inputs are none."""
+    asked = {
+        f"shift={config.shift} (--shift) moves": config.shift,
+        "flip=True (--flip) mirrors": config.flip,
+        "center=inputs (--center) takes means off the channels of": config.center == "inputs",
+    }
     for words, given in asked.items():
         if given:
             shape = tuple(rows.images.shape[1:])

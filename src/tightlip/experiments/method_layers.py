@@ -10,7 +10,8 @@ from ..choices import chosen
 from ..constraints import RowDualBall, constrain
 from ..data import Part
 from ..layers import Scale
-from ..linf_distance import LinfDistance, MeanShift
+from ..linf_distance import LinfDistance
+from ..mean_shift import MeanShift
 from ..prototypes import Prototypes
 from .margin_losses import Settings
 
@@ -72,6 +73,7 @@ def placed(network: nn.Sequential, train: Part, seed: int) -> nn.Sequential:
         if isinstance(layer, Prototypes):
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
             index = torch.cat([order[train.labels[order] == c][: layer.each] for c in range(layer.classes)])
+            index = order[torch.isin(order, index)]  # of all classes in turn: layers may take off the mean of a batch
             layer.place(_reaching(layer, network, train.images[index]), train.labels[index], seed)
     return network
 

@@ -126,6 +126,7 @@ class Method:
         within: Of the headline radius, where one is given: settings that take the place of ``defaults``.
         own: Where ``layers`` puts layers of its own in the place of an mlp's, the norm of inputs in which they hold K.
         hidden: Their widths, if none are given.
+        center: Whose means are taken off where inputs are images: of "inputs", of "layers" as well, or "no".
     """
 
     defaults: Settings = field(default_factory=dict)
@@ -140,6 +141,7 @@ class Method:
     within: Callable[[float], Settings] | None = None
     own: float | None = None
     hidden: tuple[int, ...] | None = None
+    center: str = "inputs"
 
     @property
     def norm(self) -> float | None:
@@ -165,6 +167,7 @@ METHODS = {
         rate=2e-3,
         layers=with_last_layer,
         within=_cross_entropy_within,
+        center="layers",
     ),
     "row_l1": Method({"k": 1000.0, "a": 0.1}, _hinge, RowL1Ball, _aggmo, 3.3e-3, within=_hinge_within),
     "distances": Method(
@@ -178,6 +181,7 @@ METHODS = {
         within=_hinge_within,
         own=math.inf,
         hidden=(256, 256),
+        center="no",
     ),
     "row_l1_margin": Method(
         _ASKED | {"k": 1000.0, "offset": 0.1, "temperature": 0.001}, margin_loss, RowL1Ball, _aggmo, 3.3e-4

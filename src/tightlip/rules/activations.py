@@ -23,7 +23,7 @@ from fractions import Fraction
 
 from torch import nn
 
-from ..audit import EXACT, FEW_ULPS, Gains, Roundoff, rule
+from ..audit import EXACT, FEW_ULPS, Gains, Roundoff, refuse_training, rule
 from ..errors import TightlipError
 from ..linalg.rounding import round_down, round_up
 from ..norms import PAIRS
@@ -114,8 +114,7 @@ def _threshold(module: nn.Threshold) -> Gains:
 
 @rule(nn.RReLU, options={"lower": NUMBER, "upper": NUMBER})
 def _rrelu(module: nn.RReLU) -> Gains:
-    if module.training:
-        raise TightlipError("RReLU in training mode is random: call network.eval() before the audit")
+    refuse_training(module, "is random")
     slope = (Fraction(stored_number(module, "lower")) + Fraction(stored_number(module, "upper"))) / 2
     return Gains.elementwise(min(1.0, round_down(slope)), max(1.0, round_up(slope)), FEW_ULPS)
 
@@ -125,8 +124,7 @@ def _alpha_dropout(module: nn.AlphaDropout | nn.FeatureAlphaDropout) -> Gains:
     kind, p = type(module).__name__, stored_number(module, "p")
     if not 0 <= p <= 1:
         raise TightlipError(f"{kind} has p = {p}: give a probability between 0 and 1")
-    if module.training:
-        raise TightlipError(f"{kind} in training mode is random: call network.eval() before the audit")
+    refuse_training(module, "is random")
     return Gains.constant(1.0, EXACT)
 
 

@@ -8,7 +8,7 @@ import math
 
 from torch import nn
 
-from ..audit import EXACT, FEW_ULPS, Flat, Gains, Roundoff, Uniform, rule
+from ..audit import EXACT, FEW_ULPS, Flat, Gains, Roundoff, Uniform, refuse_training, rule
 from ..errors import TightlipError
 from ..options import INTEGER, NUMBER, SHARE, one_of
 from ..stored import stored_integer, stored_number
@@ -78,8 +78,8 @@ def _dropout(module: nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d) ->
     kind, p = type(module).__name__, stored_number(module, "p")
     if not 0 <= p <= 1:
         raise TightlipError(f"{kind} has p = {p}: give a probability between 0 and 1")
-    if module.training and p > 0:
-        raise TightlipError(f"{kind} in training mode is random: call network.eval() before the audit")
+    if p > 0:
+        refuse_training(module, "is random")
     return Gains.constant(1.0, EXACT)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..audit import Channels, Gains, Roundoff, Uniform, rule
-from ..audit.trust import original_type
+from ..audit.trust import original_type, refuse_training
 from ..errors import TightlipError
 from ..linalg.enclosure import Scales
 from ..linalg.rounding import UNIT_ROUNDOFF, round_up, sqrt_up
@@ -71,8 +71,7 @@ def _batch_norm(module: BatchNorm) -> Gains:
 def _read(module: BatchNorm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[float]]:
     """μ, γ, β and |γ|/√(v + ε), rounded up, of every channel, or a sentence."""
     kind = type(module).__name__
-    if module.training:
-        raise TightlipError(f"{kind} in training mode depends on the whole batch: call network.eval() before the audit")
+    refuse_training(module, "depends on the whole batch")
     if module.running_mean is None or module.running_var is None:
         raise TightlipError(f"{kind} has no running statistics, so it depends on the whole batch: track them")
     mean, variance = (
