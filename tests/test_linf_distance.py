@@ -1,6 +1,5 @@
 """Distances in the ∞-norm: what they compute, how they relax, and that nothing exceeds what is proven of them."""
 
-import copy
 import itertools
 import math
 import subprocess
@@ -225,14 +224,6 @@ def test_sorted_distances_in_training_are_not_audited_and_others_survive_a_file(
     assert lipschitz(layer, math.inf).constant <= 1
 
 
-def test_the_running_mean_follows_the_batches():
-    layer = MeanShift(2, momentum=0.5)
-    layer(torch.tensor([[2.0, 4.0], [4.0, 0.0]]))
-    assert layer.mean.tolist() == [1.5, 1.0]
-    assert layer(torch.tensor([[2.0, 4.0]])).tolist() == [[0.0, 0.0]]
-    assert copy.deepcopy(layer).eval()(torch.zeros(1, 2)).tolist() == (-layer.mean[None]).tolist()
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -243,10 +234,6 @@ def test_the_running_mean_follows_the_batches():
         (lambda: LinfDistance(3, 2)(torch.zeros(4, 2)), "takes 3 features, got inputs of shape"),
         (lambda: SortedDistance(3, 2, dropout=1.0), "dropout must be a number from 0 to less than 1"),
         (lambda: SortedDistance(3, 2, dropout=-0.1), "dropout must be a number from 0 to less than 1"),
-        (lambda: MeanShift(0), "features must be an integer ≥ 1"),
-        (lambda: MeanShift(2, 1.5), "momentum must be a number from 0 to 1"),
-        (lambda: MeanShift(2)(torch.zeros(2)), "takes 2 features on axis 1"),
-        (lambda: MeanShift(2)(torch.zeros(3, 4)), "takes 2 features on axis 1"),
     ],
 )
 def test_mistakes_are_told(call, says):
@@ -260,14 +247,6 @@ def test_a_method_that_was_replaced_is_refused(kind):
     layer.measured = lambda rows: rows[:, :2] * 100
     with pytest.raises(TightlipError, match=f"the method measured of {kind.__name__} has been replaced"):
         lipschitz(layer, math.inf)
-
-
-def test_an_empty_batch_leaves_the_mean_alone_and_other_dtypes_pass():
-    layer = MeanShift(3)
-    assert layer(torch.zeros(0, 3)).shape == (0, 3) and layer.mean.tolist() == [0.0, 0.0, 0.0]
-    layer(torch.ones(4, 3, dtype=torch.float64))
-    layer(torch.ones(4, 3, dtype=torch.bfloat16))
-    assert layer.mean.dtype == torch.float32 and torch.isfinite(layer.mean).all()
 
 
 @pytest.mark.parametrize("kind", [LinfDistance, SortedDistance])
