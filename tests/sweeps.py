@@ -4,7 +4,13 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
+
 EVERYTHING = "SWEEPS" in os.environ
+
+
+thorough = pytest.mark.skipif(not EVERYTHING, reason="a part of `make sweeps`: it takes 20 s or more")
+"""For a test of which others see the essence."""
 
 
 def some(few: Iterable[Any], others: Iterable[Any]) -> list[Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sweeps import thorough
 
 import tightlip
 from tightlip.records import BenchRow
@@ -110,6 +111,7 @@ def test_the_loss_of_networks_that_know_their_slope_asks_for_eps(race):
     assert losses[0] < losses[1] < losses[2]
 
 
+@thorough
 def test_networks_of_distances_race_beside_interval_bounds(race, tmp_path):
     small = ["mnist5k-inf", *SMALL[1:], "--output", str(tmp_path)]
     race["main"](["search", *small])

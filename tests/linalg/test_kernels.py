@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweeps import some
+from sweeps import some, thorough
 
 pytest.importorskip("triton", reason="Triton, which comes with torch's builds for CUDA, is not here")
 
@@ -34,6 +34,7 @@ LEFT_OUT = """
 """
 
 
+@thorough
 def test_every_test_of_sorting_holds_for_the_kernels(tmp_path):
     options = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-q", "-n", "0"]
     files = [str(TESTS / "test_activations.py"), str(TESTS / "linalg/test_sorting.py")]
