@@ -33,7 +33,7 @@ def table(folder: Path = ROOT / "results") -> str:
         config = run.row.config
         method = config.get("method", USUAL[config["norm"]])  # rows before methods had names
         network = _network(config), OWN.get(method, config["activation"])
-        groups[config["data"], config["norm"], method, *network, exact(config["eps"])].append(run)
+        groups[run.row.data.name, config["norm"], method, *network, exact(config["eps"])].append(run)
     return HEAD + "".join(_line(key, runs) for key, runs in sorted(groups.items()))
 
 

@@ -98,6 +98,7 @@ EXAMPLES = [  # options that are no defaults, and the shape of an input without 
     (tl.LinfDistance(6, 3, negative=True), (6,)),
     (tl.SortedDistance(6, 3, dropout=0.5), (6,)),
     (tl.MeanShift(6), (6,)),
+    (tl.MeanShift(3), (3, 4, 4)),
     (tl.Prototypes(6, 3, each=2), (6,)),
     (tl.Residual(nn.Linear(6, 6), tl.MaxMin()), (6,)),
     (nn.Sequential(nn.Linear(6, 6), nn.ReLU()), (6,)),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightlip import MeanShift, TightlipError, certify, lipschitz
+from tightlip import MeanShift, TightlipError, certify, lipschitz, trace
 
 
 def test_the_running_mean_follows_the_batches():
@@ -57,6 +57,27 @@ def test_a_mean_that_is_no_number_is_refused():
     layer.mean[1] = math.nan
     with pytest.raises(TightlipError, match="mean"):
         certify(nn.Sequential(layer, nn.Linear(2, 2)).eval(), torch.zeros(1, 2))
+
+
+def test_a_network_is_traced_and_its_running_means_stay():
+    """Shapes are followed by what layers are known to do, not by trying them on zeros."""
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(2, 3, 3), MeanShift(3), nn.ReLU())
+
+        def forward(self, x):
+            made = self.layers(x)
+            return (made + 0.5 * made).flatten(1)
+
+    own = Own()
+    own.layers[1].mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    x = torch.rand(4, 2, 5, 5)
+    traced = trace(own)
+    assert own.layers[1].mean.tolist() == [1.0, 2.0, 3.0]
+    assert torch.allclose(traced.eval()(x), own.eval()(x))
+    assert lipschitz(own, 2).constant == pytest.approx(1.5 * lipschitz(own.layers, 2).constant)
 
 
 def test_an_empty_batch_leaves_the_mean_alone_and_other_dtypes_pass():

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tightlip import (
-    Abs, FullSort, GroupSort, Householder, MaxMin, Maxout, Normalize, Residual, RowL1Ball, Scale, convnet, freeze,
-    guarded, mlp
+    Abs, FullSort, GroupSort, Householder, MaxMin, Maxout, MeanShift, Normalize, Residual, RowL1Ball, Scale, convnet,
+    freeze, guarded, mlp
 )
 from tightlip.graphs import as_fx
 
@@ -20,6 +20,7 @@ torch.manual_seed(0)
 STATELESS = [
     GroupSort(4), GroupSort(2, dim=1), MaxMin(), MaxMin(contiguous=False), FullSort(), Abs(), Maxout(2), Householder(4),
     Scale(3.0), Normalize(0.5, 2.0), Normalize([0.0] * 8, [1.0] * 8), Residual(nn.Linear(8, 8), MaxMin()),
+    MeanShift(8).eval(), nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 4, 3), MeanShift(4), MaxMin(1)).eval(),
 ]
 HELD = [mlp([8, 16, 32, 4], hold=hold) for hold in ("step", "forward")] + [mlp([8, 16, 4], RowL1Ball())]
 x, y = torch.randn(3, 8), torch.randn(5, 8)

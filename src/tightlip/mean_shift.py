@@ -55,12 +55,12 @@ class MeanShift(nn.Module):
             raise TightlipError(
                 f"MeanShift takes {self.features} features on axis 1, got inputs of shape {list(x.shape)}"
             )
-        mean = self._seen(x) if self.training and x.numel() else self.mean
-        return x - mean.reshape(-1, *[1] * (x.dim() - 2))
+        mean = self._seen(x) if self.training and x.numel() > 0 else self.mean
+        return x - mean.reshape([-1] + [1] * (x.dim() - 2))
 
     def _seen(self, x: Tensor) -> Tensor:
         """The mean of this batch, which the running one follows."""
-        mean = x.mean([0, *range(2, x.dim())])
+        mean = x.mean(0) if x.dim() == 2 else x.mean(0).flatten(1).mean(1)
         with torch.no_grad():
             self.mean.lerp_(mean.to(self.mean.dtype), 1 - self.momentum)
         return mean

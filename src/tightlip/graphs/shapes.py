@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import activations, layers
 from ..audit.trust import original_type
+from ..mean_shift import MeanShift
 from ..shift import Shift
 from .arithmetic import Bias, Mean, Offset
 from .axes import Chunk, Flip, Permute, Roll, Select, Slice, Squeeze, Transpose, Unsqueeze
@@ -143,6 +144,8 @@ def _channels(extents: Extents, layer: Any, shape: Axes) -> Axes:
         raise Misfit
     if isinstance(layer, Bias):
         extents.demand(shape[placed(layer.dim, len(shape))], layer.features)
+    if isinstance(layer, MeanShift):
+        extents.demand(shape[0], layer.features)
     count = layer.num_features if hasattr(layer, "num_features") else 1
     count = max(layer.mean.numel(), layer.std.numel()) if isinstance(layer, layers.Normalize) else count
     if count > 1 or hasattr(layer, "num_features"):
@@ -185,7 +188,7 @@ RULES: dict[type[nn.Module], Callable[..., Shape]] = {
     ),
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d), upsampled),
     **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle), shuffled),
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, layers.Normalize, Bias), _channels),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, layers.Normalize, MeanShift, Bias), _channels),
     **dict.fromkeys((nn.Identity, nn.ChannelShuffle, Offset, Shift, layers.Scale), _keep),
     **dict.fromkeys((activations.GroupSort, activations.MaxMin, activations.FullSort), _keep),
     **dict.fromkeys((activations.Abs, activations.Householder), _keep),
