@@ -54,13 +54,19 @@ def _line(key: tuple[str, ...], runs: list[Run]) -> str:
         activation,
         str(len(runs)),
         _percent([test.accuracy for test in tests]),
-        eps,
+        _radius(eps),
         _percent([test.certified[eps] for test in tests], math.floor),
         f"{_mean([test.attacked[eps] for test in tests])}, {_mean(resisting, math.floor)}",
         f"{round_up(max(run.proof.bound.constant for run in runs), 6)}",
         f"≤ {_minutes(runs)}",
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _radius(eps: str) -> str:
+    """In steps of 8-bit pixels, where it is a number of these and no short decimal number."""
+    steps = 255 * float(eps)
+    return eps if len(eps) < 8 or abs(steps - round(steps)) > 1e-9 else f"{round(steps)}/255"
 
 
 def _certified_of_attacked(run: Run) -> float:
