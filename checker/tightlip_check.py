@@ -297,9 +297,9 @@ class Layer(types.SimpleNamespace):
         return np.moveaxis(np.concatenate([a, b, rest], 2), 0, axis)
 
     def normalized(self, x: Array) -> Array:
-        mean, std = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (self.t["mean"], self.t["std"]))
-        need({mean.size, std.size} <= {1, x.shape[1]}, "channels do not fit")
-        return (x - mean) / std
+        mean, std = self.t["mean"], self.t.get("std", self.t["mean"] ** 0)
+        need({mean.size, std.size} <= {x.shape[1], *[1] * ("std" in self.t)}, "channels do not fit")
+        return np.moveaxis((np.moveaxis(x, 1, -1) - mean) / std, -1, 1)
 
     def distances(self, x: Array) -> Array:
         """±‖x − w_j‖_∞ + b_j; or of funnels min_j(‖x − y_j‖_p + p_j)."""
@@ -327,7 +327,7 @@ KINDS: dict[str, Any] = {  # what a layer computes; its norms, unless all are 1;
     **{"ReLU": (lambda s, x: np.maximum(x, 0),), "Abs": (lambda s, x: abs(x),), "Shift": (Layer.shifted,)},
     "Scale": (lambda s, x: s.t["scale"] * x, lambda s: every(Fraction(abs(s.o["scale"]))), lambda s, x, y: ulps(1, y)),
     "Normalize": (Layer.normalized, lambda s: every(1 / Fraction(abs(s.t["std"]).min())), lambda s, x, y: ulps(2, y)),
-    "MeanShift": (lambda s, x: x - s.t["mean"], lambda s: every(Fraction(1)), lambda s, x, y: ulps(1, y)),
+    "MeanShift": (Layer.normalized, lambda s: every(Fraction(1)), lambda s, x, y: ulps(1, y)),
     "LinfDistance": (Layer.distances, lambda s: copied(len(s.t["bias"])), lambda s, x, y: ulps(3, y, s.t["bias"])),
     "Funnels": (Layer.distances, Layer.grown, lambda s, x, y: ulps(x.shape[1] + 8, y, abs(s.t["offsets"]) + 2.0**-440)),
 }
@@ -376,7 +376,7 @@ class Network:
             layer.t[key] = rational(values) if x.dtype == object else values
         if "weight" in layer.t:
             layer.t.setdefault("bias", 0 * layer.t["weight"].reshape(len(layer.t["weight"]), -1)[:, 0])
-        rows = {"MeanShift": "mean", "LinfDistance": "weight", "Funnels": "points"}.get(kind)
+        rows = {"LinfDistance": "weight", "Funnels": "points"}.get(kind)
         fits = -x.ndim <= o.get("dim", 0) < x.ndim and (rows is None or x.shape[1:] == layer.t[rows].shape[-1:])
         need(fits, f"{name!r} takes no inputs of shape {x.shape}")  # nothing is broadcast
         layer.table = self.named[name] = (*KINDS[kind], lambda s: every(Fraction(1)))[1](layer)

@@ -94,6 +94,12 @@ def _plain(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def _shift(features: int) -> MeanShift:
+    layer = MeanShift(features)
+    layer.mean.normal_()
+    return layer
+
+
 NETWORKS: dict[str, tuple[Any, tuple[int, ...], float]] = {
     "dense": (lambda: tightlip.mlp([16, 12, 12, 4]), ROWS, 2),
     "dense, 1": (lambda: tightlip.mlp([16, 12, 4], K=3.0), ROWS, 1),
@@ -118,8 +124,13 @@ NETWORKS: dict[str, tuple[Any, tuple[int, ...], float]] = {
         ROWS,
         2,
     ),
+    "means of channels": (
+        lambda: _plain(nn.Conv2d(2, 6, 3), _shift(6), MaxMin(1), nn.Flatten(), nn.Linear(216, 4), _shift(4)),
+        IMAGES,
+        2,
+    ),
     "distances": (
-        lambda: _plain(LinfDistance(16, 12), MeanShift(12), LinfDistance(12, 4, negative=True)),
+        lambda: _plain(LinfDistance(16, 12), _shift(12), LinfDistance(12, 4, negative=True)),
         ROWS,
         INF,
     ),

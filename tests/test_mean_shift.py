@@ -18,6 +18,12 @@ def test_the_running_mean_follows_the_batches():
     assert copy.deepcopy(layer).eval()(torch.zeros(1, 2)).tolist() == (-layer.mean[None]).tolist()
 
 
+def test_a_twentieth_of_each_batch_enters_unless_it_is_said_otherwise():
+    layer = MeanShift(1)
+    layer(torch.tensor([[2.0], [4.0]]))
+    assert layer.mean.item() == pytest.approx(0.15)
+
+
 def test_each_channel_of_images_has_one_mean_over_all_pixels():
     x = torch.rand(5, 3, 4, 4) * 100
     layer = MeanShift(3, momentum=0.0)
@@ -65,17 +71,17 @@ def test_a_network_is_traced_and_its_running_means_stay():
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layers = nn.Sequential(nn.Conv2d(2, 3, 3), MeanShift(3), nn.ReLU())
+            self.layers = nn.Sequential(nn.Unflatten(1, (2, 12)), nn.Conv1d(2, 3, 7), MeanShift(3), nn.ReLU())
 
         def forward(self, x):
             made = self.layers(x)
             return (made + 0.5 * made).flatten(1)
 
     own = Own()
-    own.layers[1].mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
-    x = torch.rand(4, 2, 5, 5)
+    own.layers[2].mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    x = torch.rand(4, 24)
     traced = trace(own)
-    assert own.layers[1].mean.tolist() == [1.0, 2.0, 3.0]
+    assert own.layers[2].mean.tolist() == [1.0, 2.0, 3.0]
     assert torch.allclose(traced.eval()(x), own.eval()(x))
     assert lipschitz(own, 2).constant == pytest.approx(1.5 * lipschitz(own.layers, 2).constant)
 

@@ -1,10 +1,13 @@
 """Means that training takes off: of inputs and of layers, by default and as it is asked; biases are left of it."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from tightlip import LinfDistance, MeanShift, Normalize, Prototypes, TightlipError, convnet, freeze, lipschitz, mlp
+from tightlip.cli.folders import CONFIG, pin_config
 from tightlip.data import Part
 from tightlip.experiments import certified_run
 from tightlip.experiments.centering import centered, means_in_biases
@@ -67,8 +70,9 @@ def test_what_layers_make_has_mean_zero_and_after_training_it_is_in_biases(part,
 def test_prototypes_are_the_last_layer_and_begin_where_mixed_batches_come_to(part):
     """In batches of one class each, what tells classes apart would be taken off with the mean."""
     config = Config("x", hidden=(16,), last_layer="prototypes", center="layers")
-    apart = Part((part.images + part.labels[:, None, None, None]).repeat(40, 1, 1, 1), part.labels.repeat(40))
-    network = certified_run.build(config, apart, 3)
+    labels = torch.arange(900) % 9
+    apart = Part(part.images.repeat(30, 1, 1, 1) / 10 + labels[:, None, None, None] / 9, labels)
+    network = certified_run.build(config, apart, 9)
     assert kinds(network).count(MeanShift) == 1 and kinds(network)[-3] is Prototypes
     right = network(apart.images).argmax(1) == apart.labels
     assert float(right.double().mean()) > 0.9
@@ -84,6 +88,15 @@ def test_images_are_centered_by_default_and_other_data_are_not(method, tmp_path)
     (tmp_path / "t.csv").write_text("a,b,kind\n" + "".join(f"{n},{n % 3},{n % 2}\n" for n in range(30)))
     table = loaded(Config(str(tmp_path / "t.csv")))
     assert suited(Config(str(tmp_path / "t.csv")), table, 20).center is None
+
+
+def test_means_of_small_batches_are_not_trusted():
+    dataset = loaded(Config())
+    assert suited(Config(batch_size=63), dataset, 100).center == "inputs"
+    assert suited(Config(batch_size=64), dataset, 100).center == "layers"
+    assert suited(Config(batch_size=2, center="layers"), dataset, 100).center == "layers"
+    with pytest.raises(TightlipError, match="one example less its mean is zero: give batch_size=2 or more"):
+        check(Config(batch_size=1, center="layers"))
 
 
 def test_layers_of_rows_may_be_centered_and_their_inputs_not(tmp_path):
@@ -103,3 +116,13 @@ def test_layers_of_distances_keep_their_own(part):
     config = Config(norm="inf", method="distances", hidden=(4,), center="no")
     check(config)
     assert LinfDistance in kinds(certified_run.build(config, part, 3))
+
+
+def test_a_run_that_began_before_there_was_the_option_goes_on_as_it_was(tmp_path):
+    pin_config(tmp_path, Config("x", center="no"), resume=False)
+    began = json.loads((tmp_path / CONFIG).read_text())
+    del began["center"]
+    (tmp_path / CONFIG).write_text(json.dumps(began))
+    pin_config(tmp_path, Config("x", center="no"), resume=True)
+    with pytest.raises(TightlipError, match="began with center=no: resume it with the same options"):
+        pin_config(tmp_path, Config("x"), resume=True)

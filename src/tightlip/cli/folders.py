@@ -113,7 +113,7 @@ def _began(folder: Path, kind: type[Any]) -> tuple[dict[str, Any], Any] | None:
         stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         made_with = stored.pop("made_with", None)
         options: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
-        return kind(**options).resolved, made_with
+        return kind(**{**getattr(kind, "BEFORE", {}), **options}).resolved, made_with
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -45,7 +45,10 @@ def _with_shifts(network: nn.Sequential, last: nn.Module) -> nn.Sequential:
 
 @torch.no_grad()
 def means_in_biases(network: nn.Module) -> nn.Module:
-    """A frozen network of `centered` in which Wx + b − mean has become Wx + (b − mean), in place."""
+    """A frozen network of `centered` in which Wx + b − mean has become Wx + (b − mean), in place.
+
+    Layers are not shared in such a network, and its matrices take rows; of others it would make another function.
+    """
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for place in range(len(sequence) - 1, 0, -1):
             layer, shift = sequence[place - 1], sequence[place]

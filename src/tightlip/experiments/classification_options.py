@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..choices import chosen
 from ..errors import TightlipError
@@ -42,7 +42,8 @@ class Training:
     """Rows are standardized inside of the network, by the training part (default: yes of tables, no of others)."""
     center: Literal["no", "inputs", "layers"] | None = None
     """Whose mean is taken off inside of the network: that of the channels of images, or of what layers make as well
-    (default: layers of orthonormal and inputs of other methods for images, no for other data)."""
+    (default: of images layers by orthonormal, or with batches below 64 inputs, no by distances, inputs by other
+    methods; no of other data)."""
     norm: Literal["2", "inf"] = "2"
     """Norm of the perturbations to be certified against."""
     method: str | None = None
@@ -202,6 +203,9 @@ class Recipe(Training):
 class Config(Recipe):
     """Options of `tightlip train`."""
 
+    BEFORE: ClassVar[Mapping[str, Any]] = {"center": "no"}
+    """What options were before they had a name, in runs that began then."""
+
     epochs: int | None = None
     """Passes over the training data (default: 50; of tables 20 to 100, more of smaller ones; or what takes so many
     minutes)."""
@@ -222,6 +226,8 @@ def check(config: Config) -> None:
     _check_choices(config)
     if config.minutes is not None and config.epochs is not None:
         raise TightlipError(f"epochs={config.epochs} and minutes={config.minutes} both say how long: leave one out")
+    if config.center == "layers" and config.batch == 1:
+        raise TightlipError("one example less its mean is zero: give batch_size=2 or more, or leave out center=layers")
     limits = {
         "epochs": (config.passes, 1),
         "minutes": (1 if config.minutes is None else config.minutes, 1e-6),

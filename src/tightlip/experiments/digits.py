@@ -147,7 +147,7 @@ def trained(
 
 
 def trained_as(options: Options, material: Material) -> Trained:
-    """Train as `tightlip train` does with these options, on the parts of this material; freeze.
+    """Train as `tightlip train --center no` does with these options, on the parts of this material; freeze.
 
     Raises:
         TightlipError: as `certified_run.trained`.

@@ -72,7 +72,7 @@ def run(config: Config, seed: int) -> Outcome:
 
 
 def options(config: Config, seed: int) -> Options:
-    """Those of `tightlip train`."""
+    """Those of `tightlip train`; no means are taken off."""
     size: Any = {"hidden": (config.width,) * HIDDEN_LAYERS, "epochs": config.epochs, "batch_size": config.batch_size}
     return Options(data=config.data, norm="2", eps=config.eps, seed=seed, **size)
 

@@ -13,6 +13,9 @@ from ..errors import TightlipError
 from .classification_options import Config
 from .table_sizes import CLASSES, HIDDEN, batch_of, passes_over
 
+MIXED = 64
+"""Fewest examples of a batch whose mean stands for that of all."""
+
 
 def loaded(config: Config, root: str | None = None, download: bool = False) -> Dataset:
     """The data, if these options suit them.
@@ -36,7 +39,10 @@ def loaded(config: Config, root: str | None = None, download: bool = False) -> D
 
 def suited(config: Config, dataset: Dataset, rows: int) -> Config:
     """The options with what suits the data where nothing is given; ``rows`` is the size of the training part."""
-    usual: dict[str, Any] = {"center": config.trained_by.center} if is_image(dataset.images) else {}
+    usual: dict[str, Any] = {}
+    if is_image(dataset.images):
+        center = config.trained_by.center
+        usual["center"] = "inputs" if center == "layers" and config.batch < MIXED else center
     if dataset.feature_names:
         usual = {"standardize": "yes", "batch_size": batch_of(rows)}
         if config.trained_by.hidden is None and config.network == "mlp":

@@ -73,7 +73,7 @@ def placed(network: nn.Sequential, train: Part, seed: int) -> nn.Sequential:
         if isinstance(layer, Prototypes):
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
             index = torch.cat([order[train.labels[order] == c][: layer.each] for c in range(layer.classes)])
-            index = order[torch.isin(order, index)]  # of all classes in turn: layers may take off the mean of a batch
+            index = order[torch.isin(order, index)]  # classes mixed, so that means are those of all
             layer.place(_reaching(layer, network, train.images[index]), train.labels[index], seed)
     return network
 
@@ -82,7 +82,7 @@ def _reaching(layer: nn.Module, network: nn.Module, x: Tensor) -> Tensor:
     """What a layer of the network is given."""
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    for part in x.split(500):
+    for part in x.chunk(math.ceil(len(x) / 500)):  # of nearly equal sizes: layers may take off the mean of a batch
         network(part)
     hook.remove()
     return torch.cat(seen)

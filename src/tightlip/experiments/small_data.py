@@ -114,7 +114,7 @@ def some(part: Part, per_class: int, images: Material, seed: int) -> Part:
 
 
 def options(config: Config, way: Way, strength: float | None, seed: int) -> Options:
-    """Those of `tightlip train`."""
+    """Those of `tightlip train`; no means are taken off."""
     own: Any = {} if way.option is None else {way.option: strength}
     size: Any = {"hidden": (config.width,) * HIDDEN_LAYERS, "epochs": config.epochs, "batch_size": config.batch_size}
     how: Any = {"method": config.method, "activation": way.activation, "shift": 0, "seed": seed}
