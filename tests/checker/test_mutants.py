@@ -79,8 +79,8 @@ MUTANTS = {
         "leads_that_are_rounded_up",
     ),
     "differences do not round": (
-        'x - s.t["mean"], lambda s: every(Fraction(1)), lambda s, x, y: ulps(1, y))',
-        'x - s.t["mean"],)',
+        "(Layer.normalized, lambda s: every(Fraction(1)), lambda s, x, y: ulps(1, y))",
+        "(Layer.normalized,)",
         "leads_that_are_rounded_up",
     ),
     "distances do not round": ('ulps(3, y, s.t["bias"])', "0 * ulps(3, y)", "leads_that_are_rounded_up"),
