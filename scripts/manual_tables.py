@@ -45,7 +45,7 @@ QUESTIONS = {
     "gradient in eval mode": "the weight gets a gradient in eval mode",
     "accuracy within a radius, on the processor": "its measure of accuracy within a radius runs on the processor",
 }
-CHOSEN = ("data", "norm", "network", "activation", "runs", "clean", "ε", "certified")
+CHOSEN = ("data", "norm", "network", "activation", "centered", "runs", "clean", "ε", "certified")
 CHOSEN += ("attacked, of them certified", "training")
 
 

@@ -20,7 +20,7 @@ USUAL = {"2": "orthonormal", "inf": "row_l1"}
 OWN = {"distances": "–"}
 """Methods whose layers have no activations."""
 
-COLUMNS = ("data", "norm", "method", "network", "activation", "runs", "clean", "ε")
+COLUMNS = ("data", "norm", "method", "network", "activation", "centered", "runs", "clean", "ε")
 COLUMNS += ("certified", "attacked, of them certified", "K ≤", "training")
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
 
@@ -32,7 +32,7 @@ def table(folder: Path = ROOT / "results") -> str:
         run = read_run(path.parent)
         config = run.row.config
         method = config.get("method", USUAL[config["norm"]])  # rows before methods had names
-        network = _network(config), OWN.get(method, config["activation"])
+        network = _network(config), OWN.get(method, config["activation"]), config.get("center") or "no"
         groups[run.row.data.name, config["norm"], method, *network, exact(config["eps"])].append(run)
     return HEAD + "".join(_line(key, runs) for key, runs in sorted(groups.items()))
 
@@ -44,7 +44,7 @@ def _network(config: Mapping[str, Any]) -> str:
 
 
 def _line(key: tuple[str, ...], runs: list[Run]) -> str:
-    data, norm, method, network, activation, eps = key
+    data, norm, method, network, activation, centered, eps = key
     tests, resisting = [run.row.test for run in runs], [_certified_of_attacked(run) for run in runs]
     cells = [
         data,
@@ -52,6 +52,7 @@ def _line(key: tuple[str, ...], runs: list[Run]) -> str:
         method,
         network,
         activation,
+        centered,
         str(len(runs)),
         _percent([test.accuracy for test in tests]),
         _radius(eps),

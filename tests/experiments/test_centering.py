@@ -94,6 +94,7 @@ def test_means_of_small_batches_are_not_trusted():
     dataset = loaded(Config())
     assert suited(Config(batch_size=63), dataset, 100).center == "inputs"
     assert suited(Config(batch_size=64), dataset, 100).center == "layers"
+    assert suited(Config(), dataset, 63).center == "inputs"  # all of them are one batch
     assert suited(Config(batch_size=2, center="layers"), dataset, 100).center == "layers"
     with pytest.raises(TightlipError, match="one example less its mean is zero: give batch_size=2 or more"):
         check(Config(batch_size=1, center="layers"))

@@ -12,6 +12,7 @@ from ..data.augmentation import is_image
 from ..data.standardization import centering
 from ..mean_shift import MeanShift
 from ..prototypes import Prototypes
+from .method_layers import followed
 
 WITH_BIAS = (nn.Linear, nn.Conv2d)
 """What a mean can become a part of."""
@@ -27,20 +28,14 @@ def centered(network: nn.Sequential, train: Part, what: str | None) -> nn.Sequen
     """
     if what == "layers":
         last = [layer for layer in network.modules() if isinstance(layer, nn.Linear | Prototypes)][-1]
-        network = _with_shifts(network, last)
+
+        def behind(layer: nn.Module) -> list[nn.Module]:
+            return [MeanShift(len(layer.weight))] if isinstance(layer, WITH_BIAS) and layer is not last else []
+
+        network = followed(network, behind)
     if what in ("inputs", "layers") and is_image(train.images):
         network = nn.Sequential(centering(train.images), *network)
     return network
-
-
-def _with_shifts(network: nn.Sequential, last: nn.Module) -> nn.Sequential:
-    """A `MeanShift` after each matrix and convolution but the last, also inside of sequences in the sequence."""
-    layers: list[nn.Module] = []
-    for layer in network:
-        layers.append(_with_shifts(layer, last) if isinstance(layer, nn.Sequential) else layer)
-        if isinstance(layer, WITH_BIAS) and layer is not last:
-            layers.append(MeanShift(layer.weight.shape[0]))
-    return nn.Sequential(*layers)
 
 
 @torch.no_grad()

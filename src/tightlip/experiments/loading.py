@@ -42,7 +42,7 @@ def suited(config: Config, dataset: Dataset, rows: int) -> Config:
     usual: dict[str, Any] = {}
     if is_image(dataset.images):
         center = config.trained_by.center
-        usual["center"] = "inputs" if center == "layers" and config.batch < MIXED else center
+        usual["center"] = "inputs" if center == "layers" and min(config.batch, rows) < MIXED else center
     if dataset.feature_names:
         usual = {"standardize": "yes", "batch_size": batch_of(rows)}
         if config.trained_by.hidden is None and config.network == "mlp":

@@ -1,6 +1,7 @@
 """What methods of training put into a network: dropout, another last layer, or layers of their own."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,16 +47,17 @@ def with_dropout(network: nn.Sequential, settings: Settings) -> nn.Sequential:
     """Inputs, and what comes out of activations, are dropped."""
     share = settings["dropout"]
     kinds = tuple({type(make()) for make in ACTIVATIONS.values()})
-    return nn.Sequential(nn.Dropout(INPUTS_DROPPED * share), *_after(network, kinds, share))
+    behind = followed(network, lambda layer: [nn.Dropout(share)] * isinstance(layer, kinds))
+    return nn.Sequential(nn.Dropout(INPUTS_DROPPED * share), *behind)
 
 
-def _after(network: nn.Sequential, kinds: tuple[type, ...], share: float) -> list[nn.Module]:
-    """The layers, with dropout after those of these kinds, also inside of a sequence in the sequence."""
+def followed(network: nn.Sequential, behind: Callable[[nn.Module], Sequence[nn.Module]]) -> nn.Sequential:
+    """The layers, each with what is to be ``behind`` it, also inside of sequences in the sequence."""
     layers: list[nn.Module] = []
     for layer in network:
-        layers.append(nn.Sequential(*_after(layer, kinds, share)) if isinstance(layer, nn.Sequential) else layer)
-        layers += [nn.Dropout(share)] * isinstance(layer, kinds)
-    return layers
+        layers.append(followed(layer, behind) if isinstance(layer, nn.Sequential) else layer)
+        layers += behind(layer)
+    return nn.Sequential(*layers)
 
 
 def with_last_layer(network: nn.Sequential, settings: Settings) -> nn.Sequential:
