@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tightlip.decimals import exact, round_up
+from tightlip.decimals import exact, radius_words, round_up
 from tightlip.report.runs import Run, read_run
 
 ROOT = Path(__file__).parents[1]
@@ -55,19 +55,13 @@ def _line(key: tuple[str, ...], runs: list[Run]) -> str:
         centered,
         str(len(runs)),
         _percent([test.accuracy for test in tests]),
-        _radius(eps),
+        radius_words(float(eps)),
         _percent([test.certified[eps] for test in tests], math.floor),
         f"{_mean([test.attacked[eps] for test in tests])}, {_mean(resisting, math.floor)}",
         f"{round_up(max(run.proof.bound.constant for run in runs), 6)}",
         f"≤ {_minutes(runs)}",
     ]
     return f"| {' | '.join(cells)} |\n"
-
-
-def _radius(eps: str) -> str:
-    """In steps of 8-bit pixels, where it is a number of these and no short decimal number."""
-    steps = 255 * float(eps)
-    return eps if len(eps) < 8 or abs(steps - round(steps)) > 1e-9 else f"{round(steps)}/255"
 
 
 def _certified_of_attacked(run: Run) -> float:

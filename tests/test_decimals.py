@@ -12,6 +12,7 @@ from tightlip.decimals import (
     exact,
     fixed,
     floored,
+    radius_words,
     round_down,
     round_nearest,
     round_up,
@@ -59,3 +60,14 @@ def test_shares_are_rounded_to_their_safe_side_and_intervals_outward():
     assert [floored(x) for x in (0.66875, 0.57, 1, 0)] == ["66.87", "57.00", "100.00", "0.00"]
     assert [ceiled(x) for x in (0.66875, 0.57, 1, 0, 1e-9)] == ["66.88", "57.00", "100.00", "0.00", "0.01"]
     assert bracketed((0.80412, 0.81942)) == "[80.41%, 81.95%]" and bracketed((0.0, 1.0)) == "[0.00%, 100.00%]"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 36, 72, 108, 300])
+def test_a_radius_in_steps_of_eight_bits_is_written_as_such(steps):
+    assert radius_words(steps / 255) == f"{steps}/255"
+    assert radius_words(float(f"{steps / 255:.4g}")) == f"{steps / 255:.4g}"  # rounded, it is another number
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.2, 1.0, 51 / 255, 1.58, 1 / 7, 0.1 + 0.2, 2.0**31, 1e300, math.inf])
+def test_other_radii_are_written_in_full(eps):
+    assert radius_words(eps) == exact(eps)

@@ -19,6 +19,17 @@ def exact(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
+def radius_words(eps: float) -> str:
+    """A radius as people write it: as `exact`, but a long decimal that is a whole number of steps of 8 bits as those.
+
+    >>> radius_words(0.3), radius_words(36 / 255), radius_words(1 / 7)
+    ('0.3', '36/255', '0.14285714285714285')
+    """
+    written, steps = exact(eps), 255 * eps
+    long = eps % 1 > 0 and len(written) > 8 and abs(steps - round(steps)) < 1e-9 * abs(steps)
+    return f"{round(steps)}/255" if long else written
+
+
 def round_up(value: float, digits: int = 8) -> str:
     """An upper bound, rounded up to `digits` significant digits."""
     return _rounded(value, Context(prec=digits, rounding=ROUND_CEILING))

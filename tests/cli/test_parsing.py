@@ -6,7 +6,7 @@ import pytest
 
 from tightlip.cli import main
 from tightlip.cli.main import COMMANDS
-from tightlip.cli.parsing import options
+from tightlip.cli.parsing import options, parse
 
 
 def refused(capsys, *command):
@@ -41,6 +41,10 @@ def files(folder):
         (["train", "--seed=1.5"], "--seed takes a whole number, not 1.5"),
         (["train", "--k", "abc"], "--k takes a number, not abc"),
         (["train", "--eps"], "--eps takes a number; see"),
+        (["train", "--eps", "36/0"], "--eps takes a number, not 36/0"),
+        (["train", "--eps", "36/255/2"], "--eps takes a number, not 36/255/2"),
+        (["train", "--eps", "a/b"], "--eps takes a number, not a/b"),
+        (["train", "--epochs", "4/2"], "--epochs takes a whole number, not 4/2"),
         (["train", "--hidden", "16", "b"], "--hidden takes whole numbers, not 16 b"),
         (["train", "5"], "tightlip train does not know what to do with 5"),
         (["certify"], "tightlip certify needs a PATH: A model.safetensors written by"),
@@ -98,3 +102,14 @@ def test_the_help_gives_each_default_once(capsys, monkeypatch, name):
     assert "(default: None)" not in shown and "(default: )" not in shown and "{None}" not in shown
     for entry in re.split(r" (?=--[a-z])", shown):
         assert len(re.findall(r"\(default: ", entry)) <= 1, entry
+
+
+@pytest.mark.parametrize("words", [["--eps", "36/255"], ["--eps=36/255"], ["--eps", "3.6e1/255"]])
+def test_numbers_may_be_fractions_and_places_stay_as_they_are(words):
+    train = parse(["train", *words, "--data", "1/2", "--hidden", "8"], COMMANDS)
+    assert (train.config.eps, train.config.data, train.config.hidden) == (36 / 255, "1/2", (8,))
+
+
+def test_each_of_several_numbers_may_be_a_fraction():
+    certify = parse(["certify", "a/b", "--eps", "1/255", "0.1", "--data", "3/4"], COMMANDS)
+    assert (certify.eps, str(certify.model), certify.data) == ((1 / 255, 0.1), "a/b", "3/4")

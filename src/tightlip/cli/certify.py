@@ -16,7 +16,7 @@ from ..atomic import replacing, sha256
 from ..audit import Bound
 from ..data.dataset import called
 from ..data.sources import SPECS
-from ..decimals import bracketed, exact, floored, round_up
+from ..decimals import bracketed, floored, radius_words, round_up
 from ..errors import TightlipError
 from ..experiments.scaling import scaling_in
 from ..graphs import Graph
@@ -121,7 +121,7 @@ class Certify:
         lines += [f"note: {examples.note}"] * bool(examples.note)
         lines += [f"for {certificate.speaks_of}"] * (self.arithmetic != "real")
         lines += [
-            f"certified at {exact(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}" for eps in radii
+            f"certified at {radius_words(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}" for eps in radii
         ]
         lines += [STANDARDIZED] * scaling.standardized
         lines += told_features(features)

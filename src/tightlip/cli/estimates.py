@@ -14,7 +14,7 @@ from ..atomic import replacing
 from ..audit import Bound, lipschitz
 from ..data.measured import split_measured, targets_of
 from ..data.sources import is_table
-from ..decimals import exact, round_nearest, round_up
+from ..decimals import radius_words, round_nearest, round_up
 from ..errors import TightlipError
 from ..experiments.scaling import Scaling
 from ..norms import norm_name
@@ -157,6 +157,6 @@ def told_estimates(estimates: Estimates, bound: Bound, standardized: bool, radii
         yield f"note: {estimates.note}"
     for eps in radii:
         moved = round_up(bound.constant * eps * (1 + 1e-15), 4)
-        yield f"within {exact(eps)} of a row the prediction changes by at most {moved}"
+        yield f"within {radius_words(eps)} of a row the prediction changes by at most {moved}"
     unit = "distances are in standardized units, one is the std of a feature; " if standardized else ""
     yield f"{unit}changes are those of exact arithmetic, for rows as float32 holds them"

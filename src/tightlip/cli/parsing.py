@@ -53,6 +53,7 @@ def parse(arguments: Sequence[str], commands: Commands) -> Command:
         )
     if asked in commands:
         _check_flags(asked, commands[asked], arguments[1:])
+        arguments = [asked, *_divided(arguments[1:], options(commands[asked]))]
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -106,6 +107,19 @@ class _Unasked:
     def __call__(self) -> str:
         """Nothing."""
         return ""
+
+
+def _divided(words: Sequence[str], known: Mapping[str, Any]) -> Iterator[str]:
+    """The words, in which options that take numbers may have fractions: 36/255."""
+    kind: Any = None
+    for word in words:
+        flag, equals, value = word.partition("=") if _is_flag(word) else ("", "", word)
+        kind = _without_none(known.get(flag.replace("_", "-"))) if flag else kind
+        parts = value.split("/") if kind in (float, tuple[float, ...]) else []
+        with contextlib.suppress(ValueError, ZeroDivisionError, OverflowError):  # the parser has words for it
+            numerator, denominator = map(float, parts)
+            value = repr(numerator / denominator)
+        yield f"{flag}{equals}{value}"
 
 
 def _is_flag(word: str) -> bool:

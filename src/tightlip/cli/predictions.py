@@ -12,7 +12,7 @@ from ..atomic import replacing
 from ..data.dataset import called
 from ..data.labeled import Rows, column_names, is_blank, read_rows
 from ..data.sources import is_table
-from ..decimals import bracketed, exact, floored, round_up
+from ..decimals import bracketed, floored, radius_words, round_up
 from ..errors import TightlipError
 from ..report.wording import reach
 from ..robustness import Certificate
@@ -124,4 +124,4 @@ def told_predictions(rows: Unlabeled, certificate: Certificate, radii: Sequence[
         yield f"  and {len(table) - MOST} more, which --output FILE.csv writes"
     for eps in radii:
         share = f"{floored(certificate.accuracy(eps))}% {bracketed(certificate.interval(eps))}"
-        yield f"the class stays the same within {exact(eps)}: {share}"
+        yield f"the class stays the same within {radius_words(eps)}: {share}"

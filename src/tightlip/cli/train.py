@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..data.dataset import called, words_for
-from ..decimals import bracketed, exact, floored, round_up
+from ..decimals import bracketed, exact, floored, radius_words, round_up
 from ..experiments.certified_run import Result, run
 from ..experiments.classification_options import Config
 from ..report import write
@@ -55,7 +55,7 @@ def _summary(result: Result, page: Path) -> str:
             *_predicted(result),
             _line("test accuracy", floored(row.test.accuracy), certificate.interval(0), "95% Wilson intervals"),
             _worst(result, 0.0),
-            _line(f"certified at {exact(eps)}", floored(certificate.accuracy(eps)), certificate.interval(eps), proven),
+            _line(f"certified at {radius_words(eps)}", floored(certificate.accuracy(eps)), certificate.interval(eps), proven),
             _worst(result, eps),
             *_attacked(result, eps),
             f"audited constant    {round_up(certificate.bound.constant, 9)}",
@@ -80,7 +80,7 @@ def _attacked(result: Result, eps: float) -> Iterator[str]:
     """The accuracy under attack, and the certified one of the same inputs where these are not all."""
     count, share = result.attacked.images, result.row.test.attacked[exact(eps)]
     interval, radius = wilson(round(share * count), count), result.certificate.radius
-    yield _line(f"attacked at {exact(eps)}", floored(share), interval, f"first {count} {_inputs(result)}")
+    yield _line(f"attacked at {radius_words(eps)}", floored(share), interval, f"first {count} {_inputs(result)}")
     if count < len(radius):
         certified = int((radius[:count] > eps).sum())
         yield _line("certified of those", floored(certified / count), wilson(certified, count))

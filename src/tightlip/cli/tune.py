@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..decimals import bracketed, exact, floored
+from ..decimals import bracketed, exact, floored, radius_words
 from ..errors import TightlipError
 from ..experiments import tuning
 from ..experiments.classification_options import Config as Options
@@ -59,7 +59,7 @@ class Tune:
         write_experiments([write_fronts(rows, radii, folder), folder], page)
         best = max(range(len(rows)), key=lambda place: points_at(rows, radii[0])[place][::-1])
         options = tuning.options_of(self._setting(axis, values[best]))
-        told = f"best at {exact(radii[0])}, with {axis} {exact(values[best])}: {_command(options)}"
+        told = f"best at {radius_words(radii[0])}, with {axis} {exact(values[best])}: {_command(options)}"
         return "\n\n".join(["\n".join(_table(axis, rows, radii)), f"page  {page.resolve()}", told])
 
     def _values(self) -> tuple[float, ...]:
@@ -101,7 +101,7 @@ def _table(axis: str, rows: Sequence[CellRow], radii: Sequence[float]) -> Iterat
     """A line for each setting: its clean accuracy, and what is certified at each radius."""
     inputs = rows[0].metrics["inputs"]
     marks = [on_front(points_at(rows, eps)) for eps in radii]
-    lines = [[axis, "clean", *(f"certified at {exact(eps)}" for eps in radii)]]
+    lines = [[axis, "clean", *(f"certified at {radius_words(eps)}" for eps in radii)]]
     for place, row in enumerate(rows):
         certified = [row.metrics[tuning.named(eps)] for eps in radii]
         told = [_share(share, inputs) for share in (row.metrics["accuracy"], *certified)]

@@ -113,8 +113,9 @@ class Recipe(Training):
     """All options that determine the numbers of a run, except for the seed."""
 
     eps: float | None = None
-    """Radius of the headline, in units of the inputs, of tables in standardized ones, which offset, temperature and a
-    follow where it is given in the norm of the method (default: 0.3 for the 2-norm, a/2 for the inf-norm)."""
+    """Radius of the headline, in units of the inputs, of tables in standardized ones, such as 0.3 or 36/255. Offset,
+    temperature and a follow where it is given in the norm of the method (default: 0.3 for the 2-norm, a/2 for the
+    inf-norm)."""
     attack_images: int = 1000
     """Test inputs that the attack tries."""
     attack_steps: int = 50

@@ -43,7 +43,7 @@ def robustness(run: Run, name: str) -> Plot:
     said = (
         ""
         if main is None
-        else f" At eps {main}, {percent(run.row.test.certified[main])} of the test {run.inputs} are certified."
+        else f" At eps {run.shown_eps}, {percent(run.row.test.certified[main])} of the test {run.inputs} are certified."
     )
     return plot(name, f"Certified and attacked accuracy against eps in the {_scale(run)}.{said}", draw)
 
@@ -170,7 +170,7 @@ def _mark_eps(axes: Axes, run: Run, top: float) -> None:
     if eps > 0:
         axes.axvline(eps, color=COLORS["muted"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.annotate(
-            f"ε = {round_nearest(eps)}",
+            f"ε = {run.shown_eps}",
             (eps, top),
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),

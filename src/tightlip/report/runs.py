@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tightlip.data.dataset import called, words_for
+from tightlip.decimals import radius_words
 from tightlip.linkage import check_model
 from tightlip.records import CertificateFile, RunRow, read_fields
 
@@ -32,6 +33,11 @@ class Run:
     def main_eps(self) -> str | None:
         """The eps of the headline, as written: the first one in the test part's certified accuracies."""
         return next(iter(self.row.test.certified), None)
+
+    @property
+    def shown_eps(self) -> str | None:
+        """The eps of the headline for people: '36/255'."""
+        return None if self.main_eps is None else radius_words(float(self.main_eps))
 
     def called(self, label: int) -> str:
         """A class by its name, whatever kind of word that is; 'a 2' or 'an 8' where classes have numbers only."""
