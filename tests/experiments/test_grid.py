@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import types
 from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
@@ -271,6 +272,11 @@ def test_the_documentation_explains_every_option_and_metric(name):
     said = definition_of(EXPERIMENTS[name])
     for word in (*said.config, *said.metrics, *map(str, EXPERIMENTS[name].GRID)):
         assert f"| `{word}` |" in section, word
+    for word in (value for values in EXPERIMENTS[name].GRID.values() for value in values if isinstance(value, str)):
+        assert f"`{word}`" in section, word
+    for kind, preset in (("Smoke", EXPERIMENTS[name].SMOKE), ("Paper", EXPERIMENTS[name].PAPER)):
+        size = sum(1 for _ in cells(EXPERIMENTS[name], preset))
+        assert re.search(rf"\b{kind}: {size} cells?\b", section), (kind, size)
 
 
 def test_the_order_of_schedules_is_what_the_scalar_theory_says(tmp_path):
