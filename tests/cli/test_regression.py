@@ -297,6 +297,49 @@ def test_a_constant_of_ones_own_is_in_the_unit_of_the_target(norm, loss):
     assert np.ptp(result.proof.prediction) > 500
 
 
+def test_with_a_declared_noise_the_truth_is_in_the_band_and_predictions_are_off_by_no_more(capsys):
+    """The table's numbers are the truth; its slope along (1, 1), in standardized units, is that of the claim."""
+    assert (
+        main(["train", "--task", "regression", "--data", "land.csv", *FLAGS, "--k=9000", "--noise=10", "--name=band"])
+        == 0
+    )
+    told, proof = capsys.readouterr().out, SlopesFile.read(Path("runs/band/certificate.json"))
+    band, off = proof.band, proof.band.off(proof.prediction)
+    assert (band.lower <= proof.target).all() and (proof.target <= band.upper).all() and band.noise == 10
+    assert (np.abs(proof.prediction - proof.target) <= off).all() and band.outside(proof.target) == 0
+    half, most = round_up(float(np.median(off)), 4), round_up(float(off.max()), 4)
+    assert f"predictions off by  at most {half} in half of the test rows, {most} in all" in told and "but " not in told
+    page = Path("runs/band/report.html").read_text()
+    assert "Where the truth can be" in page and "None of the 16 test rows refutes" in page and half in page
+
+
+def test_claims_that_the_training_rows_refute_leave_a_run_without_a_band(capsys):
+    assert (
+        main(["train", "--task", "regression", "--data", "land.csv", *FLAGS, "--k=90", "--noise=1", "--name=no"]) == 0
+    )
+    told, proof = capsys.readouterr().out, SlopesFile.read(Path("runs/no/certificate.json"))
+    assert re.search(r"no band +no function of slope K=90 is within noise=1 .*: declare noise ≥ \d+", told)
+    assert not len(proof.band.lower) and proof.band.refuted in Path("runs/no/report.html").read_text()
+
+
+def test_test_rows_can_refute_the_claims_too():
+    proof = prove(k=9000.0, noise=0.0).proof
+    below, above = proof.band.lower - 1, proof.band.upper + 1
+    assert proof.band.outside(proof.target) == 0
+    assert proof.band.outside(np.where(np.arange(16) < 3, below, proof.target)) == 3
+    assert proof.band.outside(np.where(np.arange(16) < 4, above, proof.target)) == 4
+
+
+def test_a_noise_below_zero_and_too_many_rows_are_refused_before_training(monkeypatch):
+    with pytest.raises(TightlipError, match=r"noise=-1.0 .--noise. is impossible"):
+        prove(noise=-1.0)
+    monkeypatch.setattr(regression_run, "MOST_ROWS", 20)
+    with pytest.raises(
+        TightlipError, match=r"noise .--noise. compares all pairs of training rows, and takes 20 of them"
+    ):
+        prove(noise=1.0)
+
+
 def test_constants_are_chosen_in_short_trainings_and_each_is_told_in_a_line(monkeypatch, caplog):
     monkeypatch.setattr(regression_run, "LEAST", 2)
     caplog.set_level(logging.INFO, "tightlip")
@@ -345,8 +388,8 @@ OTHER |= {"batch_size": 16, "learning_rate": 0.1, "average": 0.5, "seed": 1}
 
 
 def test_every_option_changes_what_is_predicted():
-    """And each is tried; the data are another table."""
-    assert {"data", *OTHER} == {field.name for field in fields(Config)}
+    """And each is tried; the data are another table, and noise is of the band alone."""
+    assert {"data", "noise", *OTHER} == {field.name for field in fields(Config)}
     config = Config("land.csv", k=3e3, hidden=(16,), epochs=2, batch_size=8)
 
     def predicted(options):
@@ -419,7 +462,7 @@ def test_help_is_that_of_the_task(capsys):
 
 def test_a_regression_is_no_classification_to_go_on_with(said, capsys):
     assert main(["train", "--data", "land.csv", "--name", "r", "--resume"]) == 2
-    assert "began with" in capsys.readouterr().err
+    assert "of another kind of training" in capsys.readouterr().err
     assert main(["train", "--task", "regression", "--data", "land.csv", *FLAGS, "--name", "r", "--resume"]) == 0
     assert "complete already" in capsys.readouterr().out
 

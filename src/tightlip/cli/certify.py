@@ -121,7 +121,8 @@ class Certify:
         lines += [f"note: {examples.note}"] * bool(examples.note)
         lines += [f"for {certificate.speaks_of}"] * (self.arithmetic != "real")
         lines += [
-            f"certified at {radius_words(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}" for eps in radii
+            f"certified at {radius_words(eps)}: {_share(certificate, eps)}; {_worst(certificate, eps, names)}"
+            for eps in radii
         ]
         lines += [STANDARDIZED] * scaling.standardized
         lines += told_features(features)

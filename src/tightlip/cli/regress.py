@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from ..decimals import bound_up, exact, round_nearest, round_up
@@ -54,8 +55,25 @@ def _summary(config: Config, result: Result, page: Path) -> Iterator[str]:
         yield f"  {slope.name[:40]:<30} {bound_up(slope.slope, 4)}"
     if len(slopes) > _MOST:
         yield f"  and {len(slopes) - _MOST} more"
+    yield from _band(result)
     yield f"training            {row.seconds['train']:.0f} s on {row.device}"
     yield f"page                {page.resolve()}"
+
+
+def _band(result: Result) -> Iterator[str]:
+    """How far off predictions can be where the noise of the table was declared."""
+    band, proof = result.proof.band, result.proof
+    if band is None:
+        return
+    if band.refuted:
+        yield f"no band             {band.refuted}"
+        return
+    off = band.off(proof.prediction)
+    half, most = (round_up(float(value), 4) for value in (np.median(off), off.max()))
+    claims = f"if the truth changes no faster than K, and numbers are off by at most {exact(band.noise)}"
+    yield f"predictions off by  at most {half} in half of the test rows, {most} in all   ({claims})"
+    if outside := band.outside(proof.target):
+        yield f"but                 {outside} of {len(proof.target)} test rows refute that: more noise, or a larger --k"
 
 
 def _chosen(config: Config, result: Result) -> str:

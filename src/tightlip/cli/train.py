@@ -55,7 +55,12 @@ def _summary(result: Result, page: Path) -> str:
             *_predicted(result),
             _line("test accuracy", floored(row.test.accuracy), certificate.interval(0), "95% Wilson intervals"),
             _worst(result, 0.0),
-            _line(f"certified at {radius_words(eps)}", floored(certificate.accuracy(eps)), certificate.interval(eps), proven),
+            _line(
+                f"certified at {radius_words(eps)}",
+                floored(certificate.accuracy(eps)),
+                certificate.interval(eps),
+                proven,
+            ),
             _worst(result, eps),
             *_attacked(result, eps),
             f"audited constant    {round_up(certificate.bound.constant, 9)}",

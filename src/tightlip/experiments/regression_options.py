@@ -36,6 +36,9 @@ class Config:
     k: float | None = None
     """Lipschitz constant, in units of the target per standardized unit (default: of 0.5, 1, 2, 4 and 8 standard
     deviations of the target the smallest that validation data do not tell from the best)."""
+    noise: float | None = None
+    """What a number in the table is off by at most, in its unit: a claim of yours. With it the page shows where the
+    truth can be at each test row if it changes no faster than K (default: no such band)."""
     loss: Literal["squared", "absolute"] = "squared"
     """What is minimized: the squared error, or the absolute one, which outliers move less."""
     hidden: tuple[int, ...] = HIDDEN
@@ -76,7 +79,12 @@ def check(config: Config) -> None:
     """Refuse impossible options before anything is computed."""
     chosen("loss", config.loss, LOSSES)
     chosen("norm", config.norm, CONSTRAINTS)
-    numbers = {"k": (config.k, 1e-30), "epochs": (config.epochs, 1), "batch_size": (config.batch_size, 1)}
+    numbers = {
+        "k": (config.k, 1e-30),
+        "noise": (config.noise, 0),
+        "epochs": (config.epochs, 1),
+        "batch_size": (config.batch_size, 1),
+    }
     limits = {name: (value, least) for name, (value, least) in numbers.items() if value is not None}
     limits |= {"learning_rate": (config.learning_rate, 1e-12), "average": (config.average, 0), "seed": (config.seed, 0)}
     refuse_beyond(limits, OF_ALL)

@@ -9,7 +9,18 @@ from .fields import FORMAT, Fields, read_fields
 from .grounds import Grounds
 from .metric import Definition, Metric
 from .record import FileRecord, Record, Row
-from .regression import TASK, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried, is_regression
+from .regression import (
+    TASK,
+    Errors,
+    RegressionRow,
+    Slope,
+    SlopesFile,
+    Step,
+    TableData,
+    Tried,
+    TruthBand,
+    is_regression,
+)
 from .run import Data, Epoch, RunRow, Tested
 
 __all__ = [
@@ -52,6 +63,7 @@ __all__ = [
     "TableData",
     "Tested",
     "Tried",
+    "TruthBand",
     "is_regression",
     "read_fields",
 ]

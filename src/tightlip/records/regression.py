@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
+
 from .certificate import Audit, Norm
 from .fields import Fields
 from .record import FileRecord, Record, Row, Vector, unequal
@@ -95,6 +97,28 @@ class Slope(Record):
 
 
 @dataclass(frozen=True)
+class TruthBand(Record):
+    """Where the truth can be at each test row, in units of the target: from ``lower`` to ``upper``.
+
+    That is what the training rows say of any function of the network's constant that is within ``noise`` of all their
+    targets. ``refuted`` says why there is none; then there are no ends.
+    """
+
+    noise: float
+    lower: Vector
+    upper: Vector
+    refuted: str | None = None
+
+    def off(self, prediction: Vector) -> Vector:
+        """How far off each prediction can be, at most."""
+        return np.maximum(self.upper - prediction, prediction - self.lower)
+
+    def outside(self, target: Vector) -> int:
+        """How many test targets are farther from it than ``noise``: one is enough to refute the claims."""
+        return int(((target > self.upper + self.noise) | (target < self.lower - self.noise)).sum())
+
+
+@dataclass(frozen=True)
 class SlopesFile(FileRecord):
     """What is proven of a run's model, and its predictions on the test part.
 
@@ -109,9 +133,14 @@ class SlopesFile(FileRecord):
     target: Vector
     prediction: Vector
     model_sha256: str | None = None
+    band: TruthBand | None = None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """There is a prediction for each target, and a target at all."""
+        """There is a prediction for each target, a band at all of them or nowhere, and a target at all."""
+        if self.band is not None:
+            sizes = {len(self.band.lower), len(self.band.upper)}
+            if sizes != {0 if self.band.refuted else len(self.target)}:
+                yield "band", f"two ends for each of the {len(self.target)} targets, or none where it is refuted"
         yield from unequal(self, "target", "prediction")
         if not len(self.target):
             yield "target", "one number at least"

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from tightlip.atomic import replacing
 from tightlip.decimals import round_nearest
 from tightlip.errors import TightlipError
 from tightlip.linkage import check_model
-from tightlip.records import RegressionRow, SlopesFile, read_fields
+from tightlip.records import RegressionRow, SlopesFile, TruthBand, read_fields
 from tightlip.report.drawing import COLORS, Plot, plot
-from tightlip.report.figures import epoch_axis, spread_axis
+from tightlip.report.figures import epoch_axis, legend_above, spread_axis
 from tightlip.report.page import environment
 from tightlip.report.wording import norm_name
 
@@ -40,6 +41,12 @@ class Section:
     def explained(self) -> float:
         """The share of the mean's squared error that the prediction takes away: R²."""
         return 1 - (self.row.test.rmse / self.row.test.rmse_of_mean) ** 2 if self.row.test.rmse_of_mean else np.nan
+
+    @property
+    def half_off(self) -> float:
+        """What predictions can be off by at most in half of the test rows, where there is a band."""
+        band = self.proof.band
+        return np.nan if band is None or band.refuted else float(np.median(band.off(self.proof.prediction)))
 
 
 def render_regressions(folders: Sequence[Path]) -> str:
@@ -67,15 +74,40 @@ def _section(folder: Path, place: int) -> Section:
     row, proof = RegressionRow.from_json(metrics), SlopesFile.from_json(certificate)
     name = f"regression-{place}"
     plots = {"predictions": _predictions(proof, f"{name}-predictions"), "loss": _loss(row, f"{name}-loss")}
+    if proof.band is not None and not proof.band.refuted:
+        plots["band"] = _band(proof, proof.band, f"{name}-band")
     if len(row.tried) > 1:
         plots["constants"] = _constants(row, f"{name}-constants", norm_name(proof.input_norm))
     return Section(row, proof, place, plots)
 
 
+def _shown(count: int) -> NDArray[np.int64]:
+    """Which of so many rows are drawn."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64)) if count else np.arange(0)
+
+
+def _band(proof: SlopesFile, band: TruthBand, name: str) -> Plot:
+    """Test rows by their predictions: where the truth can be, the prediction, and the number that was measured."""
+    order = np.argsort(proof.prediction, kind="stable")
+    order = order[_shown(len(order))]
+    place = np.arange(1, len(order) + 1)
+
+    def draw(axes: Axes) -> None:
+        ends = band.lower[order], band.upper[order]
+        axes.fill_between(place, *ends, color=COLORS["proven"], alpha=0.25, linewidth=0, step="mid")
+        axes.plot(place, proof.prediction[order], color=COLORS["proven"], label="prediction")
+        axes.plot(place, proof.target[order], "o", color=COLORS["muted"], markersize=3, label="measured")
+        axes.set_xlabel("test rows, by their prediction")
+        axes.set_ylabel("value")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        legend_above(axes)
+
+    return plot(name, f"Where the truth can be at {len(order)} test rows, by their prediction.", draw)
+
+
 def _predictions(proof: SlopesFile, name: str) -> Plot:
     """Each test row at its true value and its prediction, and where both are one."""
-    count = len(proof.target)
-    shown = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(int)) if count else np.arange(0)
+    count, shown = len(proof.target), _shown(len(proof.target))
     target, prediction = proof.target[shown], proof.prediction[shown]
     both = np.concatenate([target, prediction]) if count else np.zeros(1)
     ends = [float(both.min()), float(both.max())]
