@@ -38,9 +38,11 @@ def table(folder: Path = ROOT / "results") -> str:
 
 
 def _network(config: Mapping[str, Any]) -> str:
-    """Its kind, and its widths or channels: "convnet 64-128, 256"."""
-    widths = [config.get("channels"), config["hidden"]]  # rows before networks of images have no channels
-    return f"{config.get('network', 'mlp')} {', '.join('-'.join(map(str, part)) for part in widths if part)}"
+    """Its kind, and its widths or channels: "convnet 64-128, 256"; one with kernels is "convnet 64-128 + 3×3, 256"."""
+    kind, channels = config.get("network", "mlp"), config.get("channels")  # rows before networks of images have neither
+    kernels = " + 3×3" if kind == "convnet" and config.get("depth") else ""
+    stages = ["-".join(map(str, channels)) + kernels] if channels else []
+    return f"{kind} {', '.join([*stages, '-'.join(map(str, config['hidden']))])}"
 
 
 def _line(key: tuple[str, ...], runs: list[Run]) -> str:

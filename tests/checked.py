@@ -139,7 +139,7 @@ NETWORKS: dict[str, tuple[Any, tuple[int, ...], float]] = {
         for p in (1, 2, INF)
     },
     "funnels, 2 of inf": (lambda: Funnels(torch.randn(20, 16), torch.randn(20) - 6.0, p=2), ROWS, INF),
-    "convnet": (lambda: tightlip.convnet(IMAGES, 4, (4, 8), patch=2, hidden=(12,)), IMAGES, 2),
+    "convnet": (lambda: tightlip.convnet(IMAGES, 4, (4, 8), patch=2, depth=1, hidden=(12,)), IMAGES, 2),
     "mixer": (lambda: tightlip.mixer(IMAGES, 4, (4, 8), patch=2, hidden=(12,)), IMAGES, 2),
     "any kernels": (
         lambda: _plain(

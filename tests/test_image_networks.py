@@ -29,6 +29,7 @@ from tightlip.constraints import constraint_of
 SMALL = {"channels": (8, 16), "hidden": (24,)}
 MAKERS = {
     "convnet": partial(convnet, (1, 8, 8), 4, **SMALL),
+    "convnet with 3×3 kernels": partial(convnet, (1, 8, 8), 4, depth=1, **SMALL),
     "mixer": partial(mixer, (1, 8, 8), 4, depth=2, **SMALL),
 }
 each = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -145,4 +146,4 @@ def test_even_kernels_and_impossible_patches_are_refused():
     with pytest.raises(TightlipError, match="give fewer stages, a smaller kernel"):
         convnet((3, 4, 4), 2, channels=(6, 6), patch=2, hidden=(), kernel=5, padding_mode="circular", depth=2)
     with pytest.raises(TightlipError, match="reads pixels again"):
-        convnet((1, 8, 8), 3, padding_mode="reflect")
+        convnet((1, 8, 8), 3, depth=1, padding_mode="reflect")

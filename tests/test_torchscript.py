@@ -58,7 +58,7 @@ MANY = torch.randn(1000, 8)
 IMAGES = torch.randn(1000, 1, 8, 8)
 plain = [mlp([8, 32, 4]), mlp([8, 40, 4], activation=FullSort), mlp([8, 16, 4], activation=lambda: GroupSort(4))]
 FROZEN = [(freeze(network), MANY) for network in (*plain, TwoWays().eval())]
-FROZEN += [(freeze(convnet((1, 8, 8), 3, channels=(4, 8), hidden=(8,))), IMAGES)]
+FROZEN += [(freeze(convnet((1, 8, 8), 3, channels=(4, 8), depth=1, hidden=(8,))), IMAGES)]
 FROZEN += [(guarded(FROZEN[0][0], MANY, 0.1), MANY)]
 for network, x in FROZEN:
     expected = network(x)

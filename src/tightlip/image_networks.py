@@ -29,8 +29,8 @@ def convnet(
     channels: Sequence[int] = (64, 128),
     patch: int = 4,
     kernel: int = 3,
-    depth: int = 1,
-    hidden: Sequence[int] = (256,),
+    depth: int = 0,
+    hidden: Sequence[int] = (512, 512),
     padding_mode: str = "zeros",
     constraint: Constraint | None = None,
     activation: Callable[[], nn.Module] = partial(MaxMin, dim=1, contiguous=False),
@@ -38,10 +38,12 @@ def convnet(
     hold: Hold = "step",
     bias: bool = True,
 ) -> nn.Sequential:
-    """A convolutional network of 1-Lipschitz layers, in the manner of LeNet; its last layer is `Scale(K)`.
+    """A convolutional network of 1-Lipschitz layers; its last layer is `Scale(K)`.
 
     A stage is a convolution of patches (2×2 after the first), and ``depth`` convolutions that keep height and width.
-    Each has an activation after it, and so have the dense layers of the head but for the last.
+    Each has an activation after it, and so have the dense layers of the head but for the last. By default there are
+    patches alone, which are matrices: that trained in half the time of one kernel a stage, and certified more
+    (docs/guides/accuracy.md).
 
     Args:
         image: Channels, height and width of the inputs (batch, channels, height, width).

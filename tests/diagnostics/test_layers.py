@@ -246,7 +246,7 @@ def test_a_table_stays_as_wide_as_a_screen_however_many_channels_there_are():
 
 def test_kernels_show_their_smallest_singular_value_and_networks_without_any_have_no_such_column():
     torch.manual_seed(0)
-    network = convnet((1, 8, 8), 3, channels=(8,), hidden=())
+    network = convnet((1, 8, 8), 3, channels=(8,), depth=1, hidden=())
     shown = summary(network)
     kernels = [row for row in shown.rows if row.module == "Conv2d"]
     assert len(kernels) == 2 and all(1 - 1e-5 < row.smallest <= 1 for row in kernels)

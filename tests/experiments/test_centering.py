@@ -45,7 +45,7 @@ def test_the_mean_of_each_channel_of_the_training_images_is_taken_off_inputs(par
     "make",
     [
         lambda: nn.Sequential(nn.Flatten(), mlp([128, 8, 6, 3], K=2.0)),
-        lambda: convnet((2, 8, 8), 3, channels=(4, 6), hidden=(8,), patch=2, K=2.0),
+        lambda: convnet((2, 8, 8), 3, channels=(4, 6), depth=1, hidden=(8,), patch=2, K=2.0),
     ],
 )
 def test_what_layers_make_has_mean_zero_and_after_training_it_is_in_biases(part, make):

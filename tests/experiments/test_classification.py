@@ -274,7 +274,7 @@ def test_networks_of_images_run_and_record_their_sizes(network, norm, tmp_path):
     result = run(options, tmp_path, progress=False)
     written = strict(tmp_path / "metrics.json")["config"]
     assert (written["network"], written["channels"], written["hidden"]) == (network, [8], [])
-    assert written["depth"] == {"convnet": 1, "mixer": 2}[network]
+    assert written["depth"] == {"convnet": 0, "mixer": 2}[network]
     assert result.certificate.bound.constant <= options.constant
     assert any(isinstance(layer, torch.nn.Conv2d) for layer in load_network(tmp_path / "model.safetensors"))
 

@@ -160,7 +160,8 @@ def test_the_last_layer_may_have_rows_of_length_1_and_pairs_are_then_bounded_by_
 
 @pytest.mark.parametrize("network", ["mlp", "convnet"])
 def test_the_last_layer_may_be_prototypes_which_begin_at_what_the_network_makes_of_examples(part, network):
-    sizes = {"hidden": (8, 6)} if network == "mlp" else {"network": "convnet", "hidden": (6,), "channels": (4,)}
+    stages = {"network": "convnet", "channels": (4,), "depth": 1}
+    sizes = {"hidden": (8, 6)} if network == "mlp" else {**stages, "hidden": (6,)}
     built = certified_run.build(Config(last_layer="prototypes", **sizes), part, 3)
     (layer,) = (layer for layer in built.modules() if isinstance(layer, Prototypes))
     features = []

@@ -54,7 +54,7 @@ def test_weights_are_on_their_sets_and_it_learns_as_without():
 
 def test_convolutions_lie_in_channels_last_and_are_frozen_as_any():
     torch.manual_seed(0)
-    network = convnet((1, 8, 8), 2, channels=(4, 8), patch=2, hidden=(8,))
+    network = convnet((1, 8, 8), 2, channels=(4, 8), patch=2, depth=1, hidden=(8,))
     x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 2
     fit(network, functional.cross_entropy, (x, y), epochs=2, progress=False, autocast=True)
     assert network[2].weight.is_contiguous(memory_format=torch.channels_last)

@@ -59,7 +59,7 @@ def _convolutional(
 
 ARCHITECTURES = {
     "mlp": Architecture(Sizes((512, 512, 512)), _dense),
-    "convnet": Architecture(Sizes((256,), (64, 128), 1, 4), partial(_convolutional, convnet)),
+    "convnet": Architecture(Sizes((512, 512), (64, 128), 0, 4), partial(_convolutional, convnet)),
     "mixer": Architecture(Sizes((256,), (64, 128), 2, 4), partial(_convolutional, mixer)),
 }
 

@@ -46,7 +46,7 @@ CHANGES: dict[str, Change] = {
     "batches of half the size": lambda base: {"batch_size": base.batch_size // 2},
     "twice the epochs": lambda base: {"epochs": 2 * base.epochs},
     "convnet": lambda base: {"network": "convnet", "hidden": None},
-    "patches before dense layers": lambda base: {"network": "convnet", "depth": 0, "hidden": base.hidden[1:]},
+    "convnet with 3×3 kernels": lambda base: {"network": "convnet", "depth": 1, "hidden": None},
     "mixer": lambda base: {"network": "mixer", "hidden": None},
 }
 

@@ -52,12 +52,13 @@ class Training:
     network: str = "mlp"
     """Kind of network: mlp, or for images convnet or mixer."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 64 64 on tables, 256 256 of distances, 256
-    for others)."""
+    """Widths of the dense hidden layers (default: 512 512 512 for the mlp, 64 64 on tables, 256 256 of distances, 512
+    512 for the convnet, 256 for the mixer)."""
     channels: tuple[int, ...] | None = None
     """convnet and mixer only: channels of each stage (default: 64 128)."""
     depth: int | None = None
-    """convnet and mixer only: convolutions of a stage after its first (default: 1 for the convnet, 2 for the mixer)."""
+    """convnet and mixer only: convolutions of a stage after its first (default: 0 for the convnet, 2 for the
+    mixer)."""
     activation: str = "maxmin"
     """Activation after each hidden layer: maxmin, groupsort4, fullsort, abs, maxout, relu or tanh."""
     k: float | None = None
