@@ -103,6 +103,7 @@ def test_an_empty_batch_leaves_the_mean_alone_and_other_dtypes_pass():
         (lambda: MeanShift(2)(torch.zeros(2)), "takes 2 features on axis 1"),
         (lambda: MeanShift(2)(torch.zeros(3, 4)), "takes 2 features on axis 1"),
         (lambda: MeanShift(4)(torch.zeros(3, 2, 4)), "takes 4 features on axis 1"),
+        (lambda: MeanShift(2)(torch.ones(3, 2, dtype=torch.int64)), "of floating-point numbers, got torch.int64: give"),
     ],
 )
 def test_mistakes_are_told(call, says):

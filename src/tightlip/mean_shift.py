@@ -29,7 +29,7 @@ class MeanShift(nn.Module):
         momentum: From 0 to 1.
 
     Raises:
-        TightlipError: for impossible options; in the forward for other inputs than (batch, features, …).
+        TightlipError: for impossible options; in the forward for other inputs than (batch, features, …), or of integers in training.
 
     >>> MeanShift(2).eval()(torch.tensor([[1.0, 2.0]]))
     tensor([[1., 2.]])
@@ -55,6 +55,8 @@ class MeanShift(nn.Module):
             raise TightlipError(
                 f"MeanShift takes {self.features} features on axis 1, got inputs of shape {list(x.shape)}"
             )
+        if self.training and not x.is_floating_point():
+            raise TightlipError(f"MeanShift takes the mean of floating-point numbers, got {x.dtype}: give x.float()")
         mean = self._seen(x) if self.training and x.numel() > 0 else self.mean
         return x - mean.reshape([-1] + [1] * (x.dim() - 2))
 
