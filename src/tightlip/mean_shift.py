@@ -29,8 +29,8 @@ class MeanShift(nn.Module):
         momentum: From 0 to 1.
 
     Raises:
-        TightlipError: for impossible options; in the forward for other inputs than (batch, features, …), in training also
-            for integers.
+        TightlipError: for impossible options; in the forward for other inputs than (batch, features, …), and in
+            training for integers.
 
     >>> MeanShift(2).eval()(torch.tensor([[1.0, 2.0]]))
     tensor([[1., 2.]])
