@@ -80,13 +80,15 @@ def test_the_table_is_that_of_the_rows_with_wilson_intervals(place, capsys):
         assert row["metrics"]["constant"] <= 1.001
 
 
-def test_it_ends_with_the_command_that_trains_the_best_at_the_first_radius(place, capsys):
-    out = tuned(capsys, "--eps", "0.2", "--offsets", "0.2", "0.5", "1.5", "--activation", "abs")
-    best = max(rows(place), key=lambda row: (row["metrics"]["certified_0.2"], row["metrics"]["accuracy"]))
+@pytest.mark.parametrize(("radius", "eps"), [("0.2", 0.2), ("36/255", 36 / 255)])
+def test_it_ends_with_the_command_that_trains_the_best_at_the_first_radius(radius, eps, place, capsys):
+    out = tuned(capsys, "--eps", radius, "--offsets", "0.2", "0.5", "1.5", "--activation", "abs")
+    assert f"certified at {radius}" in out and f"best at {radius}, " in out and f" --eps {radius}" in out
+    best = max(rows(place), key=lambda row: (row["metrics"][tuning.named(eps)], row["metrics"]["accuracy"]))
     command = shlex.split(out.splitlines()[-1].partition(": ")[2])
     assert command[:2] == ["tightlip", "train"]
     config = parse(command[1:], COMMANDS).config
-    assert config == Options("d.npz", hidden=(8,), epochs=1, activation="abs", eps=0.2, offset=best["config"]["offset"])
+    assert config == Options("d.npz", hidden=(8,), epochs=1, activation="abs", eps=eps, offset=best["config"]["offset"])
 
 
 def test_the_front_is_drawn_from_the_settings_that_were_asked_for(place, capsys):

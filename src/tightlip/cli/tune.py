@@ -125,7 +125,8 @@ def _command(options: Options) -> str:
         value = getattr(options, option.name)
         if value != option.default:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{option.name.replace('_', '-')}", *map(_word, () if value is True else values)]
+            word = radius_words if option.name == "eps" else _word
+            words += [f"--{option.name.replace('_', '-')}", *map(word, () if value is True else values)]
     return shlex.join(words)
 
 
