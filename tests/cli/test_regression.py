@@ -17,7 +17,7 @@ from tightlip import TightlipError, lipschitz, load
 from tightlip.cli import main
 from tightlip.data.measured import load_measured, split_measured
 from tightlip.decimals import round_nearest, round_up
-from tightlip.experiments import regression_run
+from tightlip.experiments import regression_run, truth_band
 from tightlip.experiments.regression_options import Config
 from tightlip.records import RegressionRow, SlopesFile
 from tightlip.training.checkpoint import State
@@ -333,7 +333,7 @@ def test_test_rows_can_refute_the_claims_too():
 def test_a_noise_below_zero_and_too_many_rows_are_refused_before_training(monkeypatch):
     with pytest.raises(TightlipError, match=r"noise=-1.0 .--noise. is impossible"):
         prove(noise=-1.0)
-    monkeypatch.setattr(regression_run, "MOST_ROWS", 20)
+    monkeypatch.setattr(truth_band, "MOST_ROWS", 20)
     with pytest.raises(
         TightlipError, match=r"noise .--noise. compares all pairs of training rows, and takes 20 of them"
     ):

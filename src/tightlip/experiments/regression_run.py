@@ -21,28 +21,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..activations import ACTIVATIONS
 from ..audit import feature_slopes, lipschitz
-from ..bands import ErrorBand
 from ..constraints import freeze
 from ..data.measured import MeasuredParts, MeasuredTable, Measurements, load_measured, split_measured
 from ..data.standardization import standardization
 from ..decimals import round_nearest
-from ..errors import TightlipError
 from ..layers import Normalize, Scale
 from ..networks import mlp
 from ..norms import norm_name
 from ..provenance import provenance
-from ..records import TASK, Audit, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried, TruthBand
+from ..records import TASK, Audit, Errors, RegressionRow, Slope, SlopesFile, Step, TableData, Tried
 from ..training import History, fit, predict
 from .laps import Laps
 from .leaving import clear, leave
 from .regression_options import CONSTRAINTS, LOSSES, SLOPES, Config, check, suited
+from .truth_band import refuse_many, truth_band
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +61,6 @@ class Result:
 
 LOOK, LEAST = 4, 20
 """A training that only chooses a constant has this part of the epochs, but so many at least."""
-
-
-MOST_ROWS = 100_000
-"""Training rows of a band, which compares all pairs of them."""
 
 
 class Scales(NamedTuple):
@@ -132,11 +126,7 @@ def prove(
 ) -> Result:
     """As `run`, on parts of a table that are given; only checkpoints are written, where there is a folder for them."""
     check(config)
-    if config.noise is not None and len(parts.train) > MOST_ROWS:
-        raise TightlipError(
-            f"noise (--noise) compares all pairs of training rows, and takes {MOST_ROWS:,} of them at most, not "
-            f"{len(parts.train):,}: leave it out, or give ErrorBand some of the rows"
-        )
+    refuse_many(config.noise, len(parts.train))
     config, clock, origin = suited(config, len(parts.train)), Laps(), provenance(device)
     scales = scales_of(parts.train)
     candidates = [config.k / scales.std] if config.k is not None else list(SLOPES)
@@ -169,7 +159,9 @@ def prove(
     proof = _proof(config, network, table, parts.test)
     clock.lap("audit")
     if config.noise is not None:
-        proof = replace(proof, band=truth_band(parts, scales, best.slope * scales.std, config.noise, config.p))
+        train, test = (scales.layer(part.inputs) for part in (parts.train, parts.test))
+        band = truth_band(train, parts.train.targets, test, best.slope * scales.std, config.noise, config.p)
+        proof = replace(proof, band=band)
         clock.lap("band")
     row = RegressionRow(
         task=TASK,
@@ -269,16 +261,6 @@ def _proof(config: Config, network: nn.Module, table: MeasuredTable, test: Measu
     prediction = predict(network, test.inputs.to(place)).squeeze(1).cpu().double().numpy()
     features = tuple(Slope(*column) for column in columns)
     return SlopesFile(TASK, norm_name(config.p), Audit.of(bound), features, test.targets.numpy(), prediction)
-
-
-def truth_band(parts: MeasuredParts, scales: Scales, K: float, noise: float, p: float) -> TruthBand:
-    """Where a function of slope K per standardized unit can be at test rows, if all training targets are near it."""
-    train, test = (scales.layer(part.inputs) for part in (parts.train, parts.test))
-    try:
-        lower, upper = ErrorBand(train, parts.train.targets, K, noise, p)(test)
-    except TightlipError as problem:
-        return TruthBand(noise, np.empty(0), np.empty(0), str(problem))
-    return TruthBand(noise, lower.numpy(), upper.numpy())
 
 
 def _errors(prediction: Tensor, target: Tensor, mean: float) -> Errors:
